@@ -1,0 +1,57 @@
+# `make help` lists the targets. Everything happens in .venv; nothing is installed outside of the checkout
+# except by `make install`.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo test test-full check format lock rig bench install uninstall clean
+
+help:           ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready      ## virtual environment with the locked dependencies (quick when it is there)
+
+.venv/ready: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3-venv is missing: sudo apt install python3-venv"; exit 1; }
+	@echo "Installing the locked dependencies into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup     ## a shift in Boston, end to end, no hardware; ARGS="--for 60 --speed 10 --json out.json"
+	@$(BIN)/python -m hil demo $(ARGS)
+
+test: setup     ## the whole quick test suite
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-full: setup    ## also the slow campaigns: power cuts, soak, broker restarts
+	@HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -n auto -m "slow or not slow" $(ARGS)
+
+check: setup    ## lint, format, types, import laws
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: setup   ## let ruff format and mend what it can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+lock:           ## resolve the dependencies anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements.lock pyproject.toml
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dev -o requirements-dev.lock pyproject.toml
+
+rig: setup      ## build, once, the Linux kernel that runs as a process for the kernel rig
+	@$(BIN)/python -m hil.kernel.build $(ARGS)
+
+bench: setup    ## speed and cost, each as a ratio against a peer
+	@$(BIN)/python -m hil bench $(ARGS)
+
+install:        ## install the agent as a service on this computer (root)
+	@systemd/install.sh install
+
+uninstall:      ## remove the service; data and configuration stay
+	@systemd/install.sh uninstall
+
+clean:          ## remove what was made here
+	rm -rf .venv .rig .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""The in-vehicle agent: devices make events, rules records, the outbox keeps and the uplink delivers them."""

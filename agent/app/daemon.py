@@ -1,0 +1,332 @@
+"""The composition root: builds every part from configuration and platform, runs and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from agent.app.black_box import BlackBox
+from agent.app.clock_watch import ClockWatch
+from agent.app.crew_path import CrewPath
+from agent.app.fix_path import FixPath
+from agent.app.health_path import HealthPath
+from agent.app.panel_voice import PanelVoice
+from agent.app.platform import Platform
+from agent.app.row_time import RowTime
+from agent.app.signal_path import SignalPath
+from agent.config import Can, Config
+from agent.domain.fix import Fix
+from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.record import Stream
+from agent.domain.reporting import PositionPolicy
+from agent.domain.state import VehicleState
+from agent.domain.telemetry import TelemetryPolicy
+from agent.domain.time_base import TimeBase
+from agent.hal.buttons import ButtonPanel
+from agent.hal.can import CanFeed
+from agent.outbox.outbox import Outbox
+from agent.sources.crew_panel import CrewPanel
+from agent.sources.gnss import GnssSource
+from agent.sources.vehicle_bus import VehicleBus
+from agent.supervision import watchdog
+from agent.supervision.log import EventLog
+from agent.supervision.service_manager import ServiceManager
+from agent.supervision.status_socket import StatusSocket
+from agent.supervision.supervisor import Progress, Supervisor, Unit
+from agent.uplink.publisher import Publisher
+from agent.uplink.topics import Topics
+
+log = EventLog("daemon")
+
+
+class Daemon:
+    """One agent. `run` returns after an orderly stop; create a new one to run again."""
+
+    def __init__(self, config: Config, platform: Platform) -> None:
+        self._config = config
+        self._platform = platform
+        self._stop = asyncio.Event()
+        self._manager = ServiceManager()
+        self._clock = platform.clock()
+        self._rng = platform.random()
+        self.health = HealthBoard()
+        self.time_base = TimeBase()
+        self.outbox = Outbox(
+            config.store, self._clock, platform.worker("outbox"), self.health, entropy=platform.entropy()
+        )
+        topics = Topics(config.unit.agency, config.unit.unit)
+        self.publisher = Publisher(
+            config.uplink,
+            topics,
+            self.outbox,
+            platform.link(),
+            self._clock,
+            self.health,
+            rng=self._rng,
+            agent_version=version("ambulance-telematics-agent"),
+            utc_now=lambda: self.time_base.utc(self._clock.boottime_ns()),
+            resolve_utc=RowTime(self.time_base, self.outbox),
+        )
+        self._fixes = FixPath(
+            PositionPolicy(
+                moving_interval_s=config.reporting.moving_interval_s,
+                stationary_interval_s=config.reporting.stationary_interval_s,
+                moving_above_mps=config.reporting.moving_above_mps,
+            ),
+            self.time_base,
+            self.outbox,
+            self.publisher,
+        )
+        self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, self.publisher)
+        self._clock_watch = ClockWatch(self._clock, self.time_base, self.health)
+        self._signals: SignalPath | None = None
+        self._black_box: BlackBox | None = None
+        if config.recorder is not None:
+            self._black_box = BlackBox(config, platform, self._clock, self.health)
+        self._supervisor = Supervisor(config.supervision, self.health, self._rng)
+        self._sources: list[str] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Begin the orderly stop."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`, then drain.
+
+        Raises:
+            BudgetSpentError: a part failed too often.
+            DaemonRunningError: another agent runs with this configuration.
+            StoreVersionError: the store was made by a newer agent.
+            ConfigError: a vehicle file can not be used.
+        """
+        socket = StatusSocket(
+            self._config.status_socket, {"status": self.status, "outbox": self.outbox_report}
+        )
+        # First, because it tells whether another agent has the store and the devices.
+        await self._open_socket(socket)
+        feeding: asyncio.Task[None] | None = None
+        try:
+            await self._open_paths()
+            self._start_units()
+            self._manager.ready()
+            log.info("ready", agency=self._config.unit.agency, unit=self._config.unit.unit)
+            feeding = asyncio.get_running_loop().create_task(
+                watchdog.feed(self._manager, self._supervisor), name="watchdog"
+            )
+            await self._until_stop()
+        finally:
+            self._manager.stopping()
+            await self._drain()
+            await socket.close()
+            if feeding is not None:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+            log.info("stopped")
+
+    async def _open_paths(self) -> None:
+        """Make what is retained at the broker true for this run, before anything is published."""
+        await self.outbox.open()
+        self._clock_watch.look()
+        now_ns = self._clock.boottime_ns()
+        await self._fixes.open(now_ns)
+        self.publisher.set_state(VehicleState(now_ns // 1_000_000, self.time_base.utc(now_ns), ()))
+        await self._crew.open()
+
+    def status(self) -> dict[str, Any]:
+        """What the daemon thinks, JSON-able."""
+        fix = self._fixes.newest
+        now_ns = self._clock.boottime_ns()
+        utc = self.time_base.utc(now_ns)
+        return {
+            "unit": f"{self._config.unit.agency}/{self._config.unit.unit}",
+            "crew": self._crew.snapshot(),
+            "position": None if fix is None or not fix.has_position else _fix_report(fix, now_ns),
+            "link": asdict(self.publisher.snapshot()),
+            "backlog": {
+                str(stream): self.outbox.last_seq(stream) - self.outbox.confirmed(stream) for stream in Stream
+            },
+            "health": {str(reason): detail for reason, detail in self.health.details().items()},
+            "clock": {
+                "boottime_s": now_ns // 1_000_000_000,
+                "utc_source": "none" if utc is None else utc.source.name.lower(),
+                "utc_unix_ms": None if utc is None else utc.unix_ms,
+            },
+            "vehicle": {} if self._signals is None else self._signals.snapshot(),
+            "units": self._supervisor.states(),
+        }
+
+    def outbox_report(self) -> dict[str, Any]:
+        """What is stored and not yet delivered, JSON-able."""
+        backlog = self.outbox.backlog()
+        return {
+            "journal": f"{self.outbox.journal:08x}",
+            "boot": self.outbox.boot,
+            "streams": {
+                str(stream): {
+                    "last_seq": self.outbox.last_seq(stream),
+                    "confirmed_seq": self.outbox.confirmed(stream),
+                    "waiting_records": waiting.records,
+                    "waiting_bytes": waiting.bytes,
+                    "oldest_utc_ms": waiting.oldest_utc_ms,
+                }
+                for stream, waiting in backlog.streams.items()
+            },
+            "not_yet_on_disk_records": backlog.unsaved,
+            "store_bytes": backlog.stored_bytes,
+            "replay_records": backlog.replay_records,
+            "replay_bytes": backlog.replay_bytes,
+        }
+
+    def _start_units(self) -> None:
+        config, start = self._config, self._supervisor.start
+        start(Unit("outbox", self.outbox.run))
+        start(Unit("uplink", self.publisher.run))
+        start(Unit("clock", self._clock_watch.run))
+        start(Unit("crew", self._crew.run))
+        health = HealthPath(
+            board=self.health,
+            clock=self._clock,
+            time_base=self.time_base,
+            outbox=self.outbox,
+            states=self.publisher,
+            interval_s=config.reporting.health_interval_s,
+        )
+        start(Unit("health", health.run))
+        if self._black_box is not None:
+            start(Unit("black-box", self._black_box.recorder.run))
+        if config.gnss is not None:
+            feed = self._platform.nmea(config.gnss, self._clock)
+            if self._black_box is not None:
+                feed = self._black_box.recorder.nmea(feed)
+            gnss = GnssSource(feed, self.health, silent_after_s=config.gnss.silent_after_s)
+            self._start_source(Unit("gnss", partial(self._read_gnss, gnss)))
+        if config.can:
+            self._start_buses(config.can)
+        if config.buttons.box is not None:
+            self._start_panel("buttons", self._platform.button_box(config.buttons.box, self._clock))
+        if config.buttons.gpio is not None:
+            self._start_panel("gpio-buttons", self._platform.button_gpio(config.buttons.gpio, self._clock))
+
+    def _start_source(self, unit: Unit) -> None:
+        self._sources.append(unit.name)
+        self._supervisor.start(unit)
+
+    async def _read_gnss(self, gnss: GnssSource, progress: Progress) -> None:
+        def alive() -> None:
+            progress()
+            if HealthReason.GNSS_SILENT in self.health.reasons():
+                self._fixes.on_silence(self._clock.boottime_ns())
+
+        try:
+            await gnss.run(self._fixes.on_fix, alive)
+        finally:
+            self._fixes.on_silence(self._clock.boottime_ns())
+
+    def _start_buses(self, buses: tuple[Can, ...]) -> None:
+        # Here, so that a vehicle without a CAN interface never pays for the decoder.
+        from agent.sources.decoder_compiler import compile_decoder
+        from agent.sources.vehicle_file import load_vehicle_file
+
+        vehicles = [(settings, load_vehicle_file(settings.vehicle)) for settings in buses]
+        self._signals = SignalPath(
+            TelemetryPolicy(
+                interval_s=self._config.reporting.telemetry_interval_s,
+                stale_after_s_of={name: age for _, file in vehicles for name, age in file.stale_after_s()},
+            ),
+            self._clock,
+            self.time_base,
+            outbox=self.outbox,
+            states=self.publisher,
+            on_ignition=self._on_ignition,
+        )
+        self._start_source(Unit("telemetry", self._signals.run))
+        for settings, vehicle in vehicles:
+            decoder = compile_decoder(vehicle, settings.vehicle)
+            # A black box is to hear what the vehicle file does not name, too.
+            wanted = decoder.filters() if self._black_box is None else []
+            feed: CanFeed = self._platform.can(settings, wanted, self._clock)
+            if self._black_box is not None:
+                feed = self._black_box.recorder.can(feed, settings.name)
+            bus = VehicleBus(feed, decoder, self.health, silent_after_s=settings.silent_after_s)
+            unit = Unit(f"can-{settings.name}", partial(bus.run, self._signals.on_signals))
+            self._start_source(unit)
+
+    def _on_ignition(self, on: bool) -> None:
+        log.info("ignition", on=on)
+        if self._black_box is not None:
+            self._black_box.recorder.ignition(on=on)
+        if not on:
+            # The supply may go away any moment: what is staged goes to the disk now, not with the next group.
+            self._flushing = asyncio.get_running_loop().create_task(self.outbox.flush(), name="ignition-off")
+
+    def _start_panel(self, name: str, device: ButtonPanel) -> None:
+        if self._black_box is not None:
+            device = self._black_box.recorder.panel(device)
+        panel = CrewPanel(device, self._clock, self.health, stuck_after_s=self._config.buttons.stuck_after_s)
+        voice = PanelVoice(panel)
+        take = self._crew.attach(voice)
+        self._start_source(Unit(name, partial(panel.run, take)))
+        self._start_source(Unit(f"{name}-lamps", voice.run))
+
+    async def _open_socket(self, socket: StatusSocket) -> None:
+        try:
+            await socket.open()
+        except OSError as error:
+            # Nobody can ask how we are; that must not keep positions from dispatch.
+            log.error("status_socket_failed", path=self._config.status_socket, error=error)
+
+    async def _until_stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        stopping = loop.create_task(self._stop.wait(), name="until-stop")
+        failing = loop.create_task(self._supervisor.failed(), name="until-failure")
+        done, pending = await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        if failing in done:
+            failing.result()
+
+    async def _drain(self) -> None:
+        """Stop in stages, each with its deadline: sources, outbox, uplink."""
+        limits = self._config.supervision
+        await self._supervisor.stop([*self._sources, "health", "clock", "black-box"], limits.stop_sources_s)
+        if self._black_box is not None:
+            await _stage("black_box", self._black_box.close(), limits.stop_sources_s)
+        await _stage("outbox_flush", self._flush(), limits.stop_outbox_s)
+        await self.publisher.drain(limits.stop_uplink_s)
+        await self._supervisor.stop(["crew", "uplink", "outbox"], limits.stop_uplink_s)
+        await self._crew.close()
+        await _stage("outbox_close", self.outbox.close(), limits.stop_outbox_s)
+
+    async def _flush(self) -> None:
+        if self._flushing is not None:
+            await self._flushing
+        await self.outbox.flush()
+
+
+async def _stage(name: str, work: Awaitable[None], deadline_s: float) -> None:
+    """One stage of the stop: whatever becomes of it, the next one follows."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            await work
+    except TimeoutError:
+        log.error("stop_stage_late", stage=name, deadline_s=deadline_s)
+    except Exception as error:  # noqa: BLE001  # the supervision boundary
+        log.error("stop_stage_failed", stage=name, error=repr(error), exc=error)
+
+
+def _fix_report(fix: Fix, now_ns: int) -> dict[str, Any]:
+    return {
+        "lat_deg": fix.lat_deg,
+        "lon_deg": fix.lon_deg,
+        "speed_mps": fix.speed_mps,
+        "course_deg": fix.course_deg,
+        "mode": fix.mode.name.lower(),
+        "satellites": fix.satellites,
+        "age_s": round((now_ns - fix.received_boottime_ns) / 1e9, 1),
+    }

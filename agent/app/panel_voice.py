@@ -1,0 +1,54 @@
+"""Telling a panel what became of its presses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NoReturn, Protocol
+
+from agent.domain.crew import ButtonEdge
+from agent.hal.buttons import Lamp
+from agent.supervision.supervisor import Progress
+
+_PROGRESS_EVERY_S = 1.0
+
+
+class Panel(Protocol):
+    """The side of a panel that is told things; never raises HardwareError, also while it is unplugged."""
+
+    async def show(self, key: str, lamp: Lamp) -> None:
+        """Light a lamp."""
+        ...
+
+    async def acknowledge(self, edge: ButtonEdge) -> None:
+        """The edge is on disk, or means nothing."""
+        ...
+
+
+class PanelVoice:
+    """Tells one panel things in order, without making a press wait for a slow line."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+        self._messages: asyncio.Queue[ButtonEdge | tuple[str, Lamp]] = asyncio.Queue()
+
+    def show(self, key: str, lamp: Lamp) -> None:
+        """Light a lamp."""
+        self._messages.put_nowait((key, lamp))
+
+    def acknowledge(self, edge: ButtonEdge) -> None:
+        """The edge is on disk, or means nothing."""
+        self._messages.put_nowait(edge)
+
+    async def run(self, progress: Progress) -> NoReturn:
+        """The unit's loop."""
+        while True:
+            progress()
+            try:
+                async with asyncio.timeout(_PROGRESS_EVERY_S):
+                    message = await self._messages.get()
+            except TimeoutError:
+                continue
+            if isinstance(message, ButtonEdge):
+                await self._panel.acknowledge(message)
+            else:
+                await self._panel.show(*message)

@@ -1,0 +1,84 @@
+"""`mdt decode nmea`: a log of a receiver as one JSON fix a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from agent.cli.exit_code import ExitCode
+from agent.domain.fix import Fix
+from agent.hal.gnss import NmeaBytes
+from agent.sources.nmea_epoch import NmeaDecoder
+
+READ_BYTES = 65_536
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
+    """Decode the NMEA sentences of a file.
+
+    Lines that begin with `#` are comments. Epochs without a fix are written too, with null coordinates.
+
+    Args:
+        path: the file, or "-" for standard input.
+        out: gets one JSON object a fix: time (ISO 8601 with offset, or null), lat, lon (degrees), alt_m,
+            speed_mps, course_deg, mode (1 none, 2, 3), satellites, hdop.
+        err: gets a summary of what was rejected, by reason.
+
+    Returns:
+        The exit code: OK, or NO_INPUT when the file can not be read.
+    """
+    decoder = NmeaDecoder()
+    counts = {True: 0, False: 0}
+    try:
+        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as log:
+            for fix in _fixes(decoder, log):
+                counts[fix.has_position] += 1
+                out.write(json.dumps(fix_as_json(fix)) + "\n")
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        err.write(f"{path}: can not be read: {error.strerror}\n")
+        return ExitCode.NO_INPUT
+    err.write(f"{counts[True]} fixes, {counts[False]} epochs without a fix, {decoder.sentences} sentences\n")
+    err.writelines(f"rejected: {reason} {count}\n" for reason, count in sorted(decoder.rejections.items()))
+    return ExitCode.OK
+
+
+def _fixes(decoder: NmeaDecoder, log: BinaryIO) -> Iterator[Fix]:
+    # A file does not tell when its bytes were received, so pauses play no part: every time is 0.
+    begins_line, is_comment = True, False
+    while data := log.readline(READ_BYTES):
+        if begins_line:
+            is_comment = data.startswith(b"#")
+        begins_line = data.endswith(b"\n")
+        if not is_comment:
+            yield from decoder.feed(NmeaBytes(data, received_boottime_ns=0))
+    yield from decoder.finish()
+
+
+def fix_as_json(fix: Fix) -> dict[str, str | float | int | None]:
+    """The fix as a JSON object; numbers are rounded below what any receiver resolves."""
+    time = None
+    if fix.utc_ms is not None:
+        time = (_EPOCH + timedelta(milliseconds=fix.utc_ms)).isoformat(timespec="milliseconds")
+    return {
+        "time": time,
+        "lat": _rounded(fix.lat_deg, 9),
+        "lon": _rounded(fix.lon_deg, 9),
+        "alt_m": _rounded(fix.alt_m, 3),
+        "speed_mps": _rounded(fix.speed_mps, 3),
+        "course_deg": _rounded(fix.course_deg, 3),
+        "mode": int(fix.mode),
+        "satellites": fix.satellites,
+        "hdop": fix.hdop,
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

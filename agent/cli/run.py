@@ -1,0 +1,53 @@
+"""mdt run: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from agent.cli.exit_code import ExitCode
+from agent.config import ConfigError, load
+
+
+def run(config_path: Path) -> int:
+    """Run the agent until SIGTERM or SIGINT. Returns the exit code."""
+    try:
+        config = load(config_path)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return ExitCode.BAD_CONFIG
+
+    from agent.app.daemon import Daemon
+    from agent.app.vehicle_platform import VehiclePlatform
+    from agent.outbox.fault import StoreVersionError
+    from agent.supervision import log
+    from agent.supervision.status_socket import DaemonRunningError
+    from agent.supervision.supervisor import BudgetSpentError
+
+    log.set_up(config.log.level)
+
+    async def serve() -> int:
+        daemon = Daemon(config, VehiclePlatform())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
+        try:
+            await daemon.run()
+        except ConfigError as error:
+            for problem in error.problems:
+                print(problem, file=sys.stderr)
+            return ExitCode.BAD_CONFIG
+        except BudgetSpentError:
+            return ExitCode.SOFTWARE
+        except DaemonRunningError as error:
+            print(error, file=sys.stderr)
+            return ExitCode.UNAVAILABLE
+        except StoreVersionError as error:
+            # Starting again does not mend it: systemd is told not to, as for any other bad configuration.
+            print(f"{config.store.directory}: {error}", file=sys.stderr)
+            return ExitCode.BAD_CONFIG
+        return ExitCode.OK
+
+    return asyncio.run(serve())

@@ -1,0 +1,209 @@
+"""`mdt watch`: what dispatch sees, live. What is missing in a journal is asked for without being told to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
+
+from agent.cli.exit_code import ExitCode
+from agent.cli.watch_display import Display, JsonDisplay, TextDisplay
+from agent.config import Broker, Secret, Tls
+from agent.uplink.codec import CodecError, decode_state
+from agent.uplink.journal_reader import JournalReader, encode_replay_request
+from agent.uplink.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.topics import Area, parse_topic, subscriptions
+
+PASSWORD_VARIABLE = "MDT_BROKER_PASSWORD"  # noqa: S105  # the name of a variable, not a password
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_KEEPALIVE_S = 20.0
+_CONNECT_TIMEOUT_S = 10.0
+_RECONNECT_S = (1.0, 30.0)
+_REFRESH_S = 0.25
+
+
+def watch(
+    broker_url: str,
+    *,
+    agency: str | None,
+    unit: str | None,
+    json_lines: bool,
+    out: TextIO,
+    ca_file: Path | None = None,
+    password_file: Path | None = None,
+    err: TextIO | None = None,
+) -> int:
+    """Show what units say until interrupted.
+
+    Args:
+        broker_url: mqtt://[user@]host[:port] or mqtts://...; the password is in `password_file` or in the
+            environment variable MDT_BROKER_PASSWORD, never in the URL, which every user of the machine sees.
+        agency: only this agency.
+        unit: only this unit.
+        json_lines: print JSON lines instead of a table.
+        out: where to show it; a terminal gets a live table.
+        ca_file: authority to trust for mqtts, instead of the system's.
+        password_file: file that holds the password.
+        err: where to complain; standard error when not given.
+
+    Returns:
+        The exit code.
+    """
+    err = err or sys.stderr
+    try:
+        broker = broker_of(broker_url, ca_file=ca_file, password_file=password_file)
+    except ValueError as error:
+        err.write(f"mdt watch: {error}\n")
+        return ExitCode.BAD_CONFIG
+
+    async def serve() -> int:
+        from agent.uplink.paho_link import PahoLink
+        from firmware_shims.system_clock import SystemClock
+
+        clock = SystemClock()
+        display: Display = (
+            JsonDisplay(out, err) if json_lines else TextDisplay(out, lambda: clock.system_utc().unix_ms)
+        )
+        return await Watcher(PahoLink, broker, subscriptions(agency, unit), display, err).run()
+
+    try:
+        return asyncio.run(serve())
+    except KeyboardInterrupt:
+        return ExitCode.OK
+
+
+def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | None = None) -> Broker:
+    """The broker that a URL means. Raises ValueError with one plain sentence."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise ValueError(
+            f"{parts.scheme}://{parts.hostname or ''}: not mqtt://[user@]host[:port] or mqtts://..."
+        )
+    if parts.password is not None:
+        raise ValueError(f"the password does not belong into the URL; put it into {PASSWORD_VARIABLE}")
+    if ca_file is not None and parts.scheme == "mqtt":
+        raise ValueError("an authority needs mqtts://")
+    password = None
+    if parts.username is not None:
+        if password_file is not None:
+            password = Secret(file=password_file)
+        elif PASSWORD_VARIABLE in os.environ:
+            password = Secret(environment=PASSWORD_VARIABLE)
+    try:
+        return Broker(
+            host=parts.hostname,
+            port=parts.port or _PORTS[parts.scheme],
+            tls=Tls(ca_file=ca_file) if parts.scheme == "mqtts" else None,
+            allow_plaintext=parts.scheme == "mqtt",
+            username=None if parts.username is None else unquote(parts.username),
+            password=password,
+        )
+    except ValidationError as error:
+        raise ValueError(f"{url}: {error.errors()[0]['msg']}") from error
+
+
+class Watcher:
+    """Reads from a broker, connecting again whenever the connection ends.
+
+    Args:
+        new_link: makes a link to the broker, inside the running loop.
+        broker: where to.
+        filters: what to subscribe to.
+        display: where to show it.
+        err: where to complain.
+    """
+
+    def __init__(
+        self,
+        new_link: Callable[[], Link],
+        broker: Broker,
+        filters: tuple[str, ...],
+        display: Display,
+        err: TextIO,
+    ) -> None:
+        self._new_link = new_link
+        self._broker = broker
+        self._filters = filters
+        self._display = display
+        self._err = err
+        self._reader = JournalReader()
+        self._wait_s = _RECONNECT_S[0]
+        self._was_open = False
+
+    @property
+    def reader(self) -> JournalReader:
+        """What was read so far."""
+        return self._reader
+
+    async def run(self) -> int:
+        """Watch until cancelled; ends with an exit code when the first connection fails."""
+        link = self._new_link()
+        try:
+            while True:
+                closed = await self._follow_one_connection(link)
+                where = f"{self._broker.host}:{self._broker.port}"
+                if not self._was_open:
+                    self._err.write(f"mdt watch: {where}: {closed.detail}\n")
+                    return ExitCode.UNAVAILABLE
+                self._display.note(f"connection to {where} ended: {closed.detail or closed.reason}")
+                self._display.refresh()
+                await asyncio.sleep(self._wait_s)
+                self._wait_s = min(self._wait_s * 2, _RECONNECT_S[1])
+        finally:
+            await link.close()
+            with suppress(BrokenPipeError):
+                self._display.refresh()
+
+    async def _follow_one_connection(self, link: Link) -> Closed:
+        events: asyncio.Queue[LinkEvent] = asyncio.Queue()
+        link.open(
+            Opening(
+                broker=self._broker,
+                client_id=f"mdt-watch-{uuid.uuid4().hex[:12]}",
+                keepalive_s=_KEEPALIVE_S,
+                connect_timeout_s=_CONNECT_TIMEOUT_S,
+                subscriptions=self._filters,
+            ),
+            events.put_nowait,
+        )
+        loop = asyncio.get_running_loop()
+        refresh_s = loop.time() + _REFRESH_S
+        is_open = False
+        while True:
+            if loop.time() >= refresh_s:
+                self._display.refresh()
+                for ask in self._reader.asks(loop.time()) if is_open else ():
+                    link.publish(Message(ask.topic, encode_replay_request(ask.request).payload))
+                refresh_s = loop.time() + _REFRESH_S
+            try:
+                async with asyncio.timeout_at(refresh_s):
+                    event = await events.get()
+            except TimeoutError:
+                continue
+            if isinstance(event, Closed):
+                return event
+            is_open = is_open or isinstance(event, Opened)
+            self._take(event)
+
+    def _take(self, event: LinkEvent) -> None:
+        if isinstance(event, Opened):
+            self._was_open, self._wait_s = True, _RECONNECT_S[0]
+            for refused in event.refused_subscriptions:
+                self._display.note(f"the broker does not let us read {refused}")
+        elif isinstance(event, Received) and (parsed := parse_topic(event.topic)) is not None:
+            try:
+                records = self._reader.feed(event.topic, event.payload)
+                if records:
+                    self._display.show_records(parsed.topics, records)
+                elif parsed.area is Area.STATE and event.payload:
+                    self._display.show_state(parsed.topics, decode_state(parsed.name, event.payload))
+            except CodecError as error:
+                self._display.note(f"{event.topic}: {error}")

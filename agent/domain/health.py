@@ -1,0 +1,89 @@
+"""Named reasons why the device is not well, and the board that holds those that apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class HealthReason(StrEnum):
+    """Every state in which something does not work as it should; the token is sent."""
+
+    GNSS_LOST = "gnss_lost"
+    """The receiver is gone or can not be opened."""
+    GNSS_SILENT = "gnss_silent"
+    """The receiver is there but says nothing."""
+    GNSS_NO_FIX = "gnss_no_fix"
+    GNSS_GARBLED = "gnss_garbled"
+    """Most of what is received fails its checksum."""
+    CAN_LOST = "can_lost"
+    CAN_SILENT = "can_silent"
+    CAN_OVERRUN = "can_overrun"
+    """Frames were dropped before the agent could read them."""
+    BUTTONS_LOST = "buttons_lost"
+    BUTTON_STUCK = "button_stuck"
+    STORE_FULL = "store_full"
+    STORE_READ_ONLY = "store_read_only"
+    STORE_IO_ERROR = "store_io_error"
+    STORE_OVER_BUDGET = "store_over_budget"
+    """The byte budget is reached; old trail is being thinned or evicted."""
+    BROKER_UNREACHABLE = "broker_unreachable"
+    BROKER_REFUSED = "broker_refused"
+    """The broker answered and said no: credentials, rights or protocol."""
+    BROKER_NOT_PREFERRED = "broker_not_preferred"
+    TLS_FAILED = "tls_failed"
+    CERTIFICATE_EXPIRING = "certificate_expiring"
+    TIME_UNSYNCHRONISED = "time_unsynchronised"
+    RECORDER_STOPPED = "recorder_stopped"
+    """The black box is configured and can not write."""
+    UNIT_RESTARTED = "unit_restarted"
+    """A part of the agent failed unexpectedly and was started again."""
+
+
+class HealthBoard:
+    """The set of reasons that hold now. Not thread-safe: used from the event loop only.
+
+    A reason holds while any owner says so: with two buses, the one that is well does not clear what the
+    silent one raised.
+    """
+
+    def __init__(self) -> None:
+        self._details: dict[HealthReason, dict[str, str]] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each change of the set."""
+        self._listeners.append(listener)
+
+    def raise_(self, reason: HealthReason, detail: str = "", *, owner: str = "") -> None:
+        """Say that `reason` holds for `owner`; `detail` is for a person and does not count as a change."""
+        new = reason not in self._details
+        self._details.setdefault(reason, {})[owner] = detail
+        if new:
+            self._tell()
+
+    def clear(self, *reasons: HealthReason, owner: str = "") -> None:
+        """Say that `reasons` no longer hold for `owner`."""
+        changed = False
+        for reason in reasons:
+            owners = self._details.get(reason, {})
+            if owners.pop(owner, None) is not None and not owners:
+                del self._details[reason]
+                changed = True
+        if changed:
+            self._tell()
+
+    def reasons(self) -> tuple[HealthReason, ...]:
+        """All reasons that hold, sorted by token."""
+        return tuple(sorted(self._details))
+
+    def details(self) -> dict[HealthReason, str]:
+        """Each reason with its details."""
+        return {
+            reason: "; ".join(detail for detail in owners.values() if detail)
+            for reason, owners in self._details.items()
+        }
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()

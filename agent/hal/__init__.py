@@ -1,0 +1,1 @@
+"""What the agent needs of hardware: protocols and the values that cross them."""

@@ -1,0 +1,43 @@
+"""Crew buttons and the lamps beside them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+from agent.domain.crew import ButtonEdge
+from agent.hal.feed import Feed
+
+__all__ = ["ButtonEdge", "ButtonPanel", "Lamp"]
+
+
+class Lamp(StrEnum):
+    """What a lamp says about the last press of its button."""
+
+    OFF = "off"
+    NOT_STORED = "not_stored"
+    """Pressed, but not on disk: the press would not survive a power cut."""
+    STORED = "stored"
+    """On disk: it will reach dispatch, also after a power cut."""
+    DELIVERED = "delivered"
+    """The broker (or dispatch, when so configured) has it."""
+
+
+class ButtonPanel(Feed[ButtonEdge], Protocol):
+    """Buttons to read and lamps to light.
+
+    A panel may keep each edge and send it again until it is acknowledged, also across a restart of the agent:
+    `(device_session, device_seq)` tells a repeat from a new edge. One panel object gives each edge once.
+    """
+
+    async def show(self, key: str, lamp: Lamp) -> None:
+        """Light the lamp of `key`. A panel without lamps ignores it. Raises HardwareError."""
+        ...
+
+    async def acknowledge(self, edge: ButtonEdge) -> None:
+        """Say that `edge` is on disk, or means nothing: the device may forget it. Raises HardwareError.
+
+        Never to be called before the COMMIT of what the edge gave: until then the device's memory is the only
+        one that survives a kill. A panel that keeps no edges ignores it.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Durable store-and-forward. sqlite3 is known here and nowhere else."""

@@ -1,0 +1,39 @@
+"""A record on its way into the store."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from agent.domain.record import Draft, Kind
+from agent.domain.stamp import UtcSource
+from agent.outbox.body import pack_body
+
+STREAM_OF_KIND = {kind.value: kind.stream for kind in Kind}
+
+
+class Entry(NamedTuple):
+    """A record ready to be inserted: a Row without what the store gives it."""
+
+    kind: int
+    boottime_ms: int
+    utc_ms: int | None
+    utc_source: int
+    utc_uncertainty_ms: int | None
+    body: bytes
+
+
+def entry_of(draft: Draft) -> Entry:
+    """Pack a draft."""
+    stamp = draft.stamp
+    boottime_ms = stamp.boottime_ns // 1_000_000
+    if stamp.utc is None:
+        return Entry(draft.kind.value, boottime_ms, None, UtcSource.NONE.value, None, pack_body(draft.body))
+    utc = stamp.utc
+    return Entry(
+        draft.kind.value,
+        boottime_ms,
+        utc.unix_ms,
+        utc.source.value,
+        utc.uncertainty_ms,
+        pack_body(draft.body),
+    )

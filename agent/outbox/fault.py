@@ -1,0 +1,90 @@
+"""What can go wrong with the store, each as an exception the facade acts on."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.domain.health import HealthReason
+
+STORE_REASONS = (HealthReason.STORE_FULL, HealthReason.STORE_READ_ONLY, HealthReason.STORE_IO_ERROR)
+"""The reasons that say that the disk refuses writing."""
+
+_REASON_OF_CODE = {
+    sqlite3.SQLITE_FULL: HealthReason.STORE_FULL,
+    sqlite3.SQLITE_READONLY: HealthReason.STORE_READ_ONLY,
+    sqlite3.SQLITE_IOERR: HealthReason.STORE_IO_ERROR,
+    sqlite3.SQLITE_CANTOPEN: HealthReason.STORE_IO_ERROR,
+    sqlite3.SQLITE_PERM: HealthReason.STORE_READ_ONLY,
+    sqlite3.SQLITE_AUTH: HealthReason.STORE_READ_ONLY,
+    sqlite3.SQLITE_BUSY: HealthReason.STORE_IO_ERROR,
+    sqlite3.SQLITE_LOCKED: HealthReason.STORE_IO_ERROR,
+    sqlite3.SQLITE_NOLFS: HealthReason.STORE_FULL,
+    sqlite3.SQLITE_PROTOCOL: HealthReason.STORE_IO_ERROR,
+}
+_REASON_OF_ERRNO = {
+    errno.ENOSPC: HealthReason.STORE_FULL,
+    errno.EDQUOT: HealthReason.STORE_FULL,
+    errno.EFBIG: HealthReason.STORE_FULL,
+    errno.EROFS: HealthReason.STORE_READ_ONLY,
+    errno.EACCES: HealthReason.STORE_READ_ONLY,
+    errno.EPERM: HealthReason.STORE_READ_ONLY,
+}
+_DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY_CODE = 0xFF
+
+
+class StoreFaultError(Exception):
+    """The disk refuses: an expected state that ends when the disk takes writes again.
+
+    Attributes:
+        reason: the health reason that names it.
+        detail: one plain sentence for a person.
+        in_doubt: True when the refused transaction may nevertheless be found on the disk after re-opening.
+    """
+
+    def __init__(self, reason: HealthReason, detail: str, *, in_doubt: bool = False) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.in_doubt = in_doubt
+
+
+class StoreDamagedError(Exception):
+    """The store's content is not what was written: it is to be set aside."""
+
+
+class StoreVersionError(Exception):
+    """The store was made by a newer agent, or is no outbox: it is left as it is and not opened."""
+
+
+class OutboxClosedError(Exception):
+    """The outbox was closed before this record could be stored."""
+
+
+@contextmanager
+def named_faults(path: str) -> Iterator[None]:
+    """Turn what sqlite3 and the operating system raise into the exceptions of this module.
+
+    Raises StoreFaultError or StoreDamagedError; mistakes in the program's own SQL pass through unchanged.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            raise
+        if code & _PRIMARY_CODE in _DAMAGE_CODES:
+            raise StoreDamagedError(f"{path}: {error}") from error
+        reason = _REASON_OF_CODE.get(code & _PRIMARY_CODE)
+        if reason is None:
+            raise
+        in_doubt = code & _PRIMARY_CODE == sqlite3.SQLITE_IOERR
+        raise StoreFaultError(
+            reason, f"{path}: {error} ({error.sqlite_errorname})", in_doubt=in_doubt
+        ) from error
+    except OSError as error:
+        reason = _REASON_OF_ERRNO.get(error.errno or 0, HealthReason.STORE_IO_ERROR)
+        raise StoreFaultError(reason, f"{path}: {error.strerror}") from error

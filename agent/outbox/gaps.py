@@ -1,0 +1,95 @@
+"""Gap records in the place of records that go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from agent.domain.record import Gap, Kind
+from agent.outbox.body import pack_body, unpack_body
+from agent.outbox.fault import StoreDamagedError
+from agent.outbox.row import Row
+
+_GRAVITY = ("trimmed", "thinned", "evicted", "damaged")
+"""Reasons from harmless to grave: merged gaps are told by the graver one, their counts name the kinds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What to change so that removed records leave no hole.
+
+    Attributes:
+        removed: rows to delete, old gap rows that were merged among them.
+        gaps: rows to insert.
+    """
+
+    removed: list[Row] = field(default_factory=list)
+    gaps: list[Row] = field(default_factory=list)
+
+
+class _Run:
+    """Adjacent rows that become one gap."""
+
+    def __init__(self, row: Row, gap: Gap) -> None:
+        self.rows = [row]
+        self.last_seq = gap.last_seq
+        self.reason = gap.reason
+        self.counts = Counter(dict(gap.counts))
+
+    def extend(self, row: Row, gap: Gap) -> None:
+        self.rows.append(row)
+        self.last_seq = gap.last_seq
+        self.reason = max(self.reason, gap.reason, key=_GRAVITY.index)
+        self.counts.update(dict(gap.counts))
+
+    def row(self) -> Row:
+        counts = tuple(sorted(self.counts.items()))
+        body = pack_body(Gap(self.last_seq, self.reason, counts))
+        return self.rows[0]._replace(kind=Kind.GAP.value, body=body)
+
+
+def gap_of(row: Row) -> Gap:
+    """The body of a gap row. Raises StoreDamagedError when it is none."""
+    try:
+        body = unpack_body(Kind.GAP, row.body)
+    except ValueError as error:
+        raise StoreDamagedError(f"the gap at {row.seq} can not be read: {error}") from error
+    assert isinstance(body, Gap)
+    return body
+
+
+def without(rows: Iterable[Row], removed: Collection[int], reason: str, *, shortest: int = 1) -> Replacement:
+    """Replace the rows with the sequence numbers `removed` by gaps, and merge gaps that then touch.
+
+    Args:
+        rows: consecutive rows of one stream, ascending.
+        removed: sequence numbers that go.
+        reason: why.
+        shortest: runs of fewer rows stay as they are, since a gap row takes about the place of a position.
+    """
+    replacement = Replacement()
+    run: _Run | None = None
+
+    def end(run: _Run | None) -> None:
+        if run is None or (len(run.rows) == 1 and (run.rows[0].kind == Kind.GAP.value or shortest > 1)):
+            return
+        replacement.removed.extend(run.rows)
+        replacement.gaps.append(run.row())
+
+    for row in rows:
+        if row.kind == Kind.GAP.value:
+            gap = gap_of(row)
+        elif row.seq in removed:
+            gap = Gap(row.seq, reason, ((Kind(row.kind).token, 1),))
+        else:
+            end(run)
+            run = None
+            continue
+        if run is not None and run.last_seq + 1 == row.seq:
+            run.extend(row, gap)
+        else:
+            end(run)
+            run = _Run(row, gap)
+    end(run)
+    return replacement

@@ -1,0 +1,234 @@
+"""What the outbox's worker does: the store, mended when it is damaged and kept within its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from agent import config
+from agent.domain.health import HealthReason
+from agent.domain.record import Kind, Stream
+from agent.hal.clock import Clock
+from agent.outbox.counters import Counters
+from agent.outbox.entry import Entry
+from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
+from agent.outbox.retention import Retention
+from agent.outbox.row import Row
+from agent.outbox.salvage import Found, finish_interrupted, set_aside
+from agent.outbox.store import Store
+
+T = TypeVar("T")
+
+_VACUUM_PAGES = 32
+_LOOK_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the worker tells the event loop after each piece of work; made on every commit, so it is cheap.
+
+    Attributes:
+        journal: see Outbox.journal.
+        boot: see Outbox.boot.
+        counters: of each stream, as they lie on the disk.
+        oldest: the first record of each stream that was not delivered.
+        stored_bytes: size of the store's file.
+        over_budget: undelivered records take more than they may.
+        work_due: there is maintenance to do.
+        log_full: the log is to be brought home before it outgrows its size.
+        alerts: what dispatch must be told of the store, each once.
+    """
+
+    journal: int = 0
+    boot: int = 0
+    counters: Mapping[Stream, Counters] = field(
+        default_factory=lambda: {stream: Counters() for stream in Stream}
+    )
+    oldest: Mapping[Stream, Row | None] = field(default_factory=lambda: dict.fromkeys(Stream))
+    stored_bytes: int = 0
+    over_budget: bool = False
+    work_due: bool = False
+    log_full: bool = False
+    alerts: tuple[str, ...] = ()
+
+    def last_seq(self, stream: Stream) -> int:
+        """Newest sequence number on the disk."""
+        return self.counters[stream].last_seq
+
+    def confirmed_seq(self, stream: Stream) -> int:
+        """Delivered watermark as it lies on the disk."""
+        return self.counters[stream].confirmed_seq
+
+
+class Keeper:
+    """Synchronous; called by one worker, one call at a time.
+
+    Raises what Store raises, but not StoreDamagedError: that is mended here.
+    """
+
+    def __init__(self, settings: config.Store, clock: Clock, *, entropy: Callable[[int], bytes]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._store = Store(settings.directory, synchronous=settings.synchronous, entropy=entropy)
+        self._retention = Retention(
+            self._store,
+            budget_bytes=settings.budget_mib << 20,
+            replay_budget_bytes=settings.replay_budget_mib << 20,
+            replay_days=settings.replay_days,
+        )
+        self.mending = False
+        self._entropy = entropy
+        self._known_journal = 0
+        self._unseen: list[tuple[Stream, int]] = []
+        self._spare_space = False
+        self._stored_bytes = 0
+        self._alerts: list[str] = []
+        self._oldest: dict[Stream, tuple[int, Row | None]] = {}
+
+    def open(self) -> None:
+        """Open the store, salvaging it as needed. Raises StoreVersionError."""
+        self._guarded(self._open)
+
+    def _open(self) -> None:
+        with named_faults(str(self._store.folder)):
+            finish_interrupted(self._store.folder)
+        self._store.open(self._clock.boot_id)
+        self._known_journal = self._store.journal
+        self._stored_bytes = self._store.stored_bytes()
+        self._unseen = [] if self._store.was_clean else [(stream, 0) for stream in Stream]
+
+    def append(
+        self,
+        entries: Sequence[Entry],
+        *,
+        confirmed: Mapping[Stream, int],
+        dropped: Sequence[tuple[str, int]],
+    ) -> list[int]:
+        """See Store.append."""
+        seqs = self._guarded(lambda: self._store.append(entries, confirmed=confirmed, dropped=dropped))
+        if len(entries) > 1:
+            self._stored_bytes = self._store.stored_bytes()
+        return seqs
+
+    def recover(self) -> bool:
+        """See Store.recover; on a full disk delivered trail gives way first."""
+        if not self._known_journal:
+            self.open()
+            return False
+        return self._guarded(self._recover)
+
+    def _recover(self) -> bool:
+        try:
+            return self._store.recover()
+        except StoreFaultError as fault:
+            if fault.reason is not HealthReason.STORE_FULL or not self._store.is_open:
+                raise
+            try:
+                if not self._retention.give_way():
+                    raise
+                self._store.give_back(_VACUUM_PAGES)
+            except StoreFaultError:
+                # Making room needs a write of its own; what the disk said first is the reason to tell.
+                raise fault from None
+            return self._store.recover()
+
+    def read(
+        self, stream: Stream, after_seq: int, *, max_records: int, max_bytes: int, last_seq: int | None
+    ) -> list[Row]:
+        """See Store.read."""
+        return self._guarded(
+            lambda: self._store.read(
+                stream, after_seq, max_records=max_records, max_bytes=max_bytes, last_seq=last_seq
+            )
+        )
+
+    def latest(self, kind: Kind) -> Row | None:
+        """See Store.latest."""
+        return self._guarded(lambda: self._store.latest(kind))
+
+    def maintain(self, now_utc_ms: int | None) -> None:
+        """One bounded slice of upkeep, the most pressing first.
+
+        Args:
+            now_utc_ms: trusted UTC in Unix milliseconds, None when there is none.
+        """
+        self._guarded(lambda: self._maintain(now_utc_ms))
+
+    def _maintain(self, now_utc_ms: int | None) -> None:
+        store = self._store
+        if store.checkpoint_due:
+            store.checkpoint()
+        elif self._retention.due or not (self._spare_space or self._unseen):
+            self._retention.slice(now_utc_ms)
+            self._spare_space = True
+        elif self._spare_space:
+            self._spare_space = store.give_back(_VACUUM_PAGES)
+        else:
+            stream, after_seq = self._unseen[0]
+            seen = store.look_through(stream, after_seq, _LOOK_ROWS)
+            self._unseen[:1] = [] if seen is None else [(stream, seen)]
+        self._stored_bytes = store.stored_bytes()
+
+    def close(self) -> None:
+        """See Store.close."""
+        self._store.close()
+
+    def report(self) -> Report:
+        """How things stand now; reads at most one row a stream."""
+        store = self._store
+        alerts, self._alerts = tuple(self._alerts), []
+        return Report(
+            journal=store.journal,
+            boot=store.boot,
+            counters={stream: counters.copy() for stream, counters in store.counters.items()},
+            oldest={
+                stream: self._oldest_waiting(stream, counters) for stream, counters in store.counters.items()
+            },
+            stored_bytes=self._stored_bytes,
+            over_budget=self._retention.over_budget,
+            work_due=store.checkpoint_due or self._spare_space or bool(self._unseen) or self._retention.due,
+            log_full=store.checkpoint_due,
+            alerts=alerts,
+        )
+
+    def _oldest_waiting(self, stream: Stream, counters: Counters) -> Row | None:
+        if counters.waiting_records == 0:
+            return None
+        confirmed_seq, oldest = self._oldest.get(stream, (-1, None))
+        if (confirmed_seq != counters.confirmed_seq or oldest is None) and self._store.is_open:
+            oldest = self._store.oldest_waiting(stream)
+            self._oldest[stream] = (counters.confirmed_seq, oldest)
+        return oldest
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except StoreDamagedError:
+            self.mending = True
+            try:
+                self._set_aside()
+                if work != self._open:
+                    self._open()
+                return work()
+            finally:
+                self.mending = False
+
+    def _set_aside(self) -> None:
+        store = self._store
+        known = Found()
+        if self._known_journal:
+            known = Found(
+                journal=self._known_journal, counters={s: c.copy() for s, c in store.counters.items()}
+            )
+        store.forget()
+        dated = _compact_utc(self._clock.system_utc().unix_ms)
+        self._alerts.append(set_aside(store.folder, dated, known, self._entropy))
+        self._oldest.clear()
+
+
+def _compact_utc(unix_ms: int) -> str:
+    """A UTC for a file name."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=unix_ms)
+    return moment.strftime("%Y%m%dT%H%M%SZ")

@@ -1,0 +1,325 @@
+"""A damaged store: what can be read is carried into a new one, the old file is set aside, never deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from agent.domain.record import Gap, Kind, Stream
+from agent.domain.stamp import UtcSource
+from agent.outbox import database
+from agent.outbox.body import pack_body, unpack_body
+from agent.outbox.counters import ROW_BYTES, Counters
+from agent.outbox.fault import StoreDamagedError, named_faults
+from agent.outbox.row import Row
+from agent.outbox.schema import RECORD_COLUMNS, create
+
+T = TypeVar("T")
+
+SALVAGE_NAME = "outbox-salvage.db"
+_COPY_NAME = "outbox-salvage-copy.db"
+_NO_END = 1 << 40
+_SPAN = 512
+_MOST_ERRORS = 20_000
+"""Reads that may fail before the rest of a stream is given up: bounds the time a ruined store takes."""
+_SEQ_MARGIN = 10_000
+"""Sequence numbers left out after a salvage: the damaged store may have forgotten the last it gave."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What could be read of a damaged store.
+
+    Attributes:
+        journal: its identity, None when it can not be told.
+        boots: (count, boot id) pairs.
+        counters: those that could be read.
+    """
+
+    journal: int | None = None
+    boots: list[tuple[int, str]] = field(default_factory=list)
+    counters: dict[Stream, Counters] = field(default_factory=dict)
+
+
+def finish_interrupted(folder: Path) -> None:
+    """Complete a salvage that a power cut interrupted between its two renames. Raises OSError."""
+    path, salvaged = folder / database.FILE_NAME, folder / SALVAGE_NAME
+    if salvaged.exists() and not path.exists():
+        salvaged.rename(path)
+        database.flush_folder(folder)
+
+
+def set_aside(folder: Path, dated: str, known: Found, entropy: Callable[[int], bytes]) -> str:
+    """Carry what can be read into a new store, and give the damaged one a dated name.
+
+    The new store is complete on the disk before the old one loses its name, so that a power cut at any moment
+    leaves either the damaged store (and this begins again) or the mended one.
+
+    Args:
+        folder: where the store is; nothing has it open.
+        dated: UTC for the name, e.g. "20260314T070000Z".
+        known: what the process still knows of the store from before the damage; it wins over what is read.
+        entropy: for a new journal.
+
+    Returns:
+        One plain sentence for a person. Raises StoreFaultError when the disk refuses.
+    """
+    path, salvaged = folder / database.FILE_NAME, folder / SALVAGE_NAME
+    with named_faults(str(salvaged)):
+        _remove(folder, SALVAGE_NAME)
+        _remove(folder, _COPY_NAME)
+        target = database.connect(salvaged, "FULL")
+        try:
+            with _source(path, folder) as source:
+                carried, kept_journal = _carry_over(source, target, known, entropy)
+        finally:
+            target.close()
+            _remove(folder, _COPY_NAME)
+        aside = _free_name(folder, dated)
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        path.rename(aside)
+        salvaged.rename(path)
+        database.flush_folder(folder)
+    identity = "" if kept_journal else "; its identity was lost, sequence numbers begin a new journal"
+    return (
+        f"the store was damaged and set aside as {aside.name}; {carried} records were carried over{identity}"
+    )
+
+
+def _remove(folder: Path, name: str) -> None:
+    for stale in folder.glob(name + "*"):
+        stale.unlink()
+
+
+def _free_name(folder: Path, dated: str) -> Path:
+    aside = folder / f"outbox-damaged-{dated}.db"
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = folder / f"outbox-damaged-{dated}-{number}.db"
+    return aside
+
+
+@contextlib.contextmanager
+def _source(path: Path, folder: Path) -> Iterator[sqlite3.Connection]:
+    """The damaged store, read-only; where its first page is lost, a copy with a new one."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0, isolation_level=None)
+    try:
+        if not _readable(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]):
+            copy = _copy_with_new_header(path, folder)
+            connection.close()
+            connection = sqlite3.connect(f"file:{copy}?mode=ro", uri=True, timeout=0, isolation_level=None)
+        yield connection
+    finally:
+        connection.close()
+
+
+def _copy_with_new_header(path: Path, folder: Path) -> Path:
+    """A copy whose first page says where the tables are.
+
+    The first page of every store of one version holds the same: the tables are made in the same order, so
+    their roots lie on the same pages. What differs is the size of the file; the list of free pages is left
+    out.
+    """
+    fresh = folder / (_COPY_NAME + "-fresh")
+    connection = database.connect(fresh, "OFF")
+    connection.execute("BEGIN IMMEDIATE")
+    create(connection, 1)
+    connection.execute("COMMIT")
+    connection.close()
+    header = bytearray(fresh.read_bytes()[: database.PAGE_BYTES])
+    pages = path.stat().st_size // database.PAGE_BYTES
+    header[28:32] = pages.to_bytes(4, "big")
+    header[32:40] = bytes(8)
+    copy = folder / _COPY_NAME
+    shutil.copyfile(path, copy)
+    with copy.open("r+b") as file:
+        file.write(header)
+    return copy
+
+
+def _readable(read: Callable[[], T]) -> T | None:
+    """What `read` gives, or None where the damage is."""
+    try:
+        return read()
+    except (sqlite3.DatabaseError, StoreDamagedError):
+        return None
+
+
+def _carry_over(
+    source: sqlite3.Connection, target: sqlite3.Connection, known: Found, entropy: Callable[[int], bytes]
+) -> tuple[int, bool]:
+    found = _identity(source, known)
+    journal = found.journal
+    kept_journal = journal is not None and len(found.counters) == len(Stream)
+    target.execute("BEGIN IMMEDIATE")
+    create(
+        target, journal if kept_journal and journal is not None else int.from_bytes(entropy(4), "big") or 1
+    )
+    target.executemany("INSERT OR IGNORE INTO boot (boot, boot_id) VALUES (?, ?)", found.boots)
+    carried = 0
+    for stream in Stream:
+        # What lies beyond the process's own count was refused, and is still held in memory.
+        end_seq = known.counters[stream].last_seq if stream in known.counters else _NO_END
+        counters, records = _carry_stream(source, target, stream, found.counters.get(stream), end_seq)
+        counters.save(target, stream)
+        carried += records
+    _keep_boot_count(target)
+    target.execute("COMMIT")
+    target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return carried, kept_journal
+
+
+def _keep_boot_count(target: sqlite3.Connection) -> None:
+    """Let the count of boots go on after the newest record, also when the list of boots was lost."""
+    counts = [
+        target.execute(f"SELECT coalesce(max(boot), 0) FROM {table}").fetchone()[0]  # noqa: S608 - constant names
+        for table in ("events", "trail", "boot")
+    ]
+    if max(counts) > counts[-1]:
+        target.execute("INSERT INTO boot (boot, boot_id) VALUES (?, 'lost')", (max(counts),))
+
+
+def _identity(source: sqlite3.Connection, known: Found) -> Found:
+    journal = known.journal
+    if journal is None:
+        row = _readable(lambda: source.execute("SELECT journal FROM store").fetchone())
+        journal = None if row is None else row[0]
+    boots = _readable(lambda: source.execute("SELECT boot, boot_id FROM boot").fetchall())
+    counters = {}
+    for stream in Stream:
+        read = _readable(lambda stream=stream: Counters.load(source, stream))  # type: ignore[misc]  # default argument
+        kept = known.counters.get(stream, read)
+        if kept is not None:
+            counters[stream] = kept
+    return Found(journal, boots or [], counters)
+
+
+def _carry_stream(
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    stream: Stream,
+    known: Counters | None,
+    end_seq: int,
+) -> tuple[Counters, int]:
+    """Copy one stream, telling of what is missing by gaps; returns its new counters and the rows copied."""
+    counters = Counters() if known is None else known.copy()
+    counters.waiting_records = counters.waiting_bytes = counters.replay_records = counters.replay_bytes = 0
+    floor_seq = counters.floor_seq
+    next_seq = floor_seq
+    newest = dict(counters.newest)
+    carried = 0
+    near: Row | None = None
+    for row in _rows(source, stream, known):
+        if row.seq < floor_seq:
+            if row.seq in newest.values():
+                _insert(target, stream, row)
+            continue
+        if row.seq < next_seq or row.seq > end_seq:
+            continue
+        if known is None and carried == 0:
+            floor_seq = next_seq = counters.floor_seq = row.seq
+            counters.confirmed_seq = row.seq - 1
+        if row.seq > next_seq:
+            _add_damage(target, stream, counters, row, (next_seq, row.seq - 1))
+        _add(target, stream, counters, row)
+        newest[row.kind] = row.seq
+        next_seq = _end_of(row) + 1
+        near = row
+        carried += 1
+    last_seq = max(counters.last_seq, next_seq - 1) + _SEQ_MARGIN
+    template = near or Row(0, 0, 1, 0, None, UtcSource.NONE.value, None, b"")
+    _add_damage(target, stream, counters, template, (next_seq, last_seq))
+    counters.last_seq = last_seq
+    counters.newest = newest
+    return counters, carried
+
+
+def _rows(source: sqlite3.Connection, stream: Stream, known: Counters | None) -> Iterator[Row]:
+    """Every row that can be read, ascending, stepping over pages that can not."""
+    after_seq = 0 if known is None else min([known.floor_seq, *known.newest.values()]) - 1
+    end = _NO_END if known is None else known.last_seq
+
+    def read(after: int, limit: int) -> list[Row] | None:
+        select = f"SELECT {RECORD_COLUMNS} FROM {stream.value} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
+        return _readable(lambda: [Row(*row) for row in source.execute(select, (after, limit))])
+
+    errors, limit = 0, _SPAN
+    while after_seq < end and errors < _MOST_ERRORS:
+        rows = read(after_seq, limit)
+        if rows is None and limit > 1:
+            limit //= 2
+            errors += 1
+            continue
+        if rows is None:
+            # The next row lies on a page that can not be read: find the first one beyond it.
+            step = 1
+            while after_seq + step < end and read(after_seq + step, 1) is None:
+                step *= 2
+                errors += 1
+            low, high = step // 2, step
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if read(after_seq + middle, 1) is not None else (middle, high)
+            after_seq += high
+            continue
+        if not rows:
+            return
+        yield from (row for row in rows if _is_sound(row))
+        after_seq = rows[-1].seq
+        limit = min(_SPAN, 2 * limit)
+
+
+def _is_sound(row: Row) -> bool:
+    """Damage that SQLite did not notice may still have garbled a body."""
+    try:
+        unpack_body(Kind(row.kind), row.body)
+    except ValueError:
+        return False
+    return True
+
+
+def _end_of(row: Row) -> int:
+    if row.kind != Kind.GAP.value:
+        return row.seq
+    gap = unpack_body(Kind.GAP, row.body)
+    assert isinstance(gap, Gap)
+    return gap.last_seq
+
+
+def _add_damage(
+    target: sqlite3.Connection, stream: Stream, counters: Counters, near: Row, span: tuple[int, int]
+) -> None:
+    """Tell that `span` is lost; no gap reaches across the watermark."""
+    first_seq, last_seq = span
+    watermark = counters.confirmed_seq
+    parts = (
+        [(first_seq, watermark), (watermark + 1, last_seq)] if first_seq <= watermark < last_seq else [span]
+    )
+    for first, last in parts:
+        body = pack_body(Gap(last, "damaged", ()))
+        _add(target, stream, counters, near._replace(seq=first, kind=Kind.GAP.value, body=body))
+
+
+def _add(target: sqlite3.Connection, stream: Stream, counters: Counters, row: Row) -> None:
+    _insert(target, stream, row)
+    if row.seq <= counters.confirmed_seq:
+        counters.replay_records += 1
+        counters.replay_bytes += ROW_BYTES + len(row.body)
+    else:
+        counters.waiting_records += 1
+        counters.waiting_bytes += ROW_BYTES + len(row.body)
+
+
+def _insert(target: sqlite3.Connection, stream: Stream, row: Row) -> None:
+    target.execute(
+        f"INSERT OR IGNORE INTO {stream.value} ({RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+        row,
+    )

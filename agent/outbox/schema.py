@@ -1,0 +1,127 @@
+"""Tables of the store, their version, and the way forward from earlier versions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+
+from agent.domain.record import Stream
+from agent.outbox.fault import StoreDamagedError, StoreVersionError
+
+APPLICATION_ID = 0x45_4D_53_31
+"""Written in the file's header, so that `file` and this module know an outbox ("EMS1")."""
+
+VERSION = 1
+"""Version of the tables below, kept in `PRAGMA user_version`."""
+
+Migration = Callable[[sqlite3.Connection], None]
+
+MIGRATIONS: Mapping[int, Migration] = {}
+"""From each earlier version: the step to the next. A step runs inside the transaction of its caller."""
+
+RECORD_COLUMNS = "seq, kind, boot, boottime_ms, utc_ms, utc_source, utc_uncertainty_ms, body"
+"""Columns of a stream's table, in the order of `agent.outbox.row.Row`."""
+
+COUNTER_COLUMNS = (
+    "last_seq, confirmed_seq, floor_seq, waiting_records, waiting_bytes, replay_records, replay_bytes, newest"
+)
+
+_STREAM_TABLE = """
+CREATE TABLE {name} (
+  seq INTEGER PRIMARY KEY,
+  kind INTEGER NOT NULL,
+  boot INTEGER NOT NULL,
+  boottime_ms INTEGER NOT NULL,
+  utc_ms INTEGER,
+  utc_source INTEGER NOT NULL,
+  utc_uncertainty_ms INTEGER,
+  body BLOB NOT NULL
+) STRICT
+"""
+
+_TABLES = (
+    # One row: what the store as a whole is. `clean` is 1 only between an orderly close and the next open.
+    """
+CREATE TABLE store (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  journal INTEGER NOT NULL,
+  clean INTEGER NOT NULL
+) STRICT
+""",
+    # One row a stream: its counters, changed in the same transaction as its records. `newest` is a JSON
+    # object from kind number to the sequence number of the newest record of that kind.
+    """
+CREATE TABLE stream (
+  name TEXT PRIMARY KEY,
+  last_seq INTEGER NOT NULL,
+  confirmed_seq INTEGER NOT NULL,
+  floor_seq INTEGER NOT NULL,
+  waiting_records INTEGER NOT NULL,
+  waiting_bytes INTEGER NOT NULL,
+  replay_records INTEGER NOT NULL,
+  replay_bytes INTEGER NOT NULL,
+  newest TEXT NOT NULL
+) STRICT, WITHOUT ROWID
+""",
+    # Boots this store has seen: the kernel's random id and our count.
+    """
+CREATE TABLE boot (
+  boot INTEGER PRIMARY KEY,
+  boot_id TEXT NOT NULL UNIQUE
+) STRICT
+""",
+    *(_STREAM_TABLE.format(name=stream.value) for stream in Stream),
+)
+
+
+def create(connection: sqlite3.Connection, journal: int) -> None:
+    """Make the tables in an empty file. The caller holds the transaction."""
+    for statement in _TABLES:
+        connection.execute(statement)
+    connection.execute("INSERT INTO store (id, journal, clean) VALUES (1, ?, 1)", (journal,))
+    for stream in Stream:
+        connection.execute(
+            f"INSERT INTO stream (name, {COUNTER_COLUMNS}) VALUES (?, 0, 0, 1, 0, 0, 0, 0, '{{}}')",  # noqa: S608 - constant columns
+            (stream.value,),
+        )
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def migrate(
+    connection: sqlite3.Connection,
+    *,
+    migrations: Mapping[int, Migration] = MIGRATIONS,
+    version: int = VERSION,
+) -> int:
+    """Bring the tables to `version`, each step in a transaction of its own; returns the number of steps.
+
+    A power cut between two steps leaves a store of the version in between, which the next start takes
+    further.
+
+    Raises StoreVersionError for a store that is newer than `version` or is not an outbox, StoreDamagedError
+    when the version lies in the past but nothing leads on from it.
+    """
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise StoreVersionError(f"application id {application:#x}: the file is a database, but not an outbox")
+    if found > version:
+        raise StoreVersionError(f"the store has version {found}; this agent knows versions up to {version}")
+    steps = 0
+    while found < version:
+        step = migrations.get(found)
+        if step is None:
+            raise StoreDamagedError(f"the store says version {found}, which never existed")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            step(connection)
+            connection.execute(f"PRAGMA user_version = {found + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        found += 1
+        steps += 1
+    return steps

@@ -1,0 +1,339 @@
+"""What is on its way to the disk: order, groups, and patience with a disk that refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar
+
+from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.record import Kind, Stream
+from agent.outbox.entry import STREAM_OF_KIND, Entry
+from agent.outbox.fault import STORE_REASONS, OutboxClosedError, StoreFaultError
+from agent.outbox.keeper import Keeper, Report
+
+T = TypeVar("T")
+
+STAGED_MAX = 20_000
+"""Trail records held in memory while the disk refuses: five hours at one a second, about 6 MB."""
+BATCH_MAX = 5_000
+"""Records in one commit, so that a press never waits behind more."""
+CONFIRM_STEP = 10_000
+"""Sequence numbers after which a watermark is persisted before its time: accounting for them is a scan."""
+_CONFIRM_STEP_OF_PRESS = 1_000
+_RETRY_FIRST_S = 0.25
+_RETRY_MAX_S = 2.0
+
+
+class Work(Protocol):
+    """Has the worker do something and learns how things stand after it."""
+
+    def __call__(self, work: Callable[[], T], *, urgent: bool = False) -> Awaitable[T]:
+        """Give back what `work` gives. Raises StoreFaultError."""
+        ...
+
+
+class Press(NamedTuple):
+    """A record whose caller waits for the disk."""
+
+    entry: Entry
+    stored: asyncio.Future[int]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction is to hold.
+
+    Attributes:
+        presses: records whose callers wait.
+        staged: trail records.
+        dropped: (kind token, count) of trail records that memory could not hold.
+        confirmed: watermarks to persist.
+        flushes: those who wait for all that was staged.
+    """
+
+    presses: list[Press]
+    staged: list[Entry] = field(default_factory=list)
+    dropped: tuple[tuple[str, int], ...] = ()
+    confirmed: dict[Stream, int] = field(default_factory=dict)
+    flushes: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def entries(self) -> list[Entry]:
+        """All records, in the order in which they are written."""
+        return [*(press.entry for press in self.presses), *self.staged]
+
+
+class Writer:
+    """Commits what it is given, in order, one transaction at a time. Used from one event loop."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        work: Work,
+        health: HealthBoard,
+        *,
+        report: Callable[[], Report],
+        confirmed: Mapping[Stream, int],
+        on_grown: Callable[[Iterable[Stream]], None],
+    ) -> None:
+        self.refused = False
+        self._keeper = keeper
+        self._work = work
+        self._health = health
+        self._report = report
+        self._confirmed = confirmed
+        self._on_grown = on_grown
+        self._presses: deque[Press] = deque()
+        self._staged: deque[Entry] = deque()
+        self._staged_since_s: float | None = None
+        self._confirmed_since_s: float | None = None
+        self._dropped: Counter[str] = Counter()
+        self._flushes: list[asyncio.Future[None]] = []
+        self._doubtful: Batch | None = None
+        self._in_flight = 0
+        self._group_max = BATCH_MAX
+        self._commit_wanted = False
+        self._closing = False
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------------ what comes in
+
+    def put(self, entry: Entry) -> asyncio.Future[int]:
+        """Take a record to be written at once."""
+        stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._presses.append(Press(entry, stored))
+        self._wake.set()
+        self._kick()
+        return stored
+
+    def stage(self, entry: Entry, *, disk_answers: bool) -> None:
+        """Take a record to be written with a group."""
+        if not self._staged:
+            self._staged_since_s = asyncio.get_running_loop().time()
+        self._staged.append(entry)
+        if len(self._staged) < BATCH_MAX:
+            return
+        if self.refused or not disk_answers:
+            self._drop_excess()
+        else:
+            self.want_commit()
+
+    def note_confirmed(self) -> None:
+        """A watermark moved: it is to be persisted within the group's time, or now if it moved far."""
+        if self._confirmed_since_s is None:
+            self._confirmed_since_s = asyncio.get_running_loop().time()
+        report = self._report()
+        far = any(
+            seq - report.confirmed_seq(stream) >= CONFIRM_STEP for stream, seq in self._confirmed.items()
+        )
+        if far and not self.refused:
+            self.want_commit()
+
+    @property
+    def unsaved(self) -> int:
+        """Records that no commit has covered."""
+        doubtful = 0 if self._doubtful is None else len(self._doubtful.entries())
+        return len(self._staged) + len(self._presses) + self._in_flight + doubtful
+
+    def group_due(self, now_s: float, group_commit_s: float) -> bool:
+        """True when something staged or confirmed has waited for its time."""
+        if self.refused:
+            return False
+        since = [at_s for at_s in (self._staged_since_s, self._confirmed_since_s) if at_s is not None]
+        return bool(since) and now_s - min(since) >= group_commit_s
+
+    def want_commit(self) -> None:
+        """Commit what is staged, soon."""
+        self._commit_wanted = True
+        self._kick()
+
+    async def flush(self) -> None:
+        """Commit everything now; returns when the disk took or refused it."""
+        if not (
+            self._staged or self._presses or self._dropped or self._doubtful or self._unsaved_confirmations()
+        ):
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flushes.append(waiter)
+        self._wake.set()
+        self.want_commit()
+        await waiter
+
+    def check(self) -> None:
+        """Raise what ended the writer, if anything did; it starts again with the next record."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            task, self._task = self._task, None
+            task.result()
+
+    async def close(self) -> None:
+        """Write what the disk takes; the futures of the rest raise OutboxClosedError. Idempotent."""
+        self._closing = True
+        self._wake.set()
+        await self.flush()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        doubtful = [] if self._doubtful is None else self._doubtful.presses
+        for press in (*doubtful, *self._presses):
+            if not press.stored.done():
+                press.stored.set_exception(OutboxClosedError("the outbox was closed while the disk refused"))
+                press.stored.exception()  # a caller that went away is no error of its own
+
+    def refuse(self, fault: StoreFaultError) -> None:
+        """The disk refused: name it, and keep trying."""
+        self.refused = True
+        self._health.clear(*(reason for reason in STORE_REASONS if reason is not fault.reason))
+        self._health.raise_(fault.reason, fault.detail)
+        self.want_commit()
+
+    # ------------------------------------------------------------------ what goes out
+
+    def _kick(self) -> None:
+        if self._task is None or self._task.done():
+            self.check()
+            self._task = asyncio.get_running_loop().create_task(self._write(), name="outbox-writer")
+
+    async def _write(self) -> None:
+        """Commit until nothing waits. One such task at a time: this is what keeps records in order."""
+        back_off_s = _RETRY_FIRST_S
+        try:
+            while self._presses or self._commit_wanted:
+                self._wake.clear()
+                try:
+                    await self._commit_once()
+                except StoreFaultError as fault:
+                    self.refuse(fault)
+                    self._end_flushes()
+                    if self._closing:
+                        return
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), back_off_s)
+                    back_off_s = min(2 * back_off_s, _RETRY_MAX_S)
+                else:
+                    back_off_s = _RETRY_FIRST_S
+        finally:
+            self._end_flushes()
+
+    async def _commit_once(self) -> None:
+        """One transaction. Raises StoreFaultError; then everything is held as before, in the same order."""
+        if self.refused:
+            await self._recover()
+        # What little room there is belongs to the presses: the trail follows when they are on the disk.
+        presses_only = self.refused and bool(self._presses)
+        batch = self._take(presses_only=presses_only)
+        entries = batch.entries()
+        seqs: list[int] = []
+        self._in_flight = len(entries)
+        try:
+            if entries or batch.confirmed or batch.dropped:
+                seqs = await self._work(
+                    lambda: self._keeper.append(entries, confirmed=batch.confirmed, dropped=batch.dropped),
+                    urgent=bool(batch.presses),
+                )
+        except BaseException as error:
+            if isinstance(error, StoreFaultError) and error.in_doubt:
+                self._doubtful = batch
+            else:
+                self._put_back(batch)
+            if batch.staged:
+                self._group_max = max(1, len(batch.staged) // 4)
+            raise
+        finally:
+            self._in_flight = 0
+        if not presses_only:
+            self._group_max = min(BATCH_MAX, 2 * self._group_max)
+            if self.refused and (not self._staged or self._group_max == BATCH_MAX):
+                self.refused = False
+                self._health.clear(*STORE_REASONS)
+        self._settle(batch, seqs)
+
+    async def _recover(self) -> None:
+        """Ask the disk again, and learn what became of a commit in doubt. Raises StoreFaultError."""
+        try:
+            came_through = await self._work(self._keeper.recover, urgent=True)
+        except StoreFaultError as fault:
+            # On a full disk the log, which is written out beforehand, may still hold a press.
+            if fault.reason is HealthReason.STORE_FULL and self._presses and self._doubtful is None:
+                return
+            raise
+        doubtful, self._doubtful = self._doubtful, None
+        if doubtful is not None and came_through:
+            self._settle(doubtful, self._newest_seqs(doubtful.entries()))
+        elif doubtful is not None:
+            self._put_back(doubtful)
+
+    def _newest_seqs(self, entries: list[Entry]) -> list[int]:
+        """Sequence numbers of entries that are the newest on the disk."""
+        report = self._report()
+        streams = [STREAM_OF_KIND[entry.kind] for entry in entries]
+        next_seq = {stream: report.last_seq(stream) + 1 - streams.count(stream) for stream in Stream}
+        seqs = []
+        for stream in streams:
+            seqs.append(next_seq[stream])
+            next_seq[stream] += 1
+        return seqs
+
+    def _take(self, *, presses_only: bool) -> Batch:
+        batch = Batch([self._presses.popleft() for _ in range(min(len(self._presses), BATCH_MAX))])
+        if presses_only:
+            return batch
+        batch.staged = [self._staged.popleft() for _ in range(min(len(self._staged), self._group_max))]
+        if self._dropped:
+            batch.dropped = tuple(self._dropped.items())
+            self._dropped = Counter()
+        self._take_confirmations(batch)
+        if not self._staged:
+            self._staged_since_s = None
+            batch.flushes, self._flushes = self._flushes, []
+        return batch
+
+    def _take_confirmations(self, batch: Batch) -> None:
+        unsaved = self._unsaved_confirmations()
+        step = _CONFIRM_STEP_OF_PRESS if batch.presses else 2 * CONFIRM_STEP
+        report = self._report()
+        batch.confirmed = {
+            stream: min(seq, report.confirmed_seq(stream) + step) for stream, seq in unsaved.items()
+        }
+        rest = batch.confirmed != unsaved
+        if not rest:
+            self._confirmed_since_s = None
+        self._commit_wanted = bool(self._staged) or (rest and not batch.presses)
+
+    def _unsaved_confirmations(self) -> dict[Stream, int]:
+        report = self._report()
+        return {stream: seq for stream, seq in self._confirmed.items() if seq > report.confirmed_seq(stream)}
+
+    def _put_back(self, batch: Batch) -> None:
+        self._presses.extendleft(reversed(batch.presses))
+        self._staged.extendleft(reversed(batch.staged))
+        self._dropped.update(dict(batch.dropped))
+        self._flushes[:0] = batch.flushes
+        if self._staged:
+            self._staged_since_s = asyncio.get_running_loop().time()
+        if self.refused:
+            self._drop_excess()
+
+    def _drop_excess(self) -> None:
+        while len(self._staged) > STAGED_MAX:
+            self._dropped[Kind(self._staged.popleft().kind).token] += 1
+
+    def _settle(self, batch: Batch, seqs: list[int]) -> None:
+        for press, seq in zip(batch.presses, seqs, strict=False):
+            if not press.stored.done():
+                press.stored.set_result(seq)
+        for waiter in batch.flushes:
+            if not waiter.done():
+                waiter.set_result(None)
+        grown = {STREAM_OF_KIND[press.entry.kind] for press in batch.presses}
+        if batch.staged or batch.dropped:
+            grown.add(Stream.TRAIL)
+        self._on_grown([stream for stream in Stream if stream in grown])
+
+    def _end_flushes(self) -> None:
+        flushes, self._flushes = self._flushes, []
+        for waiter in flushes:
+            if not waiter.done():
+                waiter.set_result(None)

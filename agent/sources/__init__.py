@@ -1,0 +1,1 @@
+"""Devices' data to domain events."""

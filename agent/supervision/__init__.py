@@ -1,0 +1,1 @@
+"""Units, their restart policy, the watchdog and the staged stop."""

@@ -1,0 +1,1 @@
+"""Topics, codec, MQTT session and publisher: the way to dispatch."""

@@ -1,0 +1,116 @@
+"""Which broker to talk to, and when to try again: rules without a network."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from agent import config
+
+STABLE_S = 30.0
+"""A connection that lasted this long was good: the back-off begins anew."""
+RETURN_DOUBLINGS = 4
+"""How often the time before going back to a preferred broker doubles when going back failed."""
+_EXPONENT_LIMIT = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The next try.
+
+    Attributes:
+        index: of the broker in the order of preference.
+        at: not before this moment.
+    """
+
+    index: int
+    at: float
+
+
+class BrokerChoice:
+    """Preference, fail-over with a configured patience, return with hysteresis, and jittered back-off.
+
+    Times are seconds of any monotonic clock. The back-off is exponential with full jitter: the wait is drawn
+    evenly between nothing and the limit, so that a fleet that lost its broker at one moment comes back spread
+    out.
+    """
+
+    def __init__(self, settings: config.Uplink, rng: random.Random) -> None:
+        self._settings = settings
+        self._rng = rng
+        self._count = len(settings.brokers)
+        self._index = 0
+        self._failures = 0
+        self._failing_since: float | None = None
+        self._opened_at: float | None = None
+        self._reachable_since: float | None = None
+        self._returns_failed = 0
+        self._returned_at: float | None = None
+
+    @property
+    def index(self) -> int:
+        """The broker in use or tried now."""
+        return self._index
+
+    def first(self, now: float) -> Attempt:
+        """The first try of all: spread like any other, since a depot's vehicles start with the shift."""
+        return Attempt(self._index, now + self._rng.uniform(0.0, min(1.0, self._settings.reconnect_min_s)))
+
+    def opened(self, now: float) -> None:
+        """The broker took us."""
+        self._opened_at = now
+        self._failing_since = None
+        self._reachable_since = None
+
+    def closed(self, now: float) -> Attempt:
+        """The connection ended or never came to be; says what to try next."""
+        s = self._settings
+        if self._opened_at is not None and now - self._opened_at >= STABLE_S:
+            self._failures = 0
+        self._opened_at = None
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._count > 1 and now - self._failing_since >= s.fail_over_after_s:
+            self._fail_over(now)
+        limit = min(s.reconnect_max_s, s.reconnect_min_s * 2.0 ** min(self._failures, _EXPONENT_LIMIT))
+        self._failures += 1
+        return Attempt(self._index, now + self._rng.uniform(0.0, limit))
+
+    def try_soon(self, now: float) -> Attempt:
+        """Something changed (credentials, a server reference): try without waiting for the back-off."""
+        return Attempt(self._index, now)
+
+    @property
+    def preferred_to_probe(self) -> int | None:
+        """The broker whose reachability matters while we are connected to a lesser one."""
+        return 0 if self._index > 0 and self._opened_at is not None else None
+
+    def probed(self, reachable: bool, now: float) -> bool:
+        """A look at the preferred broker; True when it is time to close and go back to it."""
+        if not reachable:
+            self._reachable_since = None
+            return False
+        if self._reachable_since is None:
+            self._reachable_since = now
+        patience_s = self._settings.return_after_s * 2.0 ** min(self._returns_failed, RETURN_DOUBLINGS)
+        return bool(now - self._reachable_since >= patience_s)
+
+    def go_back(self, now: float) -> Attempt:
+        """Use the preferred broker again."""
+        self._index = 0
+        self._opened_at = None
+        self._failing_since = None
+        self._reachable_since = None
+        self._failures = 0
+        self._returned_at = now
+        return Attempt(0, now)
+
+    def _fail_over(self, now: float) -> None:
+        if self._index == 0 and self._returned_at is not None:
+            # A broker that looks well from outside and fails us again is believed more slowly each time.
+            young = now - self._returned_at < self._settings.return_after_s + self._settings.fail_over_after_s
+            self._returns_failed = self._returns_failed + 1 if young else 0
+            self._returned_at = None
+        self._index = (self._index + 1) % self._count
+        self._failing_since = now
+        self._failures = 0

@@ -1,0 +1,404 @@
+"""Carrying a stream to the broker, batch by batch, in its order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from agent import config
+from agent.domain.record import Stream
+from agent.outbox.fault import StoreFaultError
+from agent.outbox.row import Row
+from agent.uplink.batching import Batcher, JournalIdentity
+from agent.uplink.link import Link, Opened
+from agent.uplink.pacing import TokenBucket
+from agent.uplink.refusal import FAILURE, PACKET_TOO_LARGE
+from agent.uplink.window import Window
+
+AHEAD_BATCHES = 4
+"""Batches that one read of the store fetches."""
+HOLD_MIN_S = 1.0
+HOLD_MAX_S = 60.0
+STORE_RETRY_S = 1.0
+
+
+class Journal(JournalIdentity, Protocol):
+    """What the uplink needs of the outbox."""
+
+    async def read(
+        self, stream: Stream, after_seq: int, *, max_records: int, max_bytes: int, last_seq: int | None = None
+    ) -> list[Row]:
+        """Rows after `after_seq`, ascending. Raises StoreFaultError."""
+        ...
+
+    def confirm(self, stream: Stream, through_seq: int) -> None:
+        """Everything up to `through_seq` was delivered."""
+        ...
+
+    def confirmed(self, stream: Stream) -> int:
+        """Everything up to here was delivered."""
+        ...
+
+    def last_seq(self, stream: Stream) -> int:
+        """Newest sequence number that can be read."""
+        ...
+
+    def on_appended(self, listener: Callable[[Stream], None]) -> None:
+        """Call `listener` after each commit that added to a stream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What all lanes share."""
+
+    settings: config.Uplink
+    journal: Journal
+    link: Link
+    window: Window
+    bucket: TokenBucket
+    rng: random.Random
+    refused: Callable[[Stream, int], None]
+    """Told of a PUBACK with a failure code, and with 0 once the stream is taken again."""
+
+
+@dataclass(slots=True)
+class Course:
+    """A range of sequence numbers on its way.
+
+    Attributes:
+        stream: of which stream.
+        landed: acknowledged without a hole up to here.
+        cursor: sent up to here.
+        last: end of the range; None for a stream that goes on.
+    """
+
+    stream: Stream
+    landed: int
+    cursor: int
+    last: int | None = None
+
+
+@dataclass(slots=True)
+class _Flight:
+    first_seq: int
+    last_seq: int
+    count: int
+    code: int | None = None
+
+
+class Lane:
+    """Sends a course in ascending order; goes back to what did not land. Used from the event loop only."""
+
+    def __init__(self, way: Way, batchers: dict[Stream, Batcher], *, first_class: bool) -> None:
+        self._way = way
+        self._batchers = batchers
+        self._first_class = first_class
+        self._wake = asyncio.Event()
+        self._open = False
+        self._epoch = 0
+        self._flights: deque[_Flight] = deque()
+        self._rows: list[Row] = []
+        self._failed = False
+        self._stuck = False
+        self._failures = 0
+        self._hold_until = 0.0
+
+    # What differs between lanes
+
+    def course(self) -> Course | None:
+        """What to carry now."""
+        raise NotImplementedError
+
+    def history(self, course: Course) -> bool:
+        """Whether what comes next is sent late, and so at the backlog's pace."""
+        raise NotImplementedError
+
+    def paced(self, course: Course) -> bool:
+        """Whether what comes next must wait for the token bucket."""
+        raise NotImplementedError
+
+    def landed(self, course: Course) -> None:
+        """`course.landed` moved."""
+
+    def exhausted(self, course: Course) -> None:
+        """The store has nothing more for this course, and nothing of it is in flight."""
+
+    # Connection
+
+    def open(self, opened: Opened) -> None:  # noqa: ARG002  # lanes that learn from it override this
+        """A connection stands."""
+        self._reset()
+        self._open = True
+        self.wake()
+
+    def close(self) -> None:
+        """The connection ended: what was in flight is sent again by the next one."""
+        self._reset()
+
+    def wake(self) -> None:
+        """Something changed: look again."""
+        self._wake.set()
+
+    @property
+    def at_rest(self) -> bool:
+        """True when nothing is in flight or waits to be sent again."""
+        return not self._flights and not self._failed
+
+    def _reset(self) -> None:
+        self._open = False
+        self._epoch += 1
+        self._rewind()
+        self._failures = 0
+        self._hold_until = 0.0
+
+    def _rewind(self) -> None:
+        self._flights.clear()
+        self._rows = []
+        self._failed = self._stuck = False
+        course = self.course()
+        if course is not None:
+            course.cursor = course.landed
+
+    # Sending
+
+    async def run(self) -> None:
+        """Send whenever there is something and room for it; until cancelled."""
+        while True:
+            self._wake.clear()
+            wait_s = await self._step()
+            if wait_s is None:
+                await self._wake.wait()
+            elif wait_s > 0:
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass  # due
+
+    async def _step(self) -> float | None:
+        """One batch. Returns seconds until the next look, None to be woken."""
+        course = self.course()
+        if course is None or not self._ready():
+            return None
+        now = asyncio.get_running_loop().time()
+        wait_s = max(self._hold_until - now, self._way.bucket.delay_s(now) if self.paced(course) else 0.0)
+        if wait_s > 0:
+            return wait_s
+        if not self._rows:
+            return await self._fetch(course)
+        self._send(course, now)
+        # Between two batches everything else gets its turn, a press above all.
+        await asyncio.sleep(0)
+        return 0.0
+
+    def _ready(self) -> bool:
+        """True when something may be sent; after a failure, once all that is in flight has come in."""
+        if not self._open or self._way.journal.journal == 0:
+            return False
+        if self._failed and not self._flights:
+            self._rewind()
+        return not self._failed and self._way.window.has_room(first_class=self._first_class)
+
+    async def _fetch(self, course: Course) -> float | None:
+        journal, settings, epoch = self._way.journal, self._way.settings, self._epoch
+        end = journal.last_seq(course.stream) if course.last is None else course.last
+        if course.cursor >= end:
+            return self._nothing_left(course)
+        try:
+            rows = await journal.read(
+                course.stream,
+                course.cursor,
+                max_records=AHEAD_BATCHES * settings.batch_records,
+                max_bytes=AHEAD_BATCHES * settings.batch_bytes,
+                last_seq=course.last,
+            )
+        except StoreFaultError:
+            return STORE_RETRY_S  # the outbox has named the reason and mends it
+        if epoch != self._epoch or self._failed:
+            return 0.0
+        self._rows = rows
+        return 0.0 if rows else self._nothing_left(course)
+
+    def _nothing_left(self, course: Course) -> float | None:
+        if not self._flights:
+            self.exhausted(course)
+            return None if self.course() is course else 0.0
+        return None
+
+    def _send(self, course: Course, now: float) -> None:
+        history, way = self.history(course), self._way
+        parcel = self._batchers[course.stream].make(
+            self._rows, history=history, replay=course.last is not None
+        )
+        if parcel is None:
+            self._hold(course.stream, PACKET_TOO_LARGE, now)
+            return
+        flight = _Flight(self._rows[0].seq, parcel.last_seq, parcel.count)
+        if self.paced(course):
+            way.bucket.take(parcel.message.packet_bytes(), now)
+        self._flights.append(flight)
+        course.cursor = parcel.last_seq
+        del self._rows[: parcel.count]
+        landed = partial(self._on_landed, self._epoch, course, flight)
+        way.window.sent(way.link.publish(parcel.message), landed, now)
+
+    def _on_landed(self, epoch: int, course: Course, flight: _Flight, code: int) -> None:
+        self.wake()
+        if epoch != self._epoch:
+            return
+        flight.code = code
+        if code >= FAILURE:
+            self._failed = True
+            batcher = self._batchers[course.stream]
+            if code != PACKET_TOO_LARGE or not batcher.too_large(flight.first_seq, flight.count):
+                self._hold(course.stream, code, asyncio.get_running_loop().time())
+        elif self._failures and not self._failed:
+            self._failures = 0
+            self._way.refused(course.stream, 0)
+        before = course.landed
+        while self._flights and self._flights[0].code is not None:
+            done = self._flights.popleft()
+            self._stuck = self._stuck or (done.code or 0) >= FAILURE
+            if not self._stuck:
+                course.landed = done.last_seq
+        if course.landed > before:
+            self.landed(course)
+
+    def _hold(self, stream: Stream, code: int, now: float) -> None:
+        """The broker did not take it: wait, longer each time, and spread over the fleet."""
+        limit_s = min(HOLD_MAX_S, HOLD_MIN_S * 2.0 ** min(self._failures, 16))
+        self._hold_until = now + self._way.rng.uniform(limit_s / 2, limit_s)
+        self._failures += 1
+        self._way.refused(stream, code)
+
+
+class StreamLane(Lane):
+    """Carries a stream as it grows."""
+
+    def __init__(
+        self,
+        way: Way,
+        batcher: Batcher,
+        stream: Stream,
+        *,
+        first_class: bool,
+        landed: Callable[[Course], None],
+    ) -> None:
+        super().__init__(way, {stream: batcher}, first_class=first_class)
+        self.stream = stream
+        self._batcher = batcher
+        self._landed = landed
+        self._course = Course(stream, 0, 0)
+        self._horizon = 0
+        self._identity = 0
+
+    def open(self, opened: Opened) -> None:
+        """Begin after what was delivered; what is there already is history."""
+        self._batcher.open(opened.maximum_packet_bytes)
+        self.start_over()
+        super().open(opened)
+
+    def start_over(self) -> None:
+        """Begin after what was delivered, once what is in flight has landed."""
+        journal = self._way.journal
+        self._identity = journal.journal
+        self._course = Course(self.stream, journal.confirmed(self.stream), journal.confirmed(self.stream))
+        self._epoch += 1
+        self._rewind()
+        self._horizon = journal.last_seq(self.stream)
+
+    def course(self) -> Course | None:
+        """The stream; begun anew when the store was replaced by another."""
+        if self._identity not in (0, self._way.journal.journal):
+            self._identity = self._way.journal.journal
+            self.start_over()
+        return self._course
+
+    def history(self, course: Course) -> bool:
+        """What was there when the connection was opened, and what came while that was being sent."""
+        last_seq = self._way.journal.last_seq(self.stream)
+        if course.cursor >= self._horizon and last_seq - course.cursor > self._way.settings.batch_records:
+            self._horizon = last_seq
+        return course.cursor < self._horizon
+
+    def paced(self, course: Course) -> bool:
+        """Events never wait: there are few of them, and a press may stand behind them."""
+        return self.stream is not Stream.EVENTS and self.history(course)
+
+    def landed(self, course: Course) -> None:
+        """Told to the publisher."""
+        if course is self._course:
+            self._landed(course)
+
+    @property
+    def landed_seq(self) -> int:
+        """Acknowledged without a hole up to here."""
+        return self._course.landed
+
+    @property
+    def settled(self) -> bool:
+        """True when all that is stored has landed."""
+        return self.at_rest and self._course.landed >= self._way.journal.last_seq(self.stream)
+
+    @property
+    def catching_up(self) -> bool:
+        """True while a backlog is being sent."""
+        return self._course.landed < self._horizon
+
+
+class ReplayLane(Lane):
+    """Sends again what a reader asks for; the delivered watermark does not move."""
+
+    MOST_REQUESTS = 32
+    """Requests that may wait; further ones are dropped, and the reader asks again."""
+
+    def __init__(self, way: Way, batchers: dict[Stream, Batcher]) -> None:
+        super().__init__(way, batchers, first_class=False)
+        self._requests: deque[Course] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Requests not yet answered in full."""
+        return len(self._requests)
+
+    def ask(self, stream: Stream, first: int, last: int) -> bool:
+        """Take a request for a range that was sent before; False when too many wait.
+
+        A range that is being sent already, or waits, is not sent twice.
+        """
+        if any(c.stream is stream and c.landed < first and last <= (c.last or 0) for c in self._requests):
+            return True
+        if len(self._requests) >= self.MOST_REQUESTS:
+            return False
+        self._requests.append(Course(stream, first - 1, first - 1, last))
+        self.wake()
+        return True
+
+    def forget(self) -> None:
+        """The store was replaced: what was asked for is not there."""
+        self._requests.clear()
+        self._epoch += 1
+        self._rewind()
+
+    def course(self) -> Course | None:
+        """The oldest request."""
+        return self._requests[0] if self._requests else None
+
+    def history(self, course: Course) -> bool:
+        """A replay is always late."""
+        return course.last is not None
+
+    def paced(self, course: Course) -> bool:
+        """As the backlog is."""
+        return course.last is not None
+
+    def exhausted(self, course: Course) -> None:
+        """On to the next request."""
+        if self._requests and self._requests[0] is course:
+            self._requests.popleft()

@@ -1,0 +1,122 @@
+"""The retained states: what is true now, newest wins, nothing is buffered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from agent import config
+from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
+from agent.uplink.codec import encode_state
+from agent.uplink.link import Link, Message, Opened
+from agent.uplink.refusal import FAILURE
+from agent.uplink.topics import Topics
+from agent.uplink.window import Window
+
+LOG = logging.getLogger("mdt.uplink")
+
+ORDER = tuple(kind.name for kind in (LinkState, StatusState, LocationState, VehicleState, HealthState))
+"""Which goes first when several wait: what dispatch needs most."""
+REFUSED_PAUSE_S = 10.0
+"""How long a state that the broker refused waits before it is offered again."""
+
+
+class StateSender:
+    """Publishes states as soon as the window has room; of each name at most one is in flight.
+
+    On a slow link a newer state thus replaces one that still waits, instead of queueing behind it.
+    """
+
+    def __init__(
+        self, settings: config.Uplink, topics: Topics, link: Link, window: Window, rng: random.Random
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._link = link
+        self._window = window
+        self._rng = rng
+        self._states: dict[str, State] = {}
+        self._waiting: set[str] = set()
+        self._in_flight: set[str] = set()
+        self._epoch = 0
+        self._limit: int | None = None
+        self._open = False
+
+    @property
+    def settled(self) -> bool:
+        """True when the broker has every state as it is now."""
+        return not self._waiting and not self._in_flight
+
+    def set(self, state: State) -> None:
+        """Replace the state of its name."""
+        self._states[state.name] = state
+        self._waiting.add(state.name)
+        self.send()
+
+    def open(self, opened: Opened) -> None:
+        """A connection stands: everything is sent anew."""
+        self._epoch += 1
+        self._open = True
+        self._limit = opened.maximum_packet_bytes
+        self._in_flight.clear()
+        self._waiting = set(self._states)
+        self.send()
+
+    def close(self) -> None:
+        """The connection ended."""
+        self._epoch += 1
+        self._open = False
+        self._in_flight.clear()
+
+    def send(self) -> None:
+        """Send what waits and has room."""
+        if not self._open or not self._waiting:
+            return
+        for name in ORDER:
+            if name not in self._waiting or name in self._in_flight:
+                continue
+            if not self._window.has_room(first_class=False):
+                return
+            self._waiting.discard(name)
+            message = self._message(self._states[name])
+            if self._limit is not None and message.packet_bytes() > self._limit:
+                LOG.warning(
+                    "state_too_large name=%s bytes=%s limit=%s", name, message.packet_bytes(), self._limit
+                )
+                continue
+            self._in_flight.add(name)
+            epoch = self._epoch
+            self._window.sent(
+                self._link.publish(message),
+                lambda code, name=name, epoch=epoch: self._landed(name, epoch, code),  # type: ignore[misc]  # bound now
+                asyncio.get_running_loop().time(),
+            )
+
+    def _landed(self, name: str, epoch: int, code: int) -> None:
+        if epoch != self._epoch:
+            return
+        self._in_flight.discard(name)
+        if code >= FAILURE:
+            LOG.warning("state_refused name=%s code=0x%02x", name, code)
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._rng.uniform(0.5, 1.0) * REFUSED_PAUSE_S, self._again, name, epoch)
+
+    def _again(self, name: str, epoch: int) -> None:
+        if epoch == self._epoch and self._open:
+            self._waiting.add(name)
+            self.send()
+
+    def _message(self, state: State) -> Message:
+        encoded = encode_state(state, self._settings.encoding)
+        expiry_s = None
+        if isinstance(state, LocationState) and self._settings.position_expiry_s:
+            expiry_s = self._settings.position_expiry_s
+        return Message(
+            self._topics.state(state.name),
+            encoded.payload,
+            retain=True,
+            content_type=encoded.content_type,
+            expiry_s=expiry_s,
+            urgent=True,
+        )

@@ -1,0 +1,1 @@
+"""Drivers for real hardware, each behind a protocol of agent.hal."""

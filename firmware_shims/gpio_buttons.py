@@ -1,0 +1,247 @@
+"""The crew's buttons and lamps on lines of a GPIO chip, through the kernel's character device and libgpiod.
+
+The kernel debounces, stamps and queues the edges. Its queue holds 16 edges a line unless asked for more and
+then drops the oldest, seen only as a gap in the line's own sequence; fast edges may even merge without one.
+The level of each line is therefore read again once a second and after each batch: what a line *is* is never
+guessed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from agent.config import ButtonGpio
+from agent.hal.buttons import ButtonEdge, Lamp
+from agent.hal.clock import Clock
+from agent.hal.errors import DeviceLostError, DeviceNotFoundError, HardwareError
+
+if TYPE_CHECKING:
+    import gpiod
+
+CONSUMER = "mdt"
+EVENTS_PER_LINE = 64
+"""Places in the kernel's queue: half a second of a contact that chatters every 8 ms."""
+LOOK_EVERY_S = 1.0
+ROUNDS = 8
+"""Bound of one visit to the queue: a line that chatters must not hold the loop."""
+BLINK_HALF_S = 0.25
+
+
+class GpioButtons:
+    """Implements `ButtonPanel`. GPIO lines keep no edges: an acknowledgement is no news to them.
+
+    A key that is down when the chip is first opened is no press: nobody knows when it was pressed. Every
+    later change is reported, as an edge if the kernel saw one, else as inferred.
+
+    Args:
+        settings: which lines, and how they are wired.
+        clock: for boot-time stamps.
+    """
+
+    def __init__(self, settings: ButtonGpio, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._keys = {offset: key for key, offset in settings.lines.items()}
+        self._request: gpiod.LineRequest | None = None
+        self._down: dict[int, bool] = {}
+        self._line_seqno: dict[int, int] = {}
+        self._edges: deque[ButtonEdge] = deque()
+        self._lamps: dict[str, Lamp] = {}
+        self._blinking: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self.lost_edges = 0
+        """Edges so far that the kernel dropped before they could be read."""
+
+    @property
+    def name(self) -> str:
+        """The chip as configured."""
+        return self._settings.chip
+
+    async def open(self) -> None:
+        """Request the lines. Raises DeviceNotFoundError: no chip, no permission, or a line in use."""
+        if self._request is not None:
+            return
+        try:
+            self._request = request = self._request_lines()
+            self._line_seqno.clear()
+            self._down = self._down or self._levels(request)
+            self._light_all()
+        except (OSError, ValueError) as error:
+            await self.close()
+            raise DeviceNotFoundError(self.name, _plain(error)) from error
+
+    async def read(self) -> Sequence[ButtonEdge]:
+        """Wait for edges. Safe to cancel. Raises DeviceLostError when the chip is gone."""
+        while not self._edges:
+            request = self._opened()
+            await self._readable(request)
+            try:
+                self._drain(self._opened())
+            except OSError as error:
+                raise DeviceLostError(self.name, _plain(error)) from error
+        edges = tuple(self._edges)
+        self._edges.clear()
+        return edges
+
+    async def show(self, key: str, lamp: Lamp) -> None:
+        """Light the lamp of `key`: dark, blinking while not stored, lit. Raises DeviceLostError."""
+        if key not in self._settings.lamp_lines:
+            return
+        self._lamps[key] = lamp
+        if self._request is None:
+            return
+        try:
+            self._light_all()
+        except OSError as error:
+            raise DeviceLostError(self.name, _plain(error)) from error
+
+    async def acknowledge(self, edge: ButtonEdge) -> None:
+        """Nothing to do: lines keep nothing."""
+
+    async def close(self) -> None:
+        """Release the lines, lamps dark. Idempotent, never raises."""
+        request, self._request = self._request, None
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(DeviceLostError(self.name, "closed"))
+        blinking, self._blinking = self._blinking, None
+        if blinking is not None:
+            blinking.cancel()
+            await asyncio.wait({blinking})
+        if request is not None:
+            asyncio.get_running_loop().remove_reader(request.fd)
+            request.release()
+
+    def _request_lines(self) -> gpiod.LineRequest:
+        import gpiod  # lazily: only a configuration with GPIO buttons pays for it
+        from gpiod.line import Bias, Clock, Direction, Edge
+
+        bias = {
+            "pull_up": Bias.PULL_UP,
+            "pull_down": Bias.PULL_DOWN,
+            "disabled": Bias.DISABLED,
+            "as_is": Bias.AS_IS,
+        }[self._settings.bias]
+        button = gpiod.LineSettings(
+            direction=Direction.INPUT,
+            edge_detection=Edge.BOTH,
+            bias=bias,
+            active_low=self._settings.active_low,
+            debounce_period=timedelta(milliseconds=self._settings.debounce_ms),
+            event_clock=Clock.MONOTONIC,
+        )
+        lines: dict[Iterable[int | str] | int | str, gpiod.LineSettings | None] = {tuple(self._keys): button}
+        if self._settings.lamp_lines:
+            lines[tuple(self._settings.lamp_lines.values())] = gpiod.LineSettings(direction=Direction.OUTPUT)
+        return gpiod.request_lines(
+            self._settings.chip,
+            consumer=CONSUMER,
+            config=lines,
+            event_buffer_size=EVENTS_PER_LINE * len(self._keys),
+        )
+
+    async def _readable(self, request: gpiod.LineRequest) -> None:
+        """Wait until there are events, or it is time to look at the levels."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(request.fd, _wake, ready)
+        self._waiting = ready
+        try:
+            # A chip that is removed wakes nobody on older kernels: looking at the levels finds out.
+            await asyncio.wait({ready}, timeout=LOOK_EVERY_S)
+            if ready.done():
+                ready.result()
+        finally:
+            self._waiting = None
+            if self._request is request:
+                loop.remove_reader(request.fd)
+            ready.cancel()
+
+    def _drain(self, request: gpiod.LineRequest) -> None:
+        # The two clocks differ by the time spent suspended, which does not change while we look.
+        ahead_ns = self._clock.boottime_ns() - time.monotonic_ns()
+        for _ in range(ROUNDS):
+            # Levels first: an edge that comes after them is found in the queue, and they are read once more.
+            down = self._levels(request)
+            if not request.wait_edge_events(0):
+                self._compare(down)
+                return
+            for event in request.read_edge_events():
+                pressed = event.event_type is event.Type.RISING_EDGE
+                self._take(event.line_offset, pressed, event.line_seqno, event.timestamp_ns + ahead_ns)
+
+    def _take(self, offset: int, pressed: bool, line_seqno: int, at_boottime_ns: int) -> None:
+        lost = line_seqno - self._line_seqno.get(offset, 0) - 1
+        self._line_seqno[offset] = line_seqno
+        self.lost_edges += max(lost, 0)
+        if self._down[offset] == pressed:
+            if lost <= 0:
+                return  # seen as a level already
+            # Down twice in a row: it must have gone up in between, among the edges that were dropped.
+            self._change(offset, not pressed, at_boottime_ns, inferred=True)
+        self._change(offset, pressed, at_boottime_ns, inferred=False)
+
+    def _levels(self, request: gpiod.LineRequest) -> dict[int, bool]:
+        from gpiod.line import Value
+
+        values = request.get_values(list(self._keys))
+        return {offset: value is Value.ACTIVE for offset, value in zip(self._keys, values, strict=True)}
+
+    def _compare(self, down: dict[int, bool]) -> None:
+        """Report levels that no edge has told of."""
+        now_ns = self._clock.boottime_ns()
+        for offset, pressed in down.items():
+            if self._down[offset] != pressed:
+                self._change(offset, pressed, now_ns, inferred=True)
+
+    def _change(self, offset: int, pressed: bool, at_boottime_ns: int, *, inferred: bool) -> None:
+        self._down[offset] = pressed
+        self._edges.append(ButtonEdge(self._keys[offset], pressed, None, at_boottime_ns, inferred=inferred))
+
+    def _light_all(self, *, blink_on: bool = True) -> None:
+        from gpiod.line import Value
+
+        if not self._settings.lamp_lines:
+            return
+        values: dict[int | str, Value] = {}
+        for key, offset in self._settings.lamp_lines.items():
+            lamp = self._lamps.get(key, Lamp.OFF)
+            lit = blink_on if lamp is Lamp.NOT_STORED else lamp is not Lamp.OFF
+            values[offset] = Value.ACTIVE if lit else Value.INACTIVE
+        self._opened().set_values(values)
+        if Lamp.NOT_STORED in self._lamps.values() and (self._blinking is None or self._blinking.done()):
+            self._blinking = asyncio.create_task(self._blink(), name=f"blink {self.name}")
+
+    async def _blink(self) -> None:
+        blink_on = True
+        while Lamp.NOT_STORED in self._lamps.values():
+            await asyncio.sleep(BLINK_HALF_S)
+            blink_on = not blink_on
+            try:
+                self._light_all(blink_on=blink_on)
+            except (OSError, HardwareError):
+                return  # the chip is gone: `read` says so
+        self._blinking = None
+
+    def _opened(self) -> gpiod.LineRequest:
+        if self._request is None:
+            raise DeviceLostError(self.name, "not open")
+        return self._request
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENODEV:
+        return "the chip was removed"
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:
+        return "a line is in use by another program"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,0 +1,49 @@
+"""A GNSS receiver on a serial port, a PTY or `socket://host:port`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agent.hal.clock import Clock
+from agent.hal.gnss import NmeaBytes
+from firmware_shims.serial_line import SerialLine
+
+GATHER_S = 0.05
+"""How long bytes are left to gather. A UART hands over 16 at a time, and waking up for each handful costs
+more than all decoding."""
+
+
+class SerialNmea:
+    """The `NmeaFeed` of a `SerialLine`: bytes with the boot time at which they were read."""
+
+    def __init__(self, line: SerialLine, clock: Clock) -> None:
+        self._line = line
+        self._clock = clock
+
+    @property
+    def name(self) -> str:
+        """The device as configured."""
+        return self._line.device
+
+    async def open(self) -> None:
+        """Open the device. Raises DeviceNotFoundError."""
+        await self._line.open()
+
+    async def read(self) -> Sequence[NmeaBytes]:
+        """Wait until bytes arrived; they carry the time of the first of them.
+
+        Safe to cancel. Raises DeviceLostError.
+        """
+        while True:
+            await self._line.wait_readable()
+            first_byte_ns = self._clock.boottime_ns()
+            await asyncio.sleep(
+                GATHER_S
+            )  # nothing is taken before, so nothing is lost when this is cancelled
+            if data := self._line.take():
+                return (NmeaBytes(data=data, received_boottime_ns=first_byte_ns),)
+
+    async def close(self) -> None:
+        """Release the device; never raises."""
+        await self._line.close()

@@ -1,0 +1,1 @@
+"""The same protocols without hardware, for the harness and the tests."""

@@ -1,0 +1,42 @@
+"""python -m hil: the harness's commands. Each loads only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+COMMANDS = {
+    "demo": ("hil.demo.command", "a shift in Boston, end to end, live in the terminal"),
+    "run": ("hil.scenario.command_run", "run scenarios on a rig; exit 0 only if every expectation held"),
+    "list": ("hil.scenario.command_list", "the scenarios there are"),
+    "drive": ("hil.drive.command", "simulate a shift and write it as a recording"),
+    "import": ("hil.recording.command_import", "make a recording from logs"),
+    "info": ("hil.recording.command_info", "channels, times, rates and gaps of a recording"),
+    "power-cuts": ("hil.power_cuts", "cut the power under the real store, again and again"),
+    "bench": ("hil.bench.command", "speed and cost, each as a ratio against a peer"),
+}
+
+
+def main() -> int:
+    """Run a command. Each command module has `add_arguments(parser)` and `run(args) -> exit code`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hil", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    wanted = next((word for word in sys.argv[1:] if word in COMMANDS), None)
+    for name, (module_name, help_text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=help_text, description=help_text)
+        if name == wanted:
+            module = importlib.import_module(module_name)
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    args = parser.parse_args()
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The demo: a shift in Boston, end to end, on the process rig."""

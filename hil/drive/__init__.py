@@ -1,0 +1,1 @@
+"""Simulated drives: an ambulance shift as items on one timeline."""

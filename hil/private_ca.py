@@ -1,0 +1,88 @@
+"""A certificate authority for rigs, made with the openssl program: also certificates that ended."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class OpensslUnavailableError(Exception):
+    """The openssl program is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate and its key, as PEM files."""
+
+    certificate_file: Path
+    key_file: Path
+
+
+class PrivateCa:
+    """An authority in a folder. Raises OpensslUnavailableError when made without openssl."""
+
+    def __init__(self, folder: Path, name: str = "rig authority") -> None:
+        if shutil.which("openssl") is None:
+            raise OpensslUnavailableError("openssl is not installed (apt-get install openssl)")
+        self._folder = folder
+        self._name = name
+        self._made = 0
+
+    @property
+    def ca_file(self) -> Path:
+        """The authority's own certificate; made when first asked for."""
+        return self._authority().certificate_file
+
+    def issue(self, name: str, *, alternative_names: str = "", days: int = 30) -> Certificate:
+        """A certificate.
+
+        Args:
+            name: common name.
+            alternative_names: e.g. "IP:127.0.0.1,DNS:localhost"; a server needs them.
+            days: until it ends; negative for one that ended.
+        """
+        authority = self._authority()
+        self._made += 1
+        stem = self._folder / f"{self._made}-{name}"
+        made = Certificate(stem.with_suffix(".crt"), stem.with_suffix(".key"))
+        request, extensions = stem.with_suffix(".csr"), stem.with_suffix(".ext")
+        lines = ["basicConstraints = CA:FALSE"]
+        if alternative_names:
+            lines.append(f"subjectAltName = {alternative_names}")
+        extensions.write_text("\n".join(lines) + "\n", encoding="ascii")
+        self._openssl("req", "-new", *_new_key(made), "-subj", f"/CN={name}", "-out", str(request))
+        self._openssl(
+            *("x509", "-req", "-in", str(request), "-extfile", str(extensions), "-days", str(days)),
+            *("-CA", str(authority.certificate_file), "-CAkey", str(authority.key_file), "-CAcreateserial"),
+            *("-out", str(made.certificate_file)),
+        )
+        return made
+
+    def _authority(self) -> Certificate:
+        made = Certificate(self._folder / "ca.crt", self._folder / "ca.key")
+        if not made.certificate_file.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._openssl(
+                *("req", "-x509", *_new_key(made), "-subj", f"/CN={self._name}", "-days", "365"),
+                *("-addext", "keyUsage=critical,keyCertSign,cRLSign", "-out", str(made.certificate_file)),
+            )
+        return made
+
+    def _openssl(self, *arguments: str) -> None:
+        done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise OSError(f"openssl {arguments[0]}: {done.stderr.strip()}")
+
+
+def _new_key(made: Certificate) -> tuple[str, ...]:
+    return (
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-keyout",
+        str(made.key_file),
+    )

@@ -1,0 +1,88 @@
+"""A disk that refuses, made of what the operating system really refuses to this process."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from agent.domain.health import HealthReason
+from agent.outbox.fault import StoreFaultError
+from hil.rig import DiskTrouble
+from hil.sim.inline_worker import InlineWorker
+
+T = TypeVar("T")
+
+_NOBODY = 65_534
+
+
+class HurtWorker(InlineWorker):
+    """An inline worker on a disk that can be hurt.
+
+    While there is trouble, each piece of work runs under limits of the operating system, so that SQLite and
+    the agent meet real refusals: a file-size limit of 0 fails every write to an open file; a limit of 0 on
+    open files, or another user's rights on the folder, fail the probe in its own way. The limits hold for the
+    whole process, but only while the work runs, and nothing else runs then.
+
+    Attributes:
+        trouble: what the disk says to writes.
+        dead: the computer has no power: nothing reaches the disk any more.
+
+    Args:
+        folder: of the store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.trouble: DiskTrouble | None = None
+        self.dead = False
+        self._folder = folder
+
+    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
+        """Do `work` now."""
+        if self.dead:
+            raise StoreFaultError(HealthReason.STORE_IO_ERROR, "the computer has no power")
+        if self.trouble is None:
+            return await super().run(work, urgent=urgent)
+        with _refusing(self.trouble, self._folder):
+            return work()
+
+
+@contextmanager
+def _refusing(trouble: DiskTrouble, folder: Path) -> Iterator[None]:
+    with _limit(resource.RLIMIT_FSIZE):
+        if trouble == "full":
+            yield
+        elif trouble == "io_error":
+            with _limit(resource.RLIMIT_NOFILE):
+                yield
+        else:
+            with _write_protected(folder):
+                yield
+
+
+@contextmanager
+def _limit(which: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(which)
+    resource.setrlimit(which, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(which, (soft, hard))
+
+
+@contextmanager
+def _write_protected(folder: Path) -> Iterator[None]:
+    mode = folder.stat().st_mode & 0o7777
+    folder.chmod(mode & ~0o222)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(_NOBODY)  # root writes to folders whatever their rights say
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(mode)

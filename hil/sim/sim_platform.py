@@ -1,0 +1,110 @@
+"""The platform of the simulated rig: scripted devices, a manual clock, a broker in memory, no threads."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from agent import config
+from agent.app.platform import CanFilter
+from agent.hal.buttons import ButtonPanel
+from agent.hal.can import CanFrame
+from agent.hal.clock import Clock
+from agent.hal.gnss import NmeaBytes, NmeaFeed
+from agent.outbox.worker import Worker
+from agent.uplink.link import Link
+from firmware_shims.serial_button_box import SerialButtonBox
+from firmware_shims.simulated.memory_button_box import MemoryButtonBox
+from firmware_shims.simulated.scripted_feed import ScriptedFeed
+from hil.sim.boot_line import BootLine
+from hil.sim.hurt_disk import HurtWorker
+from hil.sim.manual_clock import ManualClock
+from hil.sim.memory_broker import MemoryBroker, MemoryLink, Network
+
+
+class ScriptedBus(ScriptedFeed[CanFrame]):
+    """A scripted bus; `overruns` is set by whoever plays a flood."""
+
+    overruns = 0
+
+
+class SimPlatform:
+    """Implements agent.app.platform.Platform; one for each simulated boot.
+
+    Attributes:
+        gnss: the receiver.
+        buses: vehicle buses by name.
+        disk: where the outbox's work is done.
+    """
+
+    def __init__(
+        self,
+        clock: ManualClock,
+        broker: MemoryBroker,
+        network: Network,
+        box: MemoryButtonBox,
+        disk: HurtWorker,
+        *,
+        seed: int,
+    ) -> None:
+        self._clock = clock
+        self._broker = broker
+        self._network = network
+        self._seed = seed
+        self._box = BootLine(box)
+        self._links: list[MemoryLink] = []
+        self.disk = disk
+        self.gnss: ScriptedFeed[NmeaBytes] = ScriptedFeed("sim-gnss")
+        self.buses: dict[str, ScriptedBus] = {}
+
+    def die(self) -> None:
+        """The computer loses its power: nothing it still does reaches disk, network or box."""
+        self.disk.dead = True
+        for link in self._links:
+            link.die()
+        self._box.die()
+
+    def clock(self) -> Clock:
+        """The manual clock."""
+        return self._clock
+
+    def random(self) -> random.Random:
+        """Seeded: the same run gives the same back-offs."""
+        return random.Random(self._seed)
+
+    def entropy(self) -> Callable[[int], bytes]:
+        """Seeded: the same run gives the same journal id."""
+        return random.Random(self._seed ^ 0x5EED).randbytes
+
+    def worker(self, name: str) -> Worker:
+        """No thread."""
+        del name
+        return self.disk
+
+    def link(self) -> Link:
+        """To the broker in memory."""
+        link = MemoryLink(self._broker, self._network)
+        self._links.append(link)
+        return link
+
+    def nmea(self, settings: config.Gnss, clock: Clock) -> NmeaFeed:
+        """The scripted receiver."""
+        del settings, clock
+        return self.gnss
+
+    def can(self, settings: config.Can, wanted: Sequence[CanFilter], clock: Clock) -> ScriptedBus:
+        """A scripted bus."""
+        del wanted, clock
+        return self.bus(settings.name)
+
+    def bus(self, name: str) -> ScriptedBus:
+        """The bus of that name; there is one of each."""
+        return self.buses.setdefault(name, ScriptedBus(f"sim-{name}"))
+
+    def button_box(self, settings: config.ButtonBox, clock: Clock) -> ButtonPanel:
+        """The real driver, on a line in memory with the box at its other end."""
+        return SerialButtonBox(self._box, clock, silent_after_s=settings.silent_after_s)
+
+    def button_gpio(self, settings: config.ButtonGpio, clock: Clock) -> ButtonPanel:
+        """The simulated rig has one panel."""
+        raise NotImplementedError(f"{settings.chip}: the simulated rig has no GPIO; use the kernel rig")

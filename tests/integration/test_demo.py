@@ -1,0 +1,46 @@
+"""The demo as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+WITHIN_S = 55
+
+
+def run_demo(checkout: Path, out: Path, *options: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "hil", "demo", "--json", str(out), *options]
+    done = subprocess.run(
+        command, cwd=checkout, capture_output=True, text=True, timeout=WITHIN_S, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    summary: dict[str, object] = json.loads(out.read_text())
+    return summary
+
+
+def test_the_shift_in_boston(checkout: Path, tmp_path: Path) -> None:
+    summary = run_demo(checkout, tmp_path / "summary.json", "--for", "16")
+    assert summary["lost"] == 0
+    assert summary["duplicates"] == 0
+    assert summary["records_made"] == summary["records_received"]
+    assert summary["statuses"] == [
+        "available",
+        "en_route",
+        "on_scene",
+        "transporting",
+        "at_destination",
+        "available",
+    ]
+    assert float(str(summary["outage_s"])) > 1
+    assert int(str(summary["positions"])) > 5
+    for name in ("press_to_stored_ms", "press_to_dispatch_ms"):
+        assert set(summary[name]) == {"p50", "p99"}  # type: ignore[call-overload]  # JSON object
+
+
+def test_a_real_drive_instead(checkout: Path, feeds: Path, tmp_path: Path) -> None:
+    log = feeds / "nmea_drives" / "geko_regensburg_2010.nmea"
+    summary = run_demo(checkout, tmp_path / "summary.json", "--gps", str(log), "--for", "12", "--speed", "20")
+    assert summary["lost"] == 0
+    assert int(str(summary["positions"])) > 3

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hil.kernel.linux import Linux, RigUnavailable, find_linux
+from hil.kernel.machine import Hardware, Machine
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
+
+
+def run_checks(linux: Linux, program: str, hardware: Hardware) -> dict[str, str]:
+    """Run a guest program that says RESULTs. Returns the failed checks, each with its detail."""
+    results = {}
+    with Machine(linux, [program], hardware) as machine:
+        for message in machine.messages(50):
+            if message.word == "RESULT":
+                result = json.loads(" ".join(message.rest))
+                results[result["check"]] = result
+            if message.word == "DONE":
+                break
+        else:
+            pytest.fail("the guest did not finish:\n" + "\n".join(machine.said))
+    assert results
+    return {name: result["detail"] for name, result in results.items() if not result["ok"]}
+
+
+def test_the_can_shim_on_a_real_socketcan_bus() -> None:
+    try:
+        assert run_checks(find_linux(), "hil.kernel.guest_can", Hardware(can="vcan0")) == {}
+    except RigUnavailable as reason:
+        pytest.skip(str(reason))
+
+
+def test_the_gpio_shim_on_real_gpio_lines() -> None:
+    pytest.importorskip("gpiod")
+    try:
+        linux = find_linux(purpose_built=True)
+    except RigUnavailable as reason:
+        pytest.skip(str(reason))
+    assert run_checks(linux, "hil.kernel.guest_gpio", Hardware(gpio_lines=8)) == {}

@@ -1,0 +1,45 @@
+"""mdt record: the drivers' own reads, on one timeline, in one file."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from firmware_shims.simulated.slcan_adapter import PtySlcanAdapter
+from hil.drive.items import ButtonItem, CanItem, NmeaItem
+from hil.drive.shift import load_shift
+from hil.process.process_rig import ProcessRig
+from hil.recording.mcap_file import RecordingReader
+
+MDT = str(Path(sys.executable).parent / "mdt")
+
+
+def test_a_recording_of_the_rig_holds_what_its_devices_said() -> None:
+    async def main(folder: Path) -> None:
+        out = folder / "shift.mcap"
+        async with ProcessRig(folder) as rig:
+            recording = await asyncio.create_subprocess_exec(
+                MDT, "record", "--config", str(rig.config_file), "--out", str(out)
+            )
+            assert isinstance(rig.adapter, PtySlcanAdapter)
+            await rig.adapter.wait_open()
+            async with asyncio.timeout(10):
+                while not rig.receiver.is_heard:
+                    await asyncio.sleep(0.02)
+            shift = load_shift("emergency_call", 1)
+            await rig.play(shift.items(), speed=30)
+            recording.terminate()
+            assert await recording.wait() == 0
+        reader = RecordingReader(out)
+        kinds = Counter(type(item) for item in reader.items())
+        assert reader.found.damage is None
+        assert kinds[NmeaItem] > 50
+        assert kinds[CanItem] > 5000
+        # Both edges of each press, once, although the box says them again: nobody acknowledges them.
+        assert kinds[ButtonItem] == 2 * len(shift.presses)
+
+    with tempfile.TemporaryDirectory(prefix="mdt-") as folder:
+        asyncio.run(main(Path(folder)))

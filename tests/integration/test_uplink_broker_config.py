@@ -1,0 +1,147 @@
+"""The broker configuration that is shipped: mosquitto takes it, and it does what its comments say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.config import Broker, Tls
+from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.paho_link import PahoLink
+from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
+from hil.private_ca import Certificate, OpensslUnavailableError, PrivateCa
+
+pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+SHIPPED = Path(__file__).resolve().parents[2] / "config" / "broker"
+
+
+class ShippedBroker(Mosquitto):
+    """mosquitto with the shipped files, only paths and port changed."""
+
+    def __init__(self, directory: Path, server: Certificate, ca_file: Path) -> None:
+        super().__init__(directory, BrokerOptions())
+        self._paths = {
+            "/etc/mosquitto/certs/broker.crt": server.certificate_file,
+            "/etc/mosquitto/certs/broker.key": server.key_file,
+            "/etc/mosquitto/certs/vehicles-ca.crt": ca_file,
+            "/etc/mosquitto/mdt.acl": SHIPPED / "mdt.acl",
+            "/var/lib/mosquitto/": f"{directory}/",
+        }
+
+    def has_saved(self, payload: bytes) -> bool:
+        saved = self._directory / "mosquitto.db"
+        return saved.exists() and payload in saved.read_bytes()
+
+    def _lines(self) -> list[str]:
+        text = (SHIPPED / "mosquitto.conf").read_text(encoding="utf-8")
+        for shipped, here in self._paths.items():
+            assert shipped in text
+            text = text.replace(shipped, str(here))
+        assert "listener 8883\n" in text
+        return [
+            *text.replace("listener 8883\n", f"listener {self.port} {self.host}\n").split("\n"),
+            "user root",
+        ]
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> PrivateCa:
+    try:
+        return PrivateCa(tmp_path / "ca")
+    except OpensslUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def broker(tmp_path: Path, ca: PrivateCa) -> Iterator[ShippedBroker]:
+    server = ca.issue("broker", alternative_names="IP:127.0.0.1")
+    with ShippedBroker(tmp_path / "broker", server, ca.ca_file) as broker:
+        yield broker
+
+
+class Client:
+    """A link as a named client."""
+
+    def __init__(
+        self, broker: ShippedBroker, ca: PrivateCa, name: str, *topics: str, stranger: bool = False
+    ) -> None:
+        issued = ca.issue(name)
+        tls = Tls(ca_file=ca.ca_file, certificate_file=issued.certificate_file, key_file=issued.key_file)
+        tls = Tls(ca_file=ca.ca_file) if stranger else tls
+        way = Broker(host=broker.host, port=broker.port, tls=tls)
+        self._opening = Opening(way, name, keepalive_s=10, connect_timeout_s=5, subscriptions=topics)
+        self._link = PahoLink()
+        self.events: asyncio.Queue[LinkEvent] = asyncio.Queue()
+        self.first: LinkEvent
+
+    async def __aenter__(self) -> Client:
+        self._link.open(self._opening, self.events.put_nowait)
+        self.first = await self.events.get()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._link.close()
+
+    async def publish(self, topic: str) -> int:
+        token = self._link.publish(Message(topic, b"x"))
+        event = await self.events.get()
+        assert isinstance(event, Acknowledged)
+        assert event.token == token
+        return event.reason_code
+
+
+def test_vehicles_write_their_own_topics_only_and_dispatch_hears_all(
+    broker: ShippedBroker, ca: PrivateCa
+) -> None:
+    async def work() -> None:
+        async with (
+            Client(broker, ca, "dispatch", "ems/v1/bems/+/journal/+") as dispatch,
+            Client(broker, ca, "A1", "ems/v1/bems/A1/command/replay") as vehicle,
+        ):
+            assert isinstance(vehicle.first, Opened)
+            assert vehicle.first.receive_maximum == 100
+            assert vehicle.first.maximum_packet_bytes == 262_144
+            assert vehicle.first.refused_subscriptions == ()
+            assert await vehicle.publish("ems/v1/bems/A1/journal/events") == 0
+            heard = await dispatch.events.get()
+            assert heard == Received("ems/v1/bems/A1/journal/events", b"x")
+            assert await dispatch.publish("ems/v1/bems/A1/command/replay") == 0
+            assert await vehicle.events.get() == Received("ems/v1/bems/A1/command/replay", b"x")
+        for topic in ("ems/v1/bems/A2/journal/events", "ems/v1/bems/A1/command/replay"):
+            # A connection for each: mosquitto 2.0.11 closes it after a refused PUBLISH.
+            async with Client(broker, ca, "A1") as vehicle:
+                assert await vehicle.publish(topic) == 0x87
+
+    asyncio.run(work())
+
+
+def test_strangers_are_refused(broker: ShippedBroker, ca: PrivateCa) -> None:
+    async def work() -> None:
+        async with Client(broker, ca, "A1", stranger=True) as stranger:
+            assert isinstance(stranger.first, Closed)
+
+    asyncio.run(work())
+
+
+def test_state_that_was_saved_survives_a_kill(broker: ShippedBroker, ca: PrivateCa) -> None:
+    async def work() -> None:
+        async with Client(broker, ca, "A1") as vehicle:
+            link = vehicle._link
+            link.publish(Message("ems/v1/bems/A1/state/status", b"on_scene", retain=True))
+            assert isinstance(await vehicle.events.get(), Acknowledged)
+            # It is written some milliseconds after the PUBACK.
+            async with asyncio.timeout(5):
+                while not broker.has_saved(b"on_scene"):
+                    await asyncio.sleep(0.01)
+            broker.kill()
+            broker.start()
+        async with Client(broker, ca, "dispatch", "ems/v1/bems/+/state/+") as dispatch:
+            assert isinstance(dispatch.first, Opened)
+            heard = await dispatch.events.get()
+            assert isinstance(heard, Received)
+            assert (heard.payload, heard.retain) == (b"on_scene", True)
+
+    asyncio.run(work())

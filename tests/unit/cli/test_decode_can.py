@@ -1,0 +1,145 @@
+"""`mdt decode can` on every kind of log, and on what is none."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli.decode_can import decode_can
+from firmware_shims.can_bus import import_can
+from firmware_shims.can_log import CanLogError, read_can_log
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+FEEDS = CHECKOUT.parent / "shared" / "feeds"
+DEMO = CHECKOUT / "config" / "vehicles" / "demo_ambulance.toml"
+SPEED_100, SPEED_NONE = "1027000000000000", "FFFF000000000000"
+CANDUMP = f"""\
+(1700000000.000000) can0 120#{SPEED_100}
+(1700000000.050000) can0 120#{SPEED_100[:-2]}01
+(1700000000.060000) can0 7DF#0201
+(1700000000.070000) can1 120#{SPEED_100}
+(1700000000.080000) can0 120#R
+(1700000000.090000) can0 120#1027
+(1700000000.100000) can0 120#{SPEED_NONE}
+"""
+
+
+def decode(path: Path, **options: Any) -> tuple[int, list[dict[str, Any]], str]:
+    out, err = io.StringIO(), io.StringIO()
+    code = decode_can(path, options.pop("vehicle", DEMO), out, err, **options)
+    return code, [json.loads(line) for line in out.getvalue().splitlines()], err.getvalue()
+
+
+def line(time: str | float, bus: str, value: float | None) -> dict[str, Any]:
+    return {"time": time, "bus": bus, "name": "Speed", "value": value, "unit": "km/h"}
+
+
+def test_each_change_is_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(CANDUMP, encoding="utf-8")
+    code, rows, err = decode(log)
+    assert code == 0
+    assert rows == [
+        line("2023-11-14T22:13:20.000000+00:00", "can0", 100),
+        line("2023-11-14T22:13:20.070000+00:00", "can1", 100),
+        line("2023-11-14T22:13:20.100000+00:00", "can0", None),
+    ]
+    assert "6 frames on 2 buses, 3 changes, 1 frames too short" in err
+    assert "never heard: TraveledDistance" in err
+
+
+def test_one_bus_can_be_chosen(tmp_path: Path) -> None:
+    log = tmp_path / "a.log.gz"
+    log.write_bytes(gzip.compress(CANDUMP.encode()))
+    assert [row["bus"] for row in decode(log, bus="can1")[1]] == ["can1"]
+    code, rows, err = decode(log, bus="can7")
+    assert (code, rows) == (66, [])
+    assert "no bus 'can7'; there are can0, can1" in err
+
+
+def test_a_log_without_dates_keeps_its_own_seconds(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(f"(166.250000) vcan0 120#{SPEED_100}\n", encoding="utf-8")
+    assert decode(log)[1] == [line(166.25, "vcan0", 100)]
+
+
+@pytest.mark.parametrize("suffix", [".asc", ".blf", ".trc", ".log", ".csv", ".db"])
+def test_every_format_of_python_can(tmp_path: Path, suffix: str) -> None:
+    can = import_can()
+    log = tmp_path / f"a{suffix}"
+    with can.Logger(str(log)) as writer:
+        for number, data in enumerate((SPEED_100, SPEED_100, SPEED_NONE)):
+            writer.on_message_received(
+                can.Message(
+                    timestamp=1_700_000_000 + number / 10,
+                    arbitration_id=0x120,
+                    is_extended_id=False,
+                    data=bytes.fromhex(data),
+                    channel=1,
+                )
+            )
+    code, rows, err = decode(log)
+    assert code == 0, err
+    assert [row["value"] for row in rows] == [100, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.log", b"  can0  120   [8]  10 27 00 00 00 00 00 00\n", "candump's output for people"),
+        ("a.log", b" (017.123456)  can0  120   [8]  10 27\n", "candump's output for people"),
+        ("a.log", b"\x00\x01\x02", "not a candump log"),
+        ("a.log", b"", "not a candump log"),
+        ("a.blf", b"not a BLF file at all, of some length" * 10, "a.blf"),
+        ("a.mf4", b"not an MF4 file", "a.mf4"),
+        ("a.png", b"", "a.png"),
+        ("a.log", CANDUMP.encode() + b"(1700000001.0) can0 120#XYZ\n", "damaged, or not what its name says"),
+    ],
+)
+def test_what_is_no_log_is_said(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    log = tmp_path / name
+    log.write_bytes(content)
+    code, _, err = decode(log)
+    assert code == 66
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_what_came_before_the_damage_is_given(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(CANDUMP + "(1700000001.0) can0 120#XYZ\n", encoding="utf-8")
+    assert len(decode(log)[1]) == 3
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    code, _, err = decode(tmp_path / "none.log")
+    assert (code, err) == (66, f"{tmp_path}/none.log: can not be read: No such file or directory\n")
+    code, _, err = decode(tmp_path / "none.log", vehicle=tmp_path / "none.toml")
+    assert code == 78
+    assert "none.toml" in err
+
+
+def test_asammdf_is_named_when_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "asammdf", None)
+    monkeypatch.setattr(import_can().io.mf4, "asammdf", None)
+    log = tmp_path / "a.mf4"
+    log.write_bytes(b"")
+    with pytest.raises(CanLogError, match="needs asammdf"):
+        next(read_can_log(log))
+
+
+def test_savvycan_log_is_read_whole() -> None:
+    log = FEEDS / "can" / "savvycan_candump.log"
+    if not log.is_file():
+        pytest.skip("the recorded feeds are not on this machine")
+    frames = list(read_can_log(log))
+    assert len(frames) == log.read_bytes().count(b"\n")
+    assert {frame.bus for frame in frames} == {"vcan0"}
+    assert frames[0].unix_s is None

@@ -1,0 +1,304 @@
+"""`mdt watch` shows what dispatch sees and asks for what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.cli.exit_code import ExitCode
+from agent.cli.watch import Watcher, broker_of, watch
+from agent.cli.watch_display import Display, JsonDisplay, TextDisplay
+from agent.cli.watch_table import Picture, UnitView, event_line, span_text
+from agent.domain.fix import FixMode
+from agent.domain.record import (
+    KIND_OF_BODY,
+    Alert,
+    Body,
+    Emergency,
+    Gap,
+    Health,
+    Position,
+    StatusChange,
+    Stream,
+    Telemetry,
+)
+from agent.domain.stamp import Utc, UtcSource
+from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState
+from agent.outbox.body import pack_body
+from agent.outbox.row import Row
+from agent.uplink.codec import BatchHeader, JournalRecord, decode_batch, encode_batch, encode_state
+from agent.uplink.journal_reader import ReplayRequest, decode_replay_request
+from agent.uplink.link import Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.topics import Topics
+
+A7 = Topics("boston-ems", "A7")
+P2 = Topics("boston-ems", "P2")
+NOW_MS = 1_795_310_000_000
+HERE = Position(42.3601, -71.0589, 12.3, 15.0, 271.4, FixMode.FIX_3D, 9, 0.9)
+
+
+def utc(offset_ms: int = 0) -> Utc:
+    return Utc(NOW_MS + offset_ms, UtcSource.GNSS, 0)
+
+
+def batch(*rows: tuple[int, Body], replay: bool = False, history: bool = False) -> bytes:
+    stream = Stream.TRAIL if isinstance(rows[0][1], Position | Telemetry | Health | Gap) else Stream.EVENTS
+    header = BatchHeader("A7", stream, 1, 1, history, replay)
+    made = [
+        Row(seq, KIND_OF_BODY[type(body)], 1, seq, NOW_MS + seq * 1000, 3, 0, pack_body(body))
+        for seq, body in rows
+    ]
+    return encode_batch(header, made).payload
+
+
+def records(*rows: tuple[int, Body], **options: bool) -> list[JournalRecord]:
+    return decode_batch(batch(*rows, **options), "A7").records
+
+
+def link_state(*, online: bool = True, session: int = 7, planned: bool = False) -> LinkState:
+    return LinkState(1, None, session, online, "0" * 32, 1, 1, "0.1.0", 5, planned)
+
+
+class ScriptedLink:
+    """A link whose connection says what the script says."""
+
+    def __init__(self, *connections: list[LinkEvent]) -> None:
+        self.connections = list(connections)
+        self.published: list[Message] = []
+        self.openings: list[Opening] = []
+        self.on_event: Callable[[LinkEvent], None] | None = None
+        self.on_publish: Callable[[Message], None] = self.published.append
+
+    def open(self, opening: Opening, on_event: Callable[[LinkEvent], None]) -> None:
+        self.openings.append(opening)
+        self.on_event = on_event
+        for event in self.connections.pop(0):
+            asyncio.get_running_loop().call_soon(on_event, event)
+
+    def publish(self, message: Message) -> int:
+        self.on_publish(message)
+        return 1
+
+    async def close(self) -> None:
+        self.on_event = None
+
+
+def run_watcher(link: ScriptedLink, display: Display, until: Callable[[], bool]) -> int | None:
+    async def scenario() -> int | None:
+        watcher = Watcher(lambda: link, broker_of("mqtt://localhost"), ("#",), display, io.StringIO())
+        task = asyncio.create_task(watcher.run())
+        async with asyncio.timeout(10):
+            while not until() and not task.done():
+                await asyncio.wait({task}, timeout=0.01)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return None
+
+    return asyncio.run(scenario())
+
+
+def test_records_and_states_come_out_as_json_lines_and_holes_are_asked_for() -> None:
+    press = StatusChange("en_route", "available", "en_route", None)
+    out = io.StringIO()
+    link = ScriptedLink(
+        [
+            Opened(5),
+            Received(A7.state("link"), encode_state(link_state()).payload),
+            Received(A7.journal(Stream.EVENTS), batch((1, press))),
+            Received(A7.journal(Stream.EVENTS), b"nonsense"),
+            Received(A7.journal(Stream.EVENTS), batch((3, press))),
+            Received(A7.journal(Stream.EVENTS), batch((3, press))),
+        ]
+    )
+
+    def answer(message: Message) -> None:
+        assert message.topic == A7.command("replay")
+        assert decode_replay_request(message.payload) == ReplayRequest(Stream.EVENTS, 2, 2, 1)
+        assert link.on_event is not None
+        link.on_event(Received(A7.journal(Stream.EVENTS), batch((2, press), replay=True)))
+
+    link.on_publish = answer
+    err = io.StringIO()
+    run_watcher(link, JsonDisplay(out, err), lambda: out.getvalue().count("\n") >= 4)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert lines[0]["state"] == "link"
+    assert lines[0]["online"] is True
+    assert [(line["seq"], line["replay"], line["data"]["status"]) for line in lines[1:]] == [
+        (1, False, "en_route"),
+        (3, False, "en_route"),
+        (2, True, "en_route"),
+    ]
+    assert "nonsense" not in err.getvalue()
+    assert "journal/events" in err.getvalue()
+
+
+def test_it_connects_again_after_a_lost_connection_and_gives_up_only_on_the_first() -> None:
+    out = io.StringIO()
+    link = ScriptedLink([Opened(5), Closed("broker_unreachable", "it went away")], [Opened(5)])
+    display = TextDisplay(out, lambda: NOW_MS)
+    assert run_watcher(link, display, lambda: len(link.openings) == 2) is None
+    assert "it went away" in out.getvalue()
+    refused = ScriptedLink([Closed("broker_refused", "no")])
+    assert run_watcher(refused, display, lambda: False) == ExitCode.UNAVAILABLE
+
+
+def test_plain_lines_tell_events_and_thin_positions() -> None:
+    out = io.StringIO()
+    display = TextDisplay(out, lambda: NOW_MS)
+    display.show_state(A7, link_state())
+    for second in range(3):
+        display.show_state(A7, LocationState(second, utc(second * 1000), HERE, FixMode.FIX_3D))
+    display.show_records(A7, records((5, Emergency(active=True, input="emergency", press_seq=None))))
+    display.show_records(A7, records((9, Position(1, 2, None, None, None, FixMode.FIX_2D, None, None))))
+    display.refresh()
+    assert out.getvalue().splitlines() == [
+        "01:13:20 A7       online (agent 0.1.0)",
+        "01:13:20 A7       at 42.36010 -71.05890, 54 km/h",
+        "01:13:25 A7       EMERGENCY #5",
+    ]
+
+
+class Terminal(io.StringIO):
+    """Enough of a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_table_below_scrolling_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("LINES", "30")
+    out = Terminal()
+    display = TextDisplay(out, lambda: NOW_MS + 70_000)
+    for topics in (P2, A7):
+        display.show_state(topics, link_state())
+    display.show_state(A7, StatusState(1, utc(), "en_route", utc(), 5))
+    display.show_state(A7, LocationState(1, utc(60_000), HERE, FixMode.FIX_3D))
+    display.refresh()
+    display.show_records(A7, records((5, Alert("code", "text"))))
+    display.refresh()
+    unchanged = out.getvalue()
+    display.refresh()
+    assert out.getvalue() == unchanged, "nothing is drawn when nothing changed"
+    screen = seen(unchanged)
+    assert [line.split()[1:2] for line in screen[:3]] == [["P2"], ["A7"], ["A7"]]
+    assert screen[3].startswith("UNIT")
+    assert re.match(r"A7 +en_route 1:10 +42.36010 -71.05890 +54 km/h +online +- +-", screen[4])
+    assert screen[5].startswith("P2")
+    assert len(screen) == 6
+
+
+def seen(written: str) -> list[str]:
+    """What a terminal shows of cursor-up, erase and text."""
+    lines: list[str] = []
+    for part in re.split(r"(\x1b\[\d+F\x1b\[J)", written):
+        up = re.fullmatch(r"\x1b\[(\d+)F\x1b\[J", part)
+        if up:
+            del lines[-int(up[1]) :]
+        else:
+            lines += re.sub(r"\x1b\[[\d;]*m", "", part).splitlines()
+    return lines
+
+
+def line_of(*states: State, records: list[JournalRecord] | None = None) -> str:
+    picture = Picture()
+    view = picture.view(A7)
+    for state in states:
+        view.note_state(state, NOW_MS)
+    for record in records or []:
+        view.note_record(record)
+    return picture.table(NOW_MS + 61_000, 200, colour=False)[1]
+
+
+def test_the_table_never_shows_a_place_without_a_fix_as_live() -> None:
+    line = line_of(LocationState(1, None, None, FixMode.NONE, HERE, utc()))
+    assert "no fix" in line
+    assert "km/h" not in line
+    assert "0.00000" not in line_of(LocationState(1, None, None, FixMode.NONE))
+
+
+def test_the_table_tells_what_is_wrong() -> None:
+    assert "EMERGENCY" in line_of(StatusState(1, None, "on_scene", None, 3, emergency=True))
+    assert "(not stored)" in line_of(StatusState(1, None, "on_scene"))
+    assert "off 1:01" in line_of(link_state(), link_state(online=False))
+    assert "gnss_lost, store_full" in line_of(HealthState(1, None, ("gnss_lost", "store_full")))
+    late = line_of(LocationState(1, utc(400_000), HERE, FixMode.FIX_3D), records=records((100, HERE)))
+    assert "5:00 behind" in late
+    assert "live" in line_of(
+        LocationState(1, utc(101_000), HERE, FixMode.FIX_3D), records=records((100, HERE))
+    )
+
+
+def test_a_late_will_of_an_old_session_is_no_news() -> None:
+    view = UnitView(A7)
+    assert view.note_state(link_state(session=8), NOW_MS)
+    assert not view.note_state(link_state(session=7, online=False), NOW_MS)
+    assert view.link is not None
+    assert view.link.online
+    assert view.note_state(link_state(session=8, online=False), NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (StatusChange("on_scene", "en_route", "x", None), "on_scene (was en_route)"),
+        (Emergency(active=False, input="x", press_seq=None), "emergency cancelled"),
+        (Alert("code", "A sentence."), "alert code: A sentence."),
+        (HERE, "at 42.36010 -71.05890"),
+        (Telemetry((("Speed", 4.5), ("X", None))), "Speed 4.5, X n/a"),
+        (Health(("a",), ("a",), ("b",)), "health +a -b"),
+        (Gap(9, "thinned", (("position", 3),)), "gap to #9, thinned: 3 position"),
+    ],
+)
+def test_every_kind_has_a_line(body: Body, text: str) -> None:
+    (record,) = records((5, body), history=True)
+    assert event_line(record) == f"01:13:25 A7       {text} history #5"
+
+
+def test_spans_read_like_a_watch() -> None:
+    assert [span_text(ms) for ms in (-5, 999, 61_000, 3_600_000)] == ["0:00", "0:00", "1:01", "1:00:00"]
+
+
+def test_urls_mean_brokers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MDT_BROKER_PASSWORD", raising=False)
+    plain = broker_of("mqtt://localhost")
+    assert (plain.host, plain.port, plain.tls, plain.username) == ("localhost", 1883, None, None)
+    monkeypatch.setenv("MDT_BROKER_PASSWORD", "secret")
+    tls = broker_of("mqtts://dis%40patch@[::1]:8884", ca_file=tmp_path / "ca.pem")
+    assert (tls.host, tls.port, tls.username) == ("::1", 8884, "dis@patch")
+    assert tls.tls is not None
+    assert tls.tls.ca_file == tmp_path / "ca.pem"
+    assert tls.password is not None
+    assert tls.password.read() == "secret"
+    (tmp_path / "password").write_text("from file\n")
+    filed = broker_of("mqtt://a@b", password_file=tmp_path / "password").password
+    assert filed is not None
+    assert filed.read() == "from file"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost",
+        "http://x",
+        "mqtt://",
+        "mqtt://user:password@x",
+        "mqtt://x/topic",
+        "mqtt://x:99999",
+        "mqtt://x:y",
+    ],
+)
+def test_other_urls_are_refused_without_repeating_a_password(url: str) -> None:
+    err = io.StringIO()
+    code = watch(url, agency=None, unit=None, json_lines=False, out=io.StringIO(), err=err)
+    assert code == ExitCode.BAD_CONFIG
+    assert err.getvalue().startswith("mdt watch: ")
+    assert "user:password" not in err.getvalue()

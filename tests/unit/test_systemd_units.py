@@ -1,0 +1,152 @@
+"""What goes onto the vehicle: the unit holds, the installer puts and takes what it says."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+SYSTEMD = CHECKOUT / "systemd"
+INSTALL = SYSTEMD / "install.sh"
+
+needs_systemd_analyze = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine"
+)
+
+
+def unit() -> dict[str, list[str]]:
+    """Every key of the unit with all its values."""
+    found: dict[str, list[str]] = {}
+    for line in (SYSTEMD / "mdt.service").read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def installer(*arguments: str, destination: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", str(INSTALL), *arguments],
+        env=os.environ | {"DESTDIR": str(destination)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+@needs_systemd_analyze
+def test_unit_is_understood(tmp_path: Path) -> None:
+    # The program is not installed on this machine; all else is as shipped. Unknown keys give exit 0 and a
+    # warning.
+    copy = tmp_path / "mdt.service"
+    copy.write_text((SYSTEMD / "mdt.service").read_text().replace("=/opt/mdt/bin/mdt ", "=/bin/true "))
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+@needs_systemd_analyze
+def test_unit_is_hardened() -> None:
+    rated = subprocess.run(
+        [
+            "systemd-analyze",
+            "security",
+            "--offline=true",
+            "--threshold=20",
+            "--no-pager",
+            str(SYSTEMD / "mdt.service"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert rated.returncode == 0, rated.stdout[-400:]
+
+
+def test_unit_keeps_its_promises() -> None:
+    keys = unit()
+    assert keys["Type"] == ["notify"]
+    assert keys["Restart"] == ["always"]
+    assert keys["RestartPreventExitStatus"] == ["78"], "a wrong configuration must not reboot the vehicle"
+    assert keys["StartLimitAction"] == ["reboot-force"]
+    assert "MDT_BOOT_ID=%b" in keys["Environment"][0], "ProcSubset=pid hides the boot id"
+    assert "adjtimex clock_adjtime" in keys["SystemCallFilter"]
+    assert "ProtectClock" not in keys
+    starts, per_start_s = int(keys["StartLimitBurst"][0]), int(keys["RestartSec"][0])
+    assert starts * per_start_s < 600, "else the limit is never reached"
+
+
+def test_can_link_only_listens() -> None:
+    link = configparser.ConfigParser()
+    link.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep the case
+    link.read(SYSTEMD / "80-mdt-can0.network")
+    assert link["CAN"]["ListenOnly"] == "yes"
+    assert link["Link"]["RequiredForOnline"] == "no"
+
+
+def test_udev_rules_are_well_formed() -> None:
+    assignment = re.compile(r'[A-Z]+(\{\w+\})?(==|!=|\+=|=)"[^"]*"$')
+    rules = [line for line in (SYSTEMD / "60-mdt.rules").read_text().splitlines() if line and line[0] != "#"]
+    assert {name for line in rules for name in re.findall(r'SYMLINK\+="(\w+)"', line)} == {
+        "gnss0",
+        "slcan0",
+        "buttons0",
+    }
+    for line in rules:
+        assert all(assignment.match(part) for part in line.split(", ")), line
+        assert "SYMLINK" not in line or 'ENV{ID_MM_DEVICE_IGNORE}="1"' in line, (
+            "a modem manager would write to it"
+        )
+
+
+def test_files_go_where_the_manual_says_and_go_away_again(tmp_path: Path) -> None:
+    assert installer("files", destination=tmp_path).returncode == 0
+    installed = files_below(tmp_path)
+    for source, place in {
+        "mdt.service": "etc/systemd/system/mdt.service",
+        "60-mdt.rules": "etc/udev/rules.d/60-mdt.rules",
+        "80-mdt-can0.network": "etc/systemd/network/80-mdt-can0.network",
+        "mdt.sysusers": "etc/sysusers.d/mdt.conf",
+        "mdt.tmpfiles": "etc/tmpfiles.d/mdt.conf",
+        "journald-mdt.conf": "etc/systemd/journald.conf.d/50-mdt.conf",
+        "watchdog-mdt.conf": "etc/systemd/system.conf.d/50-mdt-watchdog.conf",
+    }.items():
+        assert (tmp_path / place).read_bytes() == (SYSTEMD / source).read_bytes()
+    configuration = {name for name in installed if name.startswith("etc/mdt/")}
+    assert {"etc/mdt/agent.toml"} < configuration
+    assert (tmp_path / "etc/mdt/agent.toml").stat().st_mode & 0o777 == 0o640
+
+    removed = installer("uninstall", destination=tmp_path)
+    assert removed.returncode == 0, removed.stderr
+    assert files_below(tmp_path) == configuration
+
+
+def test_edited_configuration_is_never_overwritten(tmp_path: Path) -> None:
+    installer("files", destination=tmp_path)
+    edited = tmp_path / "etc/mdt/agent.toml"
+    edited.write_text("# mine\n")
+    installer("files", destination=tmp_path)
+    assert edited.read_text() == "# mine\n"
+    fresh = tmp_path / "opt/mdt/share/config/agent.toml"
+    assert fresh.read_bytes() == (CHECKOUT / "config/agent.toml").read_bytes()
+
+
+def test_installer_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    refused = installer("instal", destination=tmp_path)
+    assert refused.returncode == 1
+    assert "install.sh: say" in refused.stderr
+    assert not any(tmp_path.iterdir())
+    old = installer("install", destination=tmp_path, PYTHON="/bin/false")
+    assert old.returncode == 1
+    assert not any(tmp_path.iterdir())
