@@ -273,7 +273,8 @@ class Supervision(Section):
     """How failing parts are started again, and how the agent stops."""
 
     backoff_min_s: float = Field(0.5, gt=0)
-    backoff_max_s: float = Field(30, gt=0)
+    backoff_max_s: float = Field(5, gt=0)
+    """A crew that plugs the button box in again should not wait for half a minute."""
     restart_budget: int = Field(5, ge=0)
     """Unexpected failures of one part within `restart_window_s` before the agent drains and exits."""
     restart_window_s: float = Field(300, gt=0)

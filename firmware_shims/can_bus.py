@@ -22,6 +22,7 @@ from agent.hal.absent_library import absent
 from agent.hal.can import CanFrame
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError, DeviceProtocolError, HardwareError
+from agent.hal.spared_library import without_plugins
 from firmware_shims.can_drain import SO_RXQ_OVFL, Filter, SlcanDrain, SocketCanDrain, WantedFrames
 from firmware_shims.slcan_line import SlcanLine
 
@@ -152,7 +153,8 @@ class CanBus:
         closing = closer.submit(_shut_down, bus)
         closer.shutdown(wait=False)
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(closing)), CLOSE_TIMEOUT_S)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.shield(asyncio.wrap_future(closing))
 
     async def _wait_readable(
         self, loop: asyncio.AbstractEventLoop, drain: SocketCanDrain | SlcanDrain
@@ -218,11 +220,9 @@ class CanBus:
 
 
 def import_can() -> Any:
-    """python-can without asammdf, which its MF4 log reader would load."""
-    with absent("asammdf"):
+    """python-can without asammdf, which its MF4 log reader would load, and without interfaces of others."""
+    with absent("asammdf"), without_plugins():
         import can
-        import can.interfaces.slcan
-        import can.interfaces.socketcan
     return can
 
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from agent import __version__
 from agent.app.platform import Platform
 from agent.config import Config
 from agent.domain.health import HealthBoard, HealthReason
@@ -51,7 +51,7 @@ class BlackBox:
             self._worker,
             metadata={
                 "unit": f"{config.unit.agency}/{config.unit.unit}",
-                "agent_version": version("ambulance-telematics-agent"),
+                "agent_version": __version__,
             },
             on_problem=self._on_problem,
         )

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agent.app.black_box import BlackBox
+from agent import __version__
 from agent.app.clock_watch import ClockWatch
 from agent.app.crew_path import CrewPath
 from agent.app.fix_path import FixPath
@@ -40,6 +39,9 @@ from agent.supervision.supervisor import Progress, Supervisor, Unit
 from agent.uplink.publisher import Publisher
 from agent.uplink.topics import Topics
 
+if TYPE_CHECKING:
+    from agent.app.black_box import BlackBox
+
 log = EventLog("daemon")
 
 
@@ -67,7 +69,7 @@ class Daemon:
             self._clock,
             self.health,
             rng=self._rng,
-            agent_version=version("ambulance-telematics-agent"),
+            agent_version=__version__,
             utc_now=lambda: self.time_base.utc(self._clock.boottime_ns()),
             resolve_utc=RowTime(self.time_base, self.outbox),
         )
@@ -78,14 +80,17 @@ class Daemon:
                 moving_above_mps=config.reporting.moving_above_mps,
             ),
             self.time_base,
-            self.outbox,
-            self.publisher,
+            outbox=self.outbox,
+            states=self.publisher,
+            health=self.health,
         )
         self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, self.publisher)
         self._clock_watch = ClockWatch(self._clock, self.time_base, self.health)
         self._signals: SignalPath | None = None
         self._black_box: BlackBox | None = None
         if config.recorder is not None:
+            from agent.app.black_box import BlackBox
+
             self._black_box = BlackBox(config, platform, self._clock, self.health)
         self._supervisor = Supervisor(config.supervision, self.health, self._rng)
         self._sources: list[str] = []
@@ -229,10 +234,13 @@ class Daemon:
 
     def _start_buses(self, buses: tuple[Can, ...]) -> None:
         # Here, so that a vehicle without a CAN interface never pays for the decoder.
-        from agent.sources.decoder_compiler import compile_decoder
+        from agent.sources.decoder_cache import DecoderCache
         from agent.sources.vehicle_file import load_vehicle_file
 
         vehicles = [(settings, load_vehicle_file(settings.vehicle)) for settings in buses]
+        decoders = DecoderCache(
+            self._config.store.directory / "decoders", lambda why: log.warning("decoder_cache", why=why)
+        )
         self._signals = SignalPath(
             TelemetryPolicy(
                 interval_s=self._config.reporting.telemetry_interval_s,
@@ -246,7 +254,7 @@ class Daemon:
         )
         self._start_source(Unit("telemetry", self._signals.run))
         for settings, vehicle in vehicles:
-            decoder = compile_decoder(vehicle, settings.vehicle)
+            decoder = decoders.decoder(vehicle, settings.vehicle)
             # A black box is to hear what the vehicle file does not name, too.
             wanted = decoder.filters() if self._black_box is None else []
             feed: CanFeed = self._platform.can(settings, wanted, self._clock)

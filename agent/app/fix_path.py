@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from agent.domain.fix import Fix, FixMode
+from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.plausibility import FixGate
 from agent.domain.record import Draft, Kind, Position
 from agent.domain.reporting import PositionPolicy, position_of
 from agent.domain.stamp import Stamp, Utc, UtcSource
@@ -26,12 +29,20 @@ class FixPath:
     """Takes every fix; stages those that are due, and keeps `state/location` true."""
 
     def __init__(
-        self, policy: PositionPolicy, time_base: TimeBase, outbox: Outbox, states: StateSink
+        self,
+        policy: PositionPolicy,
+        time_base: TimeBase,
+        *,
+        outbox: Outbox,
+        states: StateSink,
+        health: HealthBoard,
     ) -> None:
         self._policy = policy
         self._time_base = time_base
         self._outbox = outbox
         self._states = states
+        self._health = health
+        self._gate = FixGate()
         self._mode: FixMode | None = None
         self._last: Position | None = None
         self._last_utc: Utc | None = None
@@ -53,9 +64,15 @@ class FixPath:
 
     def on_fix(self, fix: Fix) -> None:
         """Take one epoch of the receiver."""
-        self.newest = fix
         if fix.utc_ms is not None and fix.has_position:
             self._time_base.learn_gnss(fix.utc_ms, fix.received_boottime_ns)
+        if self._gate.admits(fix):
+            if fix.has_position:
+                self._health.clear(HealthReason.GNSS_IMPLAUSIBLE)
+        else:
+            self._health.raise_(HealthReason.GNSS_IMPLAUSIBLE, f"{fix.lat_deg:.4f} {fix.lon_deg:.4f}")
+            fix = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
+        self.newest = fix
         position = position_of(fix)
         stamp = self._stamp(fix)
         if position is not None:

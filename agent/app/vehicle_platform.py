@@ -38,7 +38,11 @@ class VehiclePlatform:
 
     def link(self) -> Link:
         """MQTT by paho."""
-        from agent.uplink.paho_link import PahoLink
+        from agent.hal.spared_library import spared
+
+        # paho would ask it for a proxy, if a library for proxies were installed.
+        with spared("urllib.request"):
+            from agent.uplink.paho_link import PahoLink
 
         return PahoLink()
 

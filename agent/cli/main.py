@@ -121,7 +121,10 @@ def _socket_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from agent.cli.run import run
+    from agent.hal.spared_library import without_plugins
+
+    with without_plugins():  # pydantic's
+        from agent.cli.run import run
 
     return run(args.config)
 

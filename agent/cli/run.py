@@ -26,7 +26,9 @@ def run(config_path: Path) -> int:
     from agent.supervision import log
     from agent.supervision.status_socket import DaemonRunningError
     from agent.supervision.supervisor import BudgetSpentError
+    from firmware_shims.process_memory import one_malloc_arena
 
+    one_malloc_arena()
     log.set_up(config.log.level)
 
     async def serve() -> int:

@@ -84,9 +84,12 @@ def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | No
     """The broker that a URL means. Raises ValueError with one plain sentence."""
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise ValueError(
-            f"{parts.scheme}://{parts.hostname or ''}: not mqtt://[user@]host[:port] or mqtts://..."
-        )
+        shown = url if parts.password is None else f"{parts.scheme}://..."
+        raise ValueError(f"{shown}: a broker is mqtt://[user@]host[:port], or mqtts://... with TLS")
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except ValueError as error:
+        raise ValueError(f"{url}: the port is no number from 1 to 65535") from error
     if parts.password is not None:
         raise ValueError(f"the password does not belong into the URL; put it into {PASSWORD_VARIABLE}")
     if ca_file is not None and parts.scheme == "mqtt":
@@ -100,7 +103,7 @@ def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | No
     try:
         return Broker(
             host=parts.hostname,
-            port=parts.port or _PORTS[parts.scheme],
+            port=port,
             tls=Tls(ca_file=ca_file) if parts.scheme == "mqtts" else None,
             allow_plaintext=parts.scheme == "mqtt",
             username=None if parts.username is None else unquote(parts.username),

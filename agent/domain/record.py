@@ -146,7 +146,8 @@ class Gap:
 
     Attributes:
         last_seq: last sequence number covered (the record's own number is the first).
-        reason: "thinned", "evicted" or "damaged".
+        reason: "thinned", "evicted", "trimmed" (from the replay window), "damaged", or "too_large" for the
+            broker; the last two stand for what could not be sent, not for what is gone from the store.
         counts: (kind token, number of records) pairs that went.
     """
 

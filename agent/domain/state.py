@@ -28,6 +28,9 @@ class LinkState:
         agent_version: version of the agent.
         mqtt_version: 5, or 4 for MQTT 3.1.1; None in a will, which is made before the broker answers.
         planned: True when the agent itself said that it goes offline.
+        events_seq: every record of the events up to this sequence number was delivered by an earlier
+            connection, and does not come again by itself; None when not told.
+        trail_seq: the same of the trail.
     """
 
     name: ClassVar[str] = "link"
@@ -42,6 +45,8 @@ class LinkState:
     agent_version: str
     mqtt_version: int | None = None
     planned: bool = False
+    events_seq: int | None = None
+    trail_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

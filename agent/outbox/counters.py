@@ -14,6 +14,9 @@ from agent.outbox.schema import COUNTER_COLUMNS
 ROW_BYTES = 32
 """What a record takes on the disk beside its body, with its share of the pages: measured 29, rounded up."""
 
+_MOST_SEQ = 1 << 62
+"""Beyond what any store gives, and still within SQLite's integers."""
+
 
 @dataclass(slots=True)
 class Counters:
@@ -50,12 +53,16 @@ class Counters:
             raise StoreDamagedError(f"the counters of {stream} are missing")
         try:
             newest = {int(kind): int(seq) for kind, seq in json.loads(row[7]).items()}
-        except (ValueError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise StoreDamagedError(f"the counters of {stream} are garbled") from error
+        if not all(isinstance(value, int) for value in row[:7]):
+            raise StoreDamagedError(f"the counters of {stream} are no numbers")
         counters = cls(*row[:7])
         counters.newest = newest
         if not 1 <= counters.floor_seq <= counters.confirmed_seq + 1 <= counters.last_seq + 1:
             raise StoreDamagedError(f"the counters of {stream} contradict each other")
+        if not all(0 <= seq < _MOST_SEQ for seq in newest.values()):
+            raise StoreDamagedError(f"the newest records of {stream} have impossible numbers")
         return counters
 
     def save(self, connection: sqlite3.Connection, stream: Stream) -> None:

@@ -72,9 +72,15 @@ def named_faults(path: str) -> Iterator[None]:
     """
     try:
         yield
+    except (MemoryError, UnicodeDecodeError) as error:
+        # A garbled length that SQLite tried to make room for; a garbled name in one of its messages.
+        raise StoreDamagedError(f"{path}: {type(error).__name__}: {error}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:
+            # The sqlite3 module's own errors: a column that holds no text, or a mistake of the program.
+            if isinstance(error, sqlite3.OperationalError):
+                raise StoreDamagedError(f"{path}: {error}") from error
             raise
         if code & _PRIMARY_CODE in _DAMAGE_CODES:
             raise StoreDamagedError(f"{path}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,8 @@ class Report:
         over_budget: undelivered records take more than they may.
         work_due: there is maintenance to do.
         log_full: the log is to be brought home before it outgrows its size.
-        alerts: what dispatch must be told of the store, each once.
+        alerts: what dispatch must be told of the store, all since the start: a caller that is cancelled never
+            sees its report, so each is repeated.
     """
 
     journal: int = 0
@@ -72,12 +74,7 @@ class Keeper:
         self._settings = settings
         self._clock = clock
         self._store = Store(settings.directory, synchronous=settings.synchronous, entropy=entropy)
-        self._retention = Retention(
-            self._store,
-            budget_bytes=settings.budget_mib << 20,
-            replay_budget_bytes=settings.replay_budget_mib << 20,
-            replay_days=settings.replay_days,
-        )
+        self._retention = self._new_retention()
         self.mending = False
         self._entropy = entropy
         self._known_journal = 0
@@ -87,6 +84,14 @@ class Keeper:
         self._alerts: list[str] = []
         self._oldest: dict[Stream, tuple[int, Row | None]] = {}
 
+    def _new_retention(self) -> Retention:
+        return Retention(
+            self._store,
+            budget_bytes=self._settings.budget_mib << 20,
+            replay_budget_bytes=self._settings.replay_budget_mib << 20,
+            replay_days=self._settings.replay_days,
+        )
+
     def open(self) -> None:
         """Open the store, salvaging it as needed. Raises StoreVersionError."""
         self._guarded(self._open)
@@ -95,7 +100,14 @@ class Keeper:
         with named_faults(str(self._store.folder)):
             finish_interrupted(self._store.folder)
         self._store.open(self._clock.boot_id)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Begin with the store that is open now; nothing learnt of another one holds for it."""
+        if self._known_journal not in (0, self._store.journal):
+            self._retention = self._new_retention()
         self._known_journal = self._store.journal
+        self._oldest.clear()
         self._stored_bytes = self._store.stored_bytes()
         self._unseen = [] if self._store.was_clean else [(stream, 0) for stream in Stream]
 
@@ -120,6 +132,16 @@ class Keeper:
         return self._guarded(self._recover)
 
     def _recover(self) -> bool:
+        if not self._store.is_open:
+            # A salvage may have been refused between its renames; opening would begin an empty store.
+            with named_faults(str(self._store.folder)):
+                finish_interrupted(self._store.folder)
+        came_through = self._recover_with_room()
+        if self._store.journal != self._known_journal:
+            self._take_up()
+        return came_through
+
+    def _recover_with_room(self) -> bool:
         try:
             return self._store.recover()
         except StoreFaultError as fault:
@@ -178,7 +200,6 @@ class Keeper:
     def report(self) -> Report:
         """How things stand now; reads at most one row a stream."""
         store = self._store
-        alerts, self._alerts = tuple(self._alerts), []
         return Report(
             journal=store.journal,
             boot=store.boot,
@@ -190,7 +211,7 @@ class Keeper:
             over_budget=self._retention.over_budget,
             work_due=store.checkpoint_due or self._spare_space or bool(self._unseen) or self._retention.due,
             log_full=store.checkpoint_due,
-            alerts=alerts,
+            alerts=tuple(self._alerts),
         )
 
     def _oldest_waiting(self, stream: Stream, counters: Counters) -> Row | None:
@@ -198,8 +219,10 @@ class Keeper:
             return None
         confirmed_seq, oldest = self._oldest.get(stream, (-1, None))
         if (confirmed_seq != counters.confirmed_seq or oldest is None) and self._store.is_open:
-            oldest = self._store.oldest_waiting(stream)
-            self._oldest[stream] = (counters.confirmed_seq, oldest)
+            # The work that is reported was done: what can not be read here is met, and mended, by the next.
+            with contextlib.suppress(StoreFaultError, StoreDamagedError):
+                oldest = self._store.oldest_waiting(stream)
+                self._oldest[stream] = (counters.confirmed_seq, oldest)
         return oldest
 
     def _guarded(self, work: Callable[[], T]) -> T:
@@ -218,7 +241,7 @@ class Keeper:
     def _set_aside(self) -> None:
         store = self._store
         known = Found()
-        if self._known_journal:
+        if self._known_journal and store.journal == self._known_journal:
             known = Found(
                 journal=self._known_journal, counters={s: c.copy() for s, c in store.counters.items()}
             )

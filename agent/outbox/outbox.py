@@ -30,6 +30,10 @@ _SLICE_PAUSE_S = 0.02
 """Between two slices of upkeep, so that they take a part of the disk's time only."""
 _LOOK_EVERY_S = 600.0
 """How often delivered records are looked at for their age."""
+_UTC_AGREES_MS = 60_000
+"""Stamps that differ by less tell the same time."""
+_UTC_AGREED_FOR_MS = 600_000
+"""Stamps that agree for so long are believed."""
 _STALL_TOLD_AFTER_S = 10.0
 """A disk that has not answered for so long is told as a fault."""
 _STALLED_AFTER_S = 60.0
@@ -71,7 +75,10 @@ class Outbox:
         self._outstanding = 0
         self._answered_s = 0.0
         self._stall_told = False
+        self._alerts_told = 0
         self._utc_offset_ms: int | None = None
+        # An offset that would move the time forward, and the CLOCK_BOOTTIME at which it was first heard of.
+        self._utc_claim: tuple[int, int] | None = None
         self._on_appended: list[Callable[[Stream], None]] = []
         self._on_confirmed: list[Callable[[Stream, int], None]] = []
         self._opened = False
@@ -110,7 +117,13 @@ class Outbox:
             return
         self._closed = True
         if self._opened:
-            await self._writer.close()
+            try:
+                # Upkeep that was cancelled may still be at work, and find what dispatch must be told.
+                await self._work(lambda: None)
+                await self._writer.close()
+            finally:
+                # Cancelled by a deadline, before a disk that never answers: nothing is left waiting for it.
+                self._writer.abandon()
             try:
                 await self._work(self._keeper.close)
             except StoreFaultError as fault:
@@ -124,8 +137,11 @@ class Outbox:
 
         The future resolves to the sequence number after the commit reached the disk. While the disk refuses
         it stays pending, records keep their order, and the health board names the reason. Cancelling it does
-        not take the record back. Raises OutboxClosedError before `open` and after `close`.
+        not take the record back. Raises ValueError for a trail record, which would overtake what is staged,
+        OutboxClosedError before `open` and after `close`.
         """
+        if not draft.kind.durable_at_once:
+            raise ValueError(f"a record of kind {draft.kind.token} is staged, not put")
         self._take_note(draft)
         return self._writer.put(entry_of(draft))
 
@@ -262,9 +278,11 @@ class Outbox:
                 looked_s = now_s
                 await self._maintain(progress)
                 pause_s = _SLICE_PAUSE_S if self._report.work_due else _TICK_S
-            # Many presses in a row fill the log between two ticks.
+            # Many presses in a row fill the log between two ticks. No wait_for: in Python 3.11 it can lose
+            # the cancellation that ends this loop.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._log_full.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._log_full.wait()
             self._log_full.clear()
 
     async def _maintain(self, progress: Callable[[], None]) -> None:
@@ -319,7 +337,13 @@ class Outbox:
         return work(), self._keeper.report()
 
     def _adopt(self, report: Report) -> None:
-        self._report = report
+        journal_before, self._report = self._report.journal, report
+        if report.journal != journal_before:
+            # Of another store nothing was delivered but what it says itself.
+            for stream in Stream:
+                self._confirmed[stream] = report.confirmed_seq(stream)
+            if journal_before:
+                self._tell("store_replaced", "the store in use was replaced; a new journal began")
         if report.log_full and not self._writer.refused:
             self._log_full.set()
         for stream in Stream:
@@ -328,9 +352,13 @@ class Outbox:
             self._health.raise_(HealthReason.STORE_OVER_BUDGET)
         else:
             self._health.clear(HealthReason.STORE_OVER_BUDGET)
-        for text in report.alerts:
-            alert = Draft(Stamp(self._clock.boottime_ns()), Alert("store_set_aside", text))
-            self._writer.put(entry_of(alert))
+        told, self._alerts_told = self._alerts_told, len(report.alerts)
+        for text in report.alerts[told:]:
+            self._tell("store_set_aside", text)
+
+    def _tell(self, code: str, text: str) -> None:
+        if not self._writer.ended:
+            self._writer.put(entry_of(Draft(Stamp(self._clock.boottime_ns()), Alert(code, text))))
 
     # ------------------------------------------------------------------ time
 
@@ -339,10 +367,24 @@ class Outbox:
             raise OutboxClosedError("the outbox is not open")
         utc = draft.stamp.utc
         if utc is not None and utc.source >= UtcSource.NTP:
-            self._utc_offset_ms = utc.unix_ms - draft.stamp.boottime_ns // 1_000_000
+            boottime_ms = draft.stamp.boottime_ns // 1_000_000
+            self._believe(utc.unix_ms - boottime_ms, boottime_ms)
+
+    def _believe(self, offset_ms: int, boottime_ms: int) -> None:
+        """Take an earlier UTC at once, a later one when the stamps have agreed on it for a while.
+
+        By this time delivered records are deleted for their age: one stamp of a receiver with a wrong date
+        must not empty the window.
+        """
+        if self._utc_offset_ms is not None and offset_ms <= self._utc_offset_ms + _UTC_AGREES_MS:
+            self._utc_offset_ms, self._utc_claim = offset_ms, None
+        elif self._utc_claim is None or abs(offset_ms - self._utc_claim[0]) > _UTC_AGREES_MS:
+            self._utc_claim = offset_ms, boottime_ms
+        elif boottime_ms - self._utc_claim[1] >= _UTC_AGREED_FOR_MS:
+            self._utc_offset_ms, self._utc_claim = offset_ms, None
 
     def _now_utc_ms(self) -> int | None:
-        """UTC as trusted as that of the newest record; None before there is one."""
+        """UTC as trusted as that of the records; None before there is one."""
         if self._utc_offset_ms is None:
             return None
         return self._clock.boottime_ns() // 1_000_000 + self._utc_offset_ms

@@ -30,10 +30,14 @@ _STAGES: tuple[tuple[str, float], ...] = (
     ("position", 80.0),
     ("position", math.inf),
     ("telemetry", 0.0),
+    ("position", math.inf),
     ("health", 0.0),
+    ("position", math.inf),
 )
 """What is given up, mildest first: the trail's shape to within so many metres, then all but a point a minute,
-then telemetry, then health. Emergency, status and alert lie in the other stream and are never touched."""
+then telemetry, then health. A point between two records that stay is left alone, since its gap would take
+about its place; when those have gone it goes with them. Emergency, status and alert lie in the other stream
+and are never touched."""
 
 
 class Retention:
@@ -138,20 +142,24 @@ class Retention:
         for stream in Stream:
             rows = self._delivered(stream)
             # Sequence order is the order of time, so a row without UTC is older than one after it that has
-            # one.
-            aged = [
-                at
-                for at, row in enumerate(rows)
-                if row.utc_ms is not None and row.utc_source >= UtcSource.NTP and row.utc_ms < cutoff_ms
-            ]
+            # one, and an old date behind a recent one is wrong, as is one from the future.
+            aged = 0
+            for at, row in enumerate(rows, 1):
+                if row.utc_ms is None or row.utc_source < UtcSource.NTP or row.utc_ms > now_utc_ms + _DAY_MS:
+                    continue
+                if row.utc_ms >= cutoff_ms:
+                    break
+                aged = at
             if aged:
                 self._more_aged = True
-                self._trim(stream, rows[: aged[-1] + 1])
+                self._trim(stream, rows[:aged])
                 return
 
     def _trim(self, stream: Stream, rows: Sequence[Row]) -> None:
         """Delete delivered rows from the floor on. The newest of each kind of event stays for `latest`."""
         store = self._store
+        if not rows:
+            raise StoreDamagedError(f"{stream} counts delivered records, but holds none")
         with store.transaction() as connection:
             counters = store.counters[stream]
             newest = set(counters.newest.values()) if stream is Stream.EVENTS else set()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +19,7 @@ from agent.outbox.body import pack_body, unpack_body
 from agent.outbox.counters import ROW_BYTES, Counters
 from agent.outbox.fault import StoreDamagedError, named_faults
 from agent.outbox.row import Row
-from agent.outbox.schema import RECORD_COLUMNS, create
+from agent.outbox.schema import RECORD_COLUMNS, create, is_journal
 
 T = TypeVar("T")
 
@@ -27,6 +29,11 @@ _NO_END = 1 << 40
 _SPAN = 512
 _MOST_ERRORS = 20_000
 """Reads that may fail before the rest of a stream is given up: bounds the time a ruined store takes."""
+_MOST_BOOTS = 1 << 31
+_MOST_BOOTTIME_MS = 1 << 43
+_MOST_UTC_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z, the last moment that has an ISO 8601 form of four-digit years."""
+_UTC_SOURCES = frozenset(source.value for source in UtcSource)
 _SEQ_MARGIN = 10_000
 """Sequence numbers left out after a salvage: the damaged store may have forgotten the last it gave."""
 
@@ -47,9 +54,11 @@ class Found:
 
 
 def finish_interrupted(folder: Path) -> None:
-    """Complete a salvage that a power cut interrupted between its two renames. Raises OSError."""
+    """Complete a salvage that a power cut interrupted between its renames. Raises OSError."""
     path, salvaged = folder / database.FILE_NAME, folder / SALVAGE_NAME
     if salvaged.exists() and not path.exists():
+        if _beside(path, "-wal").exists():
+            _move_logs(path, _last_set_aside(folder))
         salvaged.rename(path)
         database.flush_folder(folder)
 
@@ -57,8 +66,10 @@ def finish_interrupted(folder: Path) -> None:
 def set_aside(folder: Path, dated: str, known: Found, entropy: Callable[[int], bytes]) -> str:
     """Carry what can be read into a new store, and give the damaged one a dated name.
 
-    The new store is complete on the disk before the old one loses its name, so that a power cut at any moment
-    leaves either the damaged store (and this begins again) or the mended one.
+    The new store is complete on the disk before the old one loses its name, and the old one loses it before
+    its log does: without the log it would pass for a sound store that has never heard of the newest records.
+    So a power cut at any moment leaves either the damaged store whole (and this begins again) or the mended
+    one, which `finish_interrupted` puts into place.
 
     Args:
         folder: where the store is; nothing has it open.
@@ -80,11 +91,11 @@ def set_aside(folder: Path, dated: str, known: Found, entropy: Callable[[int], b
         finally:
             target.close()
             _remove(folder, _COPY_NAME)
+        database.flush_folder(folder)
         aside = _free_name(folder, dated)
-        for suffix in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
         path.rename(aside)
+        database.flush_folder(folder)
+        _move_logs(path, aside)
         salvaged.rename(path)
         database.flush_folder(folder)
     identity = "" if kept_journal else "; its identity was lost, sequence numbers begin a new journal"
@@ -98,10 +109,28 @@ def _remove(folder: Path, name: str) -> None:
         stale.unlink()
 
 
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _move_logs(path: Path, aside: Path) -> None:
+    """Take the log away from `path`: SQLite would play it into the next file of that name."""
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            _beside(path, suffix).rename(_beside(aside, suffix))
+    database.flush_folder(path.parent)
+
+
+def _last_set_aside(folder: Path) -> Path:
+    """The file that was set aside last, while its log still waits for it; else a name of its own."""
+    without_log = [path for path in folder.glob("outbox-damaged-*.db") if not _beside(path, "-wal").exists()]
+    return max(without_log, key=lambda path: path.stat().st_ctime_ns, default=_free_name(folder, "log"))
+
+
 def _free_name(folder: Path, dated: str) -> Path:
     aside = folder / f"outbox-damaged-{dated}.db"
     number = 1
-    while aside.exists():
+    while aside.exists() or _beside(aside, "-wal").exists():
         number += 1
         aside = folder / f"outbox-damaged-{dated}-{number}.db"
     return aside
@@ -149,7 +178,8 @@ def _readable(read: Callable[[], T]) -> T | None:
     """What `read` gives, or None where the damage is."""
     try:
         return read()
-    except (sqlite3.DatabaseError, StoreDamagedError):
+    except (sqlite3.DatabaseError, StoreDamagedError, MemoryError, UnicodeDecodeError):
+        # MemoryError: a garbled length that SQLite tried to make room for.
         return None
 
 
@@ -191,15 +221,16 @@ def _identity(source: sqlite3.Connection, known: Found) -> Found:
     journal = known.journal
     if journal is None:
         row = _readable(lambda: source.execute("SELECT journal FROM store").fetchone())
-        journal = None if row is None else row[0]
-    boots = _readable(lambda: source.execute("SELECT boot, boot_id FROM boot").fetchall())
+        journal = row[0] if row is not None and is_journal(row[0]) else None
+    listed = _readable(lambda: source.execute("SELECT boot, boot_id FROM boot").fetchall()) or []
+    boots = [(boot, name) for boot, name in listed if _within(boot, 1, _MOST_BOOTS) and isinstance(name, str)]
     counters = {}
     for stream in Stream:
         read = _readable(lambda stream=stream: Counters.load(source, stream))  # type: ignore[misc]  # default argument
         kept = known.counters.get(stream, read)
         if kept is not None:
             counters[stream] = kept
-    return Found(journal, boots or [], counters)
+    return Found(journal, boots, counters)
 
 
 def _carry_stream(
@@ -217,12 +248,12 @@ def _carry_stream(
     newest = dict(counters.newest)
     carried = 0
     near: Row | None = None
-    for row in _rows(source, stream, known):
+    # Not bounded by the counters of the file: they may be what is damaged.
+    oldest_seq = 0 if known is None else min([known.floor_seq, *known.newest.values()])
+    for row in _rows(source, stream, oldest_seq - 1, end_seq):
         if row.seq < floor_seq:
             if row.seq in newest.values():
                 _insert(target, stream, row)
-            continue
-        if row.seq < next_seq or row.seq > end_seq:
             continue
         if known is None and carried == 0:
             floor_seq = next_seq = counters.floor_seq = row.seq
@@ -242,26 +273,29 @@ def _carry_stream(
     return counters, carried
 
 
-def _rows(source: sqlite3.Connection, stream: Stream, known: Counters | None) -> Iterator[Row]:
-    """Every row that can be read, ascending, stepping over pages that can not."""
-    after_seq = 0 if known is None else min([known.floor_seq, *known.newest.values()]) - 1
-    end = _NO_END if known is None else known.last_seq
+def _rows(source: sqlite3.Connection, stream: Stream, after_seq: int, end_seq: int) -> Iterator[Row]:
+    """Every sound row above `after_seq` that can be read, ascending, stepping over pages that can not."""
 
-    def read(after: int, limit: int) -> list[Row] | None:
+    def read(after: int, limit: int) -> tuple[list[Row], bool] | None:
+        """Rows in order, and whether there are more; None where nothing can be read or made sense of."""
         select = f"SELECT {RECORD_COLUMNS} FROM {stream.value} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
-        return _readable(lambda: [Row(*row) for row in source.execute(select, (after, limit))])
+        found = _readable(lambda: [Row(*row) for row in source.execute(select, (after, limit))])
+        if not found:
+            return None if found is None else ([], False)
+        rows = _in_order([row for row in found if after < row.seq <= end_seq])
+        return (rows, len(found) == limit) if rows else None
 
     errors, limit = 0, _SPAN
-    while after_seq < end and errors < _MOST_ERRORS:
-        rows = read(after_seq, limit)
-        if rows is None and limit > 1:
+    while after_seq < end_seq and errors < _MOST_ERRORS:
+        part = read(after_seq, limit)
+        if part is None and limit > 1:
             limit //= 2
             errors += 1
             continue
-        if rows is None:
+        if part is None:
             # The next row lies on a page that can not be read: find the first one beyond it.
             step = 1
-            while after_seq + step < end and read(after_seq + step, 1) is None:
+            while after_seq + step < end_seq and read(after_seq + step, 1) is None:
                 step *= 2
                 errors += 1
             low, high = step // 2, step
@@ -270,20 +304,63 @@ def _rows(source: sqlite3.Connection, stream: Stream, known: Counters | None) ->
                 low, high = (low, middle) if read(after_seq + middle, 1) is not None else (middle, high)
             after_seq += high
             continue
+        rows, more = part
         if not rows:
             return
-        yield from (row for row in rows if _is_sound(row))
-        after_seq = rows[-1].seq
+        # Whether the last rows are in their place, the rows after them tell: they are looked at again.
+        kept = max(1, len(rows) * 3 // 4) if more else len(rows)
+        following = [row.seq for row in rows[1:]] + [end_seq + 1]
+        yield from (
+            row for row, next_seq in zip(rows[:kept], following, strict=False) if _is_sound(row, next_seq)
+        )
+        after_seq = rows[kept - 1].seq
         limit = min(_SPAN, 2 * limit)
 
 
-def _is_sound(row: Row) -> bool:
-    """Damage that SQLite did not notice may still have garbled a body."""
+def _in_order(rows: list[Row]) -> list[Row]:
+    """The most rows that ascend: a page written to the wrong place shows rows where they do not belong."""
+    if all(row.seq < later.seq for row, later in pairwise(rows)):
+        return rows
+    # Patience sorting: ends[n] is the lowest number that ends an ascending selection of n + 1 rows.
+    ends: list[int] = []
+    lengths: list[int] = []
+    for row in rows:
+        length = bisect_left(ends, row.seq)
+        ends[length : length + 1] = [row.seq]
+        lengths.append(length)
+    wanted = len(ends) - 1
+    chosen: list[Row] = []
+    for row, length in zip(reversed(rows), reversed(lengths), strict=True):
+        if length == wanted and (not chosen or row.seq < chosen[-1].seq):
+            chosen.append(row)
+            wanted -= 1
+    return chosen[::-1]
+
+
+def _is_sound(row: Row, next_seq: int) -> bool:
+    """Damage that SQLite did not notice may still have garbled a column or a body.
+
+    Args:
+        row: as it was read.
+        next_seq: of the row behind it, which a gap must not reach.
+    """
+    stamped = (
+        _within(row.boot, 1, _MOST_BOOTS)
+        and _within(row.boottime_ms, 0, _MOST_BOOTTIME_MS)
+        and row.utc_source in _UTC_SOURCES
+        and (row.utc_ms is None or _within(row.utc_ms, 0, _MOST_UTC_MS))
+        and (row.utc_uncertainty_ms is None or _within(row.utc_uncertainty_ms, 0, _MOST_BOOTTIME_MS))
+    )
     try:
-        unpack_body(Kind(row.kind), row.body)
+        body = unpack_body(Kind(row.kind), row.body)
     except ValueError:
         return False
-    return True
+    return stamped and (not isinstance(body, Gap) or _within(body.last_seq, row.seq, next_seq - 1))
+
+
+def _within(value: object, least: int, most: int) -> bool:
+    """True for a whole number in the range: a garbled row may hold anything in any column."""
+    return isinstance(value, int) and least <= value <= most
 
 
 def _end_of(row: Row) -> int:

@@ -88,6 +88,28 @@ def create(connection: sqlite3.Connection, journal: int) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
+def is_journal(value: object) -> bool:
+    """True for what can be the identity of a journal: a store that was damaged may hold anything."""
+    return isinstance(value, int) and 0 < value < 1 << 32
+
+
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """True for a file in which no store has been made yet.
+
+    Raises StoreDamagedError when the tables are gone: they are made in one transaction with the application
+    id, and a new file has one page.
+    """
+    if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        return False
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    pages: int = connection.execute("PRAGMA page_count").fetchone()[0]
+    if application or pages > 1:
+        raise StoreDamagedError(
+            f"the store has lost its tables; application id {application:#x}, {pages} pages"
+        )
+    return True
+
+
 def migrate(
     connection: sqlite3.Connection,
     *,
@@ -100,11 +122,13 @@ def migrate(
     further.
 
     Raises StoreVersionError for a store that is newer than `version` or is not an outbox, StoreDamagedError
-    when the version lies in the past but nothing leads on from it.
+    when the version lies in the past but nothing leads on from it, or when only the application id is wrong.
     """
     found: int = connection.execute("PRAGMA user_version").fetchone()[0]
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
+        if _has_our_tables(connection):
+            raise StoreDamagedError(f"application id {application:#x} on the tables of an outbox")
         raise StoreVersionError(f"application id {application:#x}: the file is a database, but not an outbox")
     if found > version:
         raise StoreVersionError(f"the store has version {found}; this agent knows versions up to {version}")
@@ -125,3 +149,8 @@ def migrate(
         found += 1
         steps += 1
     return steps
+
+
+def _has_our_tables(connection: sqlite3.Connection) -> bool:
+    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return found >= {"store", "stream", "boot", *(stream.value for stream in Stream)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -14,14 +15,12 @@ from agent.domain.stamp import UtcSource
 from agent.outbox import database
 from agent.outbox.body import pack_body
 from agent.outbox.counters import ROW_BYTES
-from agent.outbox.entry import STREAM_OF_KIND, Entry, entry_of
+from agent.outbox.entry import STREAM_OF_KIND, Entry
 from agent.outbox.fault import StoreDamagedError, named_faults
 from agent.outbox.gaps import gap_of
 from agent.outbox.row import Row
 from agent.outbox.schema import RECORD_COLUMNS
 from agent.outbox.store_file import StoreFile
-
-__all__ = ["Entry", "Store", "entry_of"]
 
 _AS_ROW = cast("Callable[[tuple[object, ...]], Row]", partial(tuple.__new__, Row))
 _BODY = itemgetter(7)
@@ -34,6 +33,18 @@ _SELECT = {
     stream: f"SELECT {RECORD_COLUMNS} FROM {stream.value}"  # noqa: S608 - constants
     for stream in Stream
 }
+
+
+def _share(counts: Sequence[tuple[str, int]], part: int, whole: int) -> tuple[tuple[str, int], ...]:
+    """What falls to `part` of `whole` sequence numbers; the total is rounded once, not kind by kind."""
+    shares, total, shared = [], 0, 0
+    for token, count in counts:
+        total += count
+        share = (2 * total * part + whole) // (2 * whole) - shared
+        shared += share
+        if share:
+            shares.append((token, share))
+    return tuple(shares)
 
 
 class Store(StoreFile):
@@ -210,11 +221,11 @@ class Store(StoreFile):
         gap = gap_of(row)
         if gap.last_seq <= through_seq:
             return
-        left = gap.last_seq - through_seq
-        told = Gap(through_seq, gap.reason, ())
-        untold = Gap(
-            gap.last_seq, gap.reason, tuple((token, min(count, left)) for token, count in gap.counts)
-        )
+        # Which of its numbers were of which kind is not known: each half is given its share.
+        counts = _share(gap.counts, gap.last_seq - through_seq, gap.last_seq - row.seq + 1)
+        rest = Counter(dict(gap.counts)) - Counter(dict(counts))
+        told = Gap(through_seq, gap.reason, tuple(sorted(rest.items())))
+        untold = Gap(gap.last_seq, gap.reason, counts)
         pair = [
             row._replace(body=pack_body(told)),
             row._replace(seq=through_seq + 1, body=pack_body(untold)),

@@ -14,11 +14,21 @@ from agent.outbox import database
 from agent.outbox.counters import Counters
 from agent.outbox.database import Synchronous
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
-from agent.outbox.schema import MIGRATIONS, VERSION, Migration, create, migrate
+from agent.outbox.schema import (
+    MIGRATIONS,
+    RECORD_COLUMNS,
+    VERSION,
+    Migration,
+    create,
+    is_empty,
+    is_journal,
+    migrate,
+)
 
 _SMALL_STORE_BYTES = 4 << 20
 _CHECKED_ROWS = 256
 _KEPT_BOOTS = 1000
+_GARBLED = (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InternalError)
 _SPARE_PAGES = 256
 _SPARE_PART = 4
 """Free pages up to a quarter of the file are kept: they are used again, and moving pages wears the card."""
@@ -77,7 +87,7 @@ class StoreFile:
         """
         self._boot_id = boot_id
         try:
-            with named_faults(str(self.path)):
+            with _damage_named(self.path), named_faults(str(self.path)):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 connection = database.connect(self.path, self._synchronous)
         except StoreFaultError:
@@ -87,10 +97,16 @@ class StoreFile:
             raise
         self._open_connection = connection
         try:
+            with _damage_named(self.path), named_faults(str(self.path)):
+                self._create_in_empty(connection)
+            # Not under _damage_named: a mistake in a migration must not cost a sound store its name.
             with named_faults(str(self.path)):
+                migrate(connection, migrations=self._migrations, version=self._version)
+            with _damage_named(self.path), named_faults(str(self.path)):
                 self._load(connection)
                 self._check(connection)
-            self._register(boot_id)
+            with _damage_named(self.path):
+                self._register(boot_id)
         except BaseException:
             self.abandon()
             raise
@@ -98,15 +114,16 @@ class StoreFile:
         with contextlib.suppress(OSError):
             database.write_out_log(self.path)
 
-    def _load(self, connection: sqlite3.Connection) -> None:
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+    def _create_in_empty(self, connection: sqlite3.Connection) -> None:
+        if is_empty(connection):
             journal = int.from_bytes(self._entropy(4), "big") or 1
             connection.execute("BEGIN IMMEDIATE")
             create(connection, journal)
             connection.execute("COMMIT")
-        migrate(connection, migrations=self._migrations, version=self._version)
+
+    def _load(self, connection: sqlite3.Connection) -> None:
         found = connection.execute("SELECT journal, clean FROM store WHERE id = 1").fetchone()
-        if found is None:
+        if found is None or not is_journal(found[0]):
             raise StoreDamagedError(f"{self.path}: the store has lost its identity")
         self.journal, self.was_clean = found[0], bool(found[1])
         self.counters = {stream: Counters.load(connection, stream) for stream in Stream}
@@ -114,12 +131,13 @@ class StoreFile:
     def _check(self, connection: sqlite3.Connection) -> None:
         """A bounded look at the content: all of a small store, both ends of a large one."""
         pages: int = connection.execute("PRAGMA page_count").fetchone()[0]
-        if pages * database.PAGE_BYTES <= _SMALL_STORE_BYTES:
+        small = pages * database.PAGE_BYTES <= _SMALL_STORE_BYTES
+        if small:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise StoreDamagedError(f"{self.path}: {verdict}")
         for stream, counters in self.counters.items():
-            select = f"SELECT * FROM {stream.value}"  # noqa: S608 - constant name
+            select = f"SELECT {RECORD_COLUMNS} FROM {stream.value}"  # noqa: S608 - constant name
             connection.execute(f"{select} ORDER BY seq LIMIT ?", (_CHECKED_ROWS,)).fetchall()
             connection.execute(
                 f"{select} WHERE seq > ? ORDER BY seq LIMIT ?", (counters.confirmed_seq, _CHECKED_ROWS)
@@ -129,6 +147,19 @@ class StoreFile:
                 raise StoreDamagedError(f"{self.path}: {stream} has records newer than its counters")
             if not tail and counters.waiting_records:
                 raise StoreDamagedError(f"{self.path}: {stream} has lost its records")
+        if small:
+            self._count(connection)
+
+    def _count(self, connection: sqlite3.Connection) -> None:
+        """See that no record is missing: a page in the wrong place may fit where it lies."""
+        for stream, counters in self.counters.items():
+            found: int = connection.execute(
+                f"SELECT count(*) FROM {stream.value} WHERE seq >= ?",  # noqa: S608 - constant name
+                (counters.floor_seq,),
+            ).fetchone()[0]
+            counted = counters.waiting_records + counters.replay_records
+            if found != counted:
+                raise StoreDamagedError(f"{self.path}: {stream} has {found} records and counted {counted}")
 
     def _register(self, boot_id: str) -> None:
         with self.transaction() as connection:
@@ -147,7 +178,11 @@ class StoreFile:
         """Probe by writing, and open again where the old connection may be stuck.
 
         Returns True when the transaction refused last is on the disk after all: a flush that failed does not
-        mean that nothing was written, and writing the same again would double a press.
+        mean that nothing was written, and writing the same again would double a press. What is found may be
+        another store (see `journal`): the folder was emptied or is on another disk by now.
+
+        Raises StoreDamagedError for an earlier state of this store, with the counters as they were before:
+        numbers that were given already would be given again.
         """
         if self._in_doubt is None and self.is_open and self._takes_writes():
             return False
@@ -157,20 +192,36 @@ class StoreFile:
             database.probe(self.folder)
         self.abandon()
         expected, self._in_doubt = self._in_doubt, None
+        journal, known = self.journal, self.counters
         try:
             self.open(self._boot_id)
+            if self.journal != journal:
+                return False
+            self._compare(known)
             if expected is not None:
                 # The refused pages may be clean in memory and absent on the disk: write them anew.
                 with named_faults(str(self.path)):
                     self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 with contextlib.suppress(OSError):
                     database.write_out_log(self.path)
-        except BaseException:
+        except BaseException as error:
             self._in_doubt = expected
+            # Salvage trusts what the process knows, not what a damaged file says; of another store than ours
+            # the process knows nothing.
+            if self.journal == journal or not isinstance(error, StoreDamagedError):
+                self.journal, self.counters = journal, known
             raise
         return expected is not None and expected == {
             stream: c.last_seq for stream, c in self.counters.items()
         }
+
+    def _compare(self, known: Mapping[Stream, Counters]) -> None:
+        for stream, counters in self.counters.items():
+            if counters.last_seq < known[stream].last_seq:
+                self.abandon()
+                raise StoreDamagedError(
+                    f"{self.path}: {stream} ends at {counters.last_seq}, {known[stream].last_seq} was given"
+                )
 
     def _takes_writes(self) -> bool:
         try:
@@ -268,3 +319,15 @@ class StoreFile:
         with named_faults(str(self.path)):
             pages: int = self.connection.execute("PRAGMA page_count").fetchone()[0]
         return pages * database.PAGE_BYTES
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn what sqlite3 raises on garbled content while opening, and named_faults does not know, into damage.
+
+    The statements of opening are right: where a column is unknown or a constraint fails, the file is wrong.
+    """
+    try:
+        yield
+    except _GARBLED as error:
+        raise StoreDamagedError(f"{path}: {error}") from error

@@ -80,6 +80,7 @@ class Writer:
         on_grown: Callable[[Iterable[Stream]], None],
     ) -> None:
         self.refused = False
+        self.ended = False
         self._keeper = keeper
         self._work = work
         self._health = health
@@ -99,6 +100,7 @@ class Writer:
         self._closing = False
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
 
     # ------------------------------------------------------------------ what comes in
 
@@ -141,6 +143,8 @@ class Writer:
 
     def group_due(self, now_s: float, group_commit_s: float) -> bool:
         """True when something staged or confirmed has waited for its time."""
+        if self._task is None and (self.refused or self._presses):
+            return True  # something unexpected ended the writer before it was through
         if self.refused:
             return False
         since = [at_s for at_s in (self._staged_since_s, self._confirmed_since_s) if at_s is not None]
@@ -165,9 +169,18 @@ class Writer:
 
     def check(self) -> None:
         """Raise what ended the writer, if anything did; it starts again with the next record."""
-        if self._task is not None and self._task.done() and not self._task.cancelled():
-            task, self._task = self._task, None
-            task.result()
+        self._note_end()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _note_end(self) -> None:
+        """Let go of a task that is done, and keep what ended it for `check`."""
+        if self._task is None or not self._task.done():
+            return
+        task, self._task = self._task, None
+        if not task.cancelled():
+            self._failure = task.exception() or self._failure
 
     async def close(self) -> None:
         """Write what the disk takes; the futures of the rest raise OutboxClosedError. Idempotent."""
@@ -176,6 +189,13 @@ class Writer:
         await self.flush()
         if self._task is not None:
             await asyncio.wait({self._task})
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End at once; the futures of what is not written raise OutboxClosedError. Idempotent."""
+        self.ended = True
+        if self._task is not None:
+            self._task.cancel()
         doubtful = [] if self._doubtful is None else self._doubtful.presses
         for press in (*doubtful, *self._presses):
             if not press.stored.done():
@@ -192,8 +212,8 @@ class Writer:
     # ------------------------------------------------------------------ what goes out
 
     def _kick(self) -> None:
-        if self._task is None or self._task.done():
-            self.check()
+        self._note_end()
+        if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._write(), name="outbox-writer")
 
     async def _write(self) -> None:
@@ -210,7 +230,8 @@ class Writer:
                     if self._closing:
                         return
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), back_off_s)
+                        async with asyncio.timeout(back_off_s):
+                            await self._wake.wait()
                     back_off_s = min(2 * back_off_s, _RETRY_MAX_S)
                 else:
                     back_off_s = _RETRY_FIRST_S
@@ -248,6 +269,9 @@ class Writer:
             if self.refused and (not self._staged or self._group_max == BATCH_MAX):
                 self.refused = False
                 self._health.clear(*STORE_REASONS)
+        if self.refused:
+            # While this lasts nobody else asks for a commit, also not for what was staged during this one.
+            self._commit_wanted = True
         self._settle(batch, seqs)
 
     async def _recover(self) -> None:

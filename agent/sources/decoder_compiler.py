@@ -1,9 +1,15 @@
-"""Vehicle file and DBC to a decoder. cantools reads the DBC; nothing of it stays referenced."""
+"""Vehicle file and DBC to a decoder. cantools reads the DBC; nothing of it stays referenced.
+
+As a program, which `decoder_cache` runs, it takes the vehicle file's path as its argument and the validated
+file as JSON on standard input, and prints {"decoder": JSON text} or {"problems": [...]}.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -279,3 +285,20 @@ def _decimals(scale: float, offset: float) -> int:
     """
     exact = max(-int(Decimal(repr(number)).normalize().as_tuple().exponent) for number in (scale, offset))
     return max(exact, 0) if exact <= _MAX_DECIMALS else max(2 - math.floor(math.log10(abs(scale))), 0)
+
+
+def _main(path: Path) -> int:
+    from agent.sources.decoder_cache import to_json
+
+    vehicle = VehicleFile.model_validate_json(sys.stdin.buffer.read())
+    answer: dict[str, Any]
+    try:
+        answer = {"decoder": to_json(compile_decoder(vehicle, path))}
+    except ConfigError as error:
+        answer = {"problems": error.problems}
+    sys.stdout.write(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1])))

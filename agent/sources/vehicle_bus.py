@@ -107,6 +107,8 @@ class _Watch:
 
     def __init__(self, feed: CanFeed, health: HealthBoard, silent_after_s: float, now_s: float) -> None:
         self._feed = feed
+        # Asked once: the look at a protocol's members costs more than reading a frame.
+        self._counts = feed if isinstance(feed, CountsLosses) else None
         self._health = health
         self._silent_after_s = silent_after_s
         self._heard_at_s = now_s
@@ -133,7 +135,7 @@ class _Watch:
             self._health.raise_(HealthReason.CAN_SILENT, detail, owner=self._feed.name)
         else:
             self._health.clear(HealthReason.CAN_SILENT, owner=self._feed.name)
-        lost = self._feed.overruns if isinstance(self._feed, CountsLosses) else 0
+        lost = 0 if self._counts is None else self._counts.overruns
         if lost > self._lost:
             self._lost, self._lost_at_s = lost, now_s
             detail = f"{name}: {lost} frames lost since it was opened"

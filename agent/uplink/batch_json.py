@@ -11,7 +11,7 @@ from agent.domain.stamp import UtcSource
 from agent.outbox.body import unpack_body
 from agent.outbox.row import Row
 from agent.uplink.batch import MAX_BYTES, MAX_RECORDS, Batch, BatchHeader, CodecError, JournalRecord
-from agent.uplink.body_json import body_from_json, body_to_json
+from agent.uplink.body_json import body_from_json, body_to_json, checked
 from agent.uplink.time_text import unix_ms, utc_text
 
 VERSION = 1
@@ -104,7 +104,7 @@ def _row_to_json(header: BatchHeader, row: Row) -> dict[str, Any]:
             UtcSource(row.utc_source),
             row.utc_uncertainty_ms,
             kind,
-            unpack_body(kind, row.body),
+            checked(unpack_body(kind, row.body)),
         )
     )
 

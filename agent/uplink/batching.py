@@ -10,11 +10,21 @@ from agent import config
 from agent.domain.record import Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox.body import pack_body
+from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import gap_of
 from agent.outbox.row import Row
 from agent.uplink.codec import BatchHeader, CodecError, encode_batch
 from agent.uplink.link import Message
 from agent.uplink.topics import Topics
+
+_KINDS = frozenset(kind.value for kind in Kind)
+_MAX_BOOT = (1 << 32) - 1
+
+
+LEARN_ABOVE_BYTES = 512
+"""A packet up to this size is never taken for the reason why a connection ended."""
+GROW_AFTER_BATCHES = 64
+GROW_AFTER_BATCHES_MAX = 65_536
 
 
 class JournalIdentity(Protocol):
@@ -28,6 +38,10 @@ class JournalIdentity(Protocol):
     @property
     def boot(self) -> int:
         """Its count of this boot."""
+        ...
+
+    def last_seq(self, stream: Stream) -> int:
+        """Newest sequence number of a stream."""
         ...
 
 
@@ -51,6 +65,10 @@ class Batcher:
 
     A record that alone is too large for the broker, or that can not be encoded, is told by a gap record in
     its place ("too_large", "damaged"): it stays in the store's replay window, and those after it go on.
+
+    A broker may as well hang up on a packet that it finds too large; with MQTT 3.1.1 it can say nothing else.
+    So a batch that was under way when a connection ended, larger than all that landed before, halves the size
+    of the next ones. It grows again with what lands, after twice as many each time that was too much.
     """
 
     def __init__(
@@ -70,12 +88,37 @@ class Batcher:
         self._limit: int | None = None
         self._most = settings.batch_records
         self._unfit: set[int] = set()
+        self._ceiling: int | None = None
+        self._largest_landed = 0
+        self._good = 0
+        self._grow_after = GROW_AFTER_BATCHES
 
     def open(self, maximum_packet_bytes: int | None) -> None:
         """A connection was opened to a broker that takes packets of this size."""
         self._limit = maximum_packet_bytes
         self._most = self._settings.batch_records
         self._unfit.clear()
+        self._largest_landed = 0
+
+    def landed(self, size_bytes: int) -> None:
+        """The broker took a batch in a packet of this size."""
+        self._largest_landed = max(self._largest_landed, size_bytes)
+        if self._ceiling is None:
+            return
+        self._good += 1
+        if self._good >= self._grow_after:
+            self._good = 0
+            self._ceiling *= 2
+            if self._ceiling > self._settings.batch_bytes:
+                self._ceiling = None
+
+    def lost(self, size_bytes: int) -> None:
+        """The connection ended with batches of several records under way, the largest of this size."""
+        if size_bytes <= max(LEARN_ABOVE_BYTES, self._largest_landed):
+            return
+        self._ceiling = max(LEARN_ABOVE_BYTES, self._largest_landed, size_bytes // 2)
+        self._good = 0
+        self._grow_after = min(GROW_AFTER_BATCHES_MAX, 2 * self._grow_after)
 
     def too_large(self, first_seq: int, count: int) -> bool:
         """The broker refused a batch of `count` records from `first_seq` for its size.
@@ -91,7 +134,7 @@ class Batcher:
 
     def make(self, rows: Sequence[Row], *, history: bool, replay: bool) -> Parcel | None:
         """The next message from the beginning of `rows`; None when not even a gap record fits the broker."""
-        cut = self._cut(rows)
+        cut = self._with_sound_gaps(rows, self._cut(rows))
         while True:
             try:
                 message = self._encode([self._fitting(row) for row in cut], history=history, replay=replay)
@@ -100,7 +143,7 @@ class Batcher:
                     raise
                 cut = cut[: len(cut) // 2] or [_in_place_of(cut[0], "damaged")]
                 continue
-            if self._limit is None or message.packet_bytes() <= self._limit:
+            if self._fits(message.packet_bytes(), len(cut)):
                 self._most = min(self._settings.batch_records, max(self._most, len(cut) + 1 + len(cut) // 8))
                 return Parcel(message, len(cut), _last_seq(cut[-1]))
             if len(cut) > 1:
@@ -113,23 +156,43 @@ class Batcher:
 
     def _cut(self, rows: Sequence[Row]) -> list[Row]:
         cut = list(rows[: self._most])
-        if cut[0].boot != cut[-1].boot:
-            boot = cut[0].boot
-            cut = cut[: next(index for index, row in enumerate(cut) if row.boot != boot)]
+        boot = cut[0].boot
+        cut = cut[: next((index for index, row in enumerate(cut) if row.boot != boot), None)]
         left = self._settings.batch_bytes
         for index, row in enumerate(cut):
             left -= len(row.body)
             if left < 0 and index:
                 del cut[index:]
                 break
-        if cut[0].boot == self._identity.boot:
+        if boot == self._identity.boot:
             resolve = self._resolve_utc
             # A wall clock that nobody set is no better than none: such a row gets its UTC here as well.
             cut = [resolve(row) if row.utc_source < UtcSource.NTP else row for row in cut]
         return cut
 
+    def _fits(self, size_bytes: int, count: int) -> bool:
+        """Whether a packet may go; what was learnt holds for several records, one alone is always tried."""
+        if count > 1 and self._ceiling is not None and size_bytes > self._ceiling:
+            return False
+        return self._limit is None or size_bytes <= self._limit
+
+    def _with_sound_gaps(self, rows: Sequence[Row], cut: list[Row]) -> list[Row]:
+        """`cut`, with a gap that went bad told as such: believed, it would take what follows it for gone."""
+        for index, row in enumerate(cut):
+            if row.kind != Kind.GAP:
+                continue
+            following = rows[index + 1].seq if index + 1 < len(rows) else None
+            end = self._identity.last_seq(self._stream) if following is None else following - 1
+            try:
+                sound = row.seq <= gap_of(row).last_seq <= max(row.seq, end)
+            except StoreDamagedError:
+                sound = False
+            if not sound:
+                cut[index] = _in_place_of(row, "damaged", row.seq if following is None else end)
+        return cut
+
     def _fitting(self, row: Row) -> Row:
-        return _in_place_of(row, "too_large") if row.seq in self._unfit else row
+        return _in_place_of(row, "too_large") if row.seq in self._unfit and row.kind != Kind.GAP else row
 
     def _encode(self, rows: Sequence[Row], *, history: bool, replay: bool) -> Message:
         header = BatchHeader(
@@ -149,10 +212,19 @@ class Batcher:
         )
 
 
-def _in_place_of(row: Row, reason: str) -> Row:
-    """A gap record that says what stood at this sequence number."""
-    body = pack_body(Gap(row.seq, reason, ((Kind(row.kind).token, 1),)))
-    return row._replace(kind=Kind.GAP, body=body)
+def _in_place_of(row: Row, reason: str, last_seq: int | None = None) -> Row:
+    """A gap record that says what stood at this sequence number, and up to `last_seq`."""
+    counts = ((Kind(row.kind).token, 1),) if row.kind in _KINDS and row.kind != Kind.GAP else ()
+    gap = row._replace(
+        kind=Kind.GAP, body=pack_body(Gap(row.seq if last_seq is None else last_seq, reason, counts))
+    )
+    if reason != "damaged":
+        return gap
+    # What went bad may as well be the stamp: a gap with that could be sent no more than the record itself.
+    boot = row.boot if 0 <= row.boot <= _MAX_BOOT else 0
+    return gap._replace(
+        boot=boot, boottime_ms=0, utc_ms=None, utc_source=UtcSource.NONE.value, utc_uncertainty_ms=None
+    )
 
 
 def _last_seq(row: Row) -> int:

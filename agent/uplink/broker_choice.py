@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ STABLE_S = 30.0
 """A connection that lasted this long was good: the back-off begins anew."""
 RETURN_DOUBLINGS = 4
 """How often the time before going back to a preferred broker doubles when going back failed."""
+PATIENCE_DOUBLINGS = 4
+"""How often the time before leaving a broker that lets us in doubles when all brokers are of no use."""
 _EXPONENT_LIMIT = 30
 
 
@@ -30,6 +33,9 @@ class Attempt:
 class BrokerChoice:
     """Preference, fail-over with a configured patience, return with hysteresis, and jittered back-off.
 
+    A broker fails from the first connection that ends, or the first refusal, until it takes what we have for
+    it: being let in is not being served.
+
     Times are seconds of any monotonic clock. The back-off is exponential with full jitter: the wait is drawn
     evenly between nothing and the limit, so that a fleet that lost its broker at one moment comes back spread
     out.
@@ -42,6 +48,9 @@ class BrokerChoice:
         self._index = 0
         self._failures = 0
         self._failing_since: float | None = None
+        self._served_at = -math.inf
+        self._gave_up_at = -math.inf
+        self._given_up = 0
         self._opened_at: float | None = None
         self._reachable_since: float | None = None
         self._returns_failed = 0
@@ -52,15 +61,54 @@ class BrokerChoice:
         """The broker in use or tried now."""
         return self._index
 
+    @property
+    def next_index(self) -> int:
+        """The broker that is tried when this one fails."""
+        return (self._index + 1) % self._count
+
     def first(self, now: float) -> Attempt:
         """The first try of all: spread like any other, since a depot's vehicles start with the shift."""
         return Attempt(self._index, now + self._rng.uniform(0.0, min(1.0, self._settings.reconnect_min_s)))
 
     def opened(self, now: float) -> None:
-        """The broker took us."""
+        """The broker took us: no reason yet to believe that it is of use."""
         self._opened_at = now
-        self._failing_since = None
         self._reachable_since = None
+
+    def served(self, now: float) -> None:
+        """The broker took what we had for it."""
+        self._served_at = now
+        self._failing_since = None
+
+    def idle(self, now: float) -> bool:
+        """Nothing is due; True when the connection has stood long enough to call that service."""
+        stable = self._opened_at is not None and now - self._opened_at >= STABLE_S
+        if stable:
+            self.served(now)
+        return stable
+
+    def failing(self, since: float) -> None:
+        """The broker has been of no use since then, though it let us in."""
+        if self._failing_since is None:
+            self._failing_since = max(since, self._served_at)
+
+    def gives_up(self, now: float) -> bool:
+        """Whether a standing connection has been of no use for so long that another broker is to be tried."""
+        if self._count == 1 or self._opened_at is None or self._failing_since is None:
+            return False
+        return now - max(self._failing_since, self._opened_at) >= self._patience_s
+
+    def give_up(self, now: float) -> Attempt:
+        """Leave a broker that lets us in and is of no use.
+
+        When all of them are like that, each round of giving up takes longer: what they do take must not
+        suffer from the search.
+        """
+        self._given_up = self._given_up + 1 if self._searching else 1
+        self._opened_at = None
+        self._fail_over(now)
+        self._gave_up_at = now
+        return Attempt(self._index, now + self._rng.uniform(0.0, self._settings.reconnect_min_s))
 
     def closed(self, now: float) -> Attempt:
         """The connection ended or never came to be; says what to try next."""
@@ -105,12 +153,25 @@ class BrokerChoice:
         self._returned_at = now
         return Attempt(0, now)
 
+    @property
+    def _searching(self) -> bool:
+        """Whether the trouble began again soon after a broker had been given up."""
+        # Long enough to have tried all the others in vain.
+        soon_s = (self._count + 1) * max(self._settings.fail_over_after_s, STABLE_S)
+        return self._failing_since is not None and self._failing_since - self._gave_up_at < soon_s
+
+    @property
+    def _patience_s(self) -> float:
+        """How long a broker that lets us in may be of no use."""
+        rounds = self._given_up // self._count if self._searching else 0
+        return self._settings.fail_over_after_s * 2.0 ** min(rounds, PATIENCE_DOUBLINGS)
+
     def _fail_over(self, now: float) -> None:
         if self._index == 0 and self._returned_at is not None:
             # A broker that looks well from outside and fails us again is believed more slowly each time.
-            young = now - self._returned_at < self._settings.return_after_s + self._settings.fail_over_after_s
+            young = now - self._returned_at < self._settings.return_after_s + self._patience_s
             self._returns_failed = self._returns_failed + 1 if young else 0
             self._returned_at = None
-        self._index = (self._index + 1) % self._count
+        self._index = self.next_index
         self._failing_since = now
         self._failures = 0

@@ -7,16 +7,20 @@ costs a few microseconds a record. docs/wire-format.md describes the bytes for r
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, repeat
 from operator import add, mul, sub
 from typing import Any
 
 import msgpack
 
-from agent.domain.record import Stream
+from agent.domain.fix import FixMode
+from agent.domain.record import Kind, Stream
+from agent.domain.stamp import UtcSource
+from agent.outbox.body import unpack_body
 from agent.outbox.row import Row
 from agent.uplink.batch import MAX_BYTES, MAX_RECORDS, BatchHeader, CodecError
+from agent.uplink.body_json import checked
 
 VERSION = 1
 ZLIB_FIRST_BYTE = 0x78
@@ -36,12 +40,18 @@ _FIXARRAY_MAX = 15
 _LIMIT = 1 << 62
 _LOW_BITS, _MORE = 0x7F, 0x80
 _ELEMENTS = {int, type(None)}
+_KINDS = {kind.value for kind in Kind}
+_UTC_SOURCES = {source.value for source in UtcSource}
+_MODES = {mode.value for mode in FixMode}
 
 Column = Sequence[int | None]
 
 
 def encode_compact(header: BatchHeader, rows: Sequence[Row]) -> bytes:
     """Encode rows of one boot, ascending in `seq`.
+
+    Every row is read once, since a reader refuses a batch as a whole: one body that went bad on the disk
+    would take all the others with it, after the broker has taken them.
 
     Raises:
         CodecError, OverflowError, TypeError, ValueError: a row that the outbox can not have made.
@@ -116,6 +126,8 @@ def _fits_row_form(row: Row) -> bool:
 
 def _row(row: Row) -> bytes:
     """Sequence, tag, boot time, UTC + 1, uncertainty + 1 (0 stands for none), then the body as stored."""
+    _check_tags((row.kind,), (row.utc_source,))
+    checked(unpack_body(Kind(row.kind), row.body))
     return b"".join(
         (
             _uvarint(row.seq),
@@ -172,10 +184,14 @@ def _take_uvarint(payload: bytes, start: int) -> tuple[int, int]:
 
 def _columns(rows: Sequence[Row]) -> bytes:
     seqs, kinds, _, boottimes, utcs, sources, uncertainties, bodies = zip(*rows, strict=True)
+    _check_tags(kinds, sources)
     if kinds.count(_POSITION) == len(kinds):
         others: list[bytes] = []
     else:
         others = [body for kind, body in zip(kinds, bodies, strict=True) if kind != _POSITION]
+        for kind, body in zip(kinds, bodies, strict=True):
+            if kind != _POSITION:
+                checked(unpack_body(Kind(kind), body))
         bodies = tuple(body for kind, body in zip(kinds, bodies, strict=True) if kind == _POSITION)
     positions = _position_columns(bodies) if bodies else []
     # Either UTC follows boot time, or it is the fix's own and boot time is when that arrived: boot time less
@@ -205,8 +221,21 @@ def _columns(rows: Sequence[Row]) -> bytes:
 
 
 def _position_columns(bodies: Sequence[bytes]) -> list[Column]:
-    """The fields of all bodies, unpacked in one go."""
-    return list(zip(*_unpack(_array_header(len(bodies)) + b"".join(bodies)), strict=True))
+    """The fields of all bodies, unpacked in one go. Raises CodecError when one is no position."""
+    columns: list[Column] = list(zip(*_unpack(_array_header(len(bodies)) + b"".join(bodies)), strict=True))
+    if len(columns) != _POSITION_COLUMNS or not all(
+        set(map(type, column)) <= _ELEMENTS for column in columns
+    ):
+        raise CodecError("the body of a position is not one")
+    lats, lons, modes = columns[0], columns[1], columns[5]
+    if None in lats or None in lons or not set(modes) <= _MODES:
+        raise CodecError("a position lacks its coordinates or its mode")
+    return columns
+
+
+def _check_tags(kinds: Iterable[int], sources: Iterable[int]) -> None:
+    if not (_KINDS.issuperset(kinds) and _UTC_SOURCES.issuperset(sources)):
+        raise CodecError("a record of no known kind, or a UTC from nowhere")
 
 
 def _take_columns(packed: bytes, boot: int) -> tuple[list[Row], list[Any]]:

@@ -55,8 +55,8 @@ def fingerprint(files: tuple[Path, ...]) -> Fingerprint:
     return tuple(marks)
 
 
-def expires_unix_s(file: Path) -> int:
-    """The earliest end of the certificates in a PEM file, in Unix seconds.
+def expires_unix_s(file: Path, *, latest: bool = False) -> int:
+    """The earliest end of the certificates in a PEM file, or the latest, in Unix seconds.
 
     Raises:
         OSError: it can not be read.
@@ -72,7 +72,7 @@ def expires_unix_s(file: Path) -> int:
         ends.append(_not_after(der))
     if not ends:
         raise ValueError(f"{file}: no certificate")
-    return min(ends)
+    return max(ends) if latest else min(ends)
 
 
 def _not_after(der: bytes) -> int:
@@ -112,27 +112,46 @@ def _time(tag: int, text: bytes) -> int:
     return round(datetime.strptime(text.decode("ascii"), form).replace(tzinfo=UTC).timestamp())
 
 
-def expiring(
-    files: Sequence[tuple[str, Path]], server: tuple[str, int] | None, now_unix_s: float
-) -> list[str]:
-    """Sentences about certificates that end within 14 days, or can not be read.
+class CertificateFiles:
+    """The certificate files of a configuration; each is read when it is new or has changed, and only then."""
 
-    Args:
-        files: what each file is to us, and where it lies.
-        server: the broker's endpoint and the end of its certificate in Unix seconds, when known.
-        now_unix_s: a trusted UTC.
-    """
-    ends: list[tuple[str, int]] = []
-    sentences = []
-    for what, file in files:
-        try:
-            ends.append((f"{what} {file}", expires_unix_s(file)))
-        except (OSError, ValueError) as error:
-            sentences.append(f"{what} {file} can not be read: {error}")
-    if server is not None:
-        ends.append((f"certificate of {server[0]}", server[1]))
-    for what, end in ends:
-        if end - now_unix_s < WARN_BEFORE_S:
-            day = datetime.fromtimestamp(end, UTC).date().isoformat()
-            sentences.append(f"{what} {'ended' if end <= now_unix_s else 'ends'} on {day}")
-    return sentences
+    def __init__(self, authorities: Sequence[Path], certificates: Sequence[Path]) -> None:
+        """Store the parts.
+
+        Args:
+            authorities: files of authorities to trust. One lasts as long as its last authority does: a bundle
+                has many that have nothing to do with our broker, and old ones beside their successors.
+            certificates: our own, each with its chain. One lasts as long as its first certificate to end.
+        """
+        self._files = [("authority", file) for file in authorities]
+        self._files += [("certificate", file) for file in certificates]
+        self._ends: dict[tuple[str, Path], tuple[Fingerprint, int]] = {}
+
+    def expiring(self, server: tuple[str, int] | None, now_unix_s: float) -> list[str]:
+        """Sentences about certificates that end within 14 days, or can not be read.
+
+        Args:
+            server: the broker's endpoint and the end of its certificate in Unix seconds, when known.
+            now_unix_s: a trusted UTC.
+        """
+        ends: list[tuple[str, int]] = []
+        sentences = []
+        for what, file in self._files:
+            try:
+                ends.append((f"{what} {file}", self._end(what, file)))
+            except (OSError, ValueError) as error:
+                sentences.append(f"{what} {file} can not be read: {error}")
+        if server is not None:
+            ends.append((f"certificate of {server[0]}", server[1]))
+        for what, end in ends:
+            if end - now_unix_s < WARN_BEFORE_S:
+                day = datetime.fromtimestamp(end, UTC).date().isoformat()
+                sentences.append(f"{what} {'ended' if end <= now_unix_s else 'ends'} on {day}")
+        return sentences
+
+    def _end(self, what: str, file: Path) -> int:
+        mark = fingerprint((file,))
+        known = self._ends.get((what, file))
+        if known is None or known[0] != mark:
+            known = self._ends[what, file] = (mark, expires_unix_s(file, latest=what == "authority"))
+        return known[1]

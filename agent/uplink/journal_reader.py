@@ -44,7 +44,7 @@ MAX_REQUEST_RECORDS = 5_000
 RETRY_MIN_S = 10.0
 RETRY_MAX_S = 600.0
 HEAD_GRACE_S = 10.0
-"""How long the journal may lag behind the status state before its record is taken for missing."""
+"""How long the journal may lag behind a state that tells of a record before that is taken for missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,23 @@ class _Asked:
 
 
 @dataclass(slots=True)
+class _Head:
+    """How far a stream goes at least, as a state tells it.
+
+    Attributes:
+        seq: a sequence number that the stream has.
+        journal: whose; None for the unit's present one.
+        wanted: whether this record itself is wanted of a stream that was never read, history or not.
+        since_s: when it was first looked at.
+    """
+
+    seq: int
+    journal: int | None
+    wanted: bool
+    since_s: float | None = None
+
+
+@dataclass(slots=True)
 class _Reading:
     """One stream of one journal of one unit."""
 
@@ -167,7 +184,7 @@ class JournalReader:
         self._want_history = want_history
         self._streams: dict[tuple[Topics, int, Stream], _Reading] = {}
         self._journals: dict[Topics, int] = {}
-        self._heads: dict[Topics, tuple[int, float | None]] = {}
+        self._heads: dict[tuple[Topics, str, Stream], _Head] = {}
         self._counts = ReaderCounts()
 
     @property
@@ -280,7 +297,7 @@ class JournalReader:
         return self._streams[key]
 
     def _learn(self, topics: Topics, name: str, payload: bytes) -> list[JournalRecord]:
-        """The link state tells the journal and that asking makes sense, the status how far events go."""
+        """The link state tells the journal and that asking makes sense; both states how far streams go."""
         if name == LinkState.name and payload:
             link = decode_state(name, payload)
             if isinstance(link, LinkState) and link.online:
@@ -288,25 +305,43 @@ class JournalReader:
                 for (whose, _, _), reading in self._streams.items():
                     if whose == topics:
                         reading.asked = None
+                # What was delivered before is history to a reader that never read the stream.
+                for stream, seq in ((Stream.EVENTS, link.events_seq), (Stream.TRAIL, link.trail_seq)):
+                    self._heads[topics, name, stream] = _Head(seq or 0, link.journal, wanted=False)
         elif name == StatusState.name and payload:
             status = decode_state(name, payload)
             if isinstance(status, StatusState):
-                self._heads[topics] = max(status.seq or 0, status.emergency_seq or 0), None
+                seq = max(status.seq or 0, status.emergency_seq or 0)
+                self._heads[topics, name, Stream.EVENTS] = _Head(seq, None, wanted=True)
         return []
 
     def _mind_heads(self, now_s: float) -> None:
-        """A press that the status state shows but the journal does not have after a while is missing."""
-        for topics, (seq, since_s) in list(self._heads.items()):
-            reading = self._streams.get((topics, self._journals.get(topics, -1), Stream.EVENTS))
-            if reading is None or reading.highest >= seq:
-                if reading is not None:
-                    del self._heads[topics]
-            elif since_s is None:
-                self._heads[topics] = seq, now_s
-            elif now_s - since_s >= HEAD_GRACE_S:
-                reading.holes.add(reading.highest + 1, seq)
-                reading.highest = seq
-                del self._heads[topics]
+        """What a state tells of but the journal does not have after a while is missing."""
+        for (topics, name, stream), head in list(self._heads.items()):
+            journal = self._journals.get(topics)
+            if journal is None:
+                continue
+            reading = self._streams.get((topics, journal, stream))
+            done = head.journal not in (None, journal) or head.seq <= (reading.highest if reading else 0)
+            if not done and head.since_s is None:
+                head.since_s = now_s
+            elif not done and head.since_s is not None and now_s - head.since_s >= HEAD_GRACE_S:
+                self._miss(topics, journal, stream, head)
+                done = True
+            if done:
+                del self._heads[topics, name, stream]
+
+    def _miss(self, topics: Topics, journal: int, stream: Stream, head: _Head) -> None:
+        """Take everything up to `head` that did not come for missing."""
+        reading = self._streams.get((topics, journal, stream))
+        if reading is None:
+            if not (head.wanted or self._want_history):
+                return
+            reading = self._reading(topics, journal, stream, 1)
+        if reading.ask_from is None and (head.wanted or self._want_history):
+            reading.ask_from = 1 if self._want_history else head.seq
+        reading.holes.add(reading.highest + 1, head.seq)
+        reading.highest = head.seq
 
 
 def _batch(parsed: ParsedTopic, payload: bytes) -> Batch:

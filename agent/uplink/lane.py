@@ -63,8 +63,8 @@ class Way:
     window: Window
     bucket: TokenBucket
     rng: random.Random
-    refused: Callable[[Stream, int], None]
-    """Told of a PUBACK with a failure code, and with 0 once the stream is taken again."""
+    answered: Callable[[Stream, int], None]
+    """Told of the reason code of each PUBACK that moves a lane on or holds it up."""
 
 
 @dataclass(slots=True)
@@ -89,15 +89,16 @@ class _Flight:
     first_seq: int
     last_seq: int
     count: int
+    size_bytes: int
     code: int | None = None
 
 
 class Lane:
     """Sends a course in ascending order; goes back to what did not land. Used from the event loop only."""
 
-    def __init__(self, way: Way, batchers: dict[Stream, Batcher], *, first_class: bool) -> None:
+    def __init__(self, way: Way, batcher: Batcher, *, first_class: bool) -> None:
         self._way = way
-        self._batchers = batchers
+        self._batcher = batcher
         self._first_class = first_class
         self._wake = asyncio.Event()
         self._open = False
@@ -108,6 +109,8 @@ class Lane:
         self._stuck = False
         self._failures = 0
         self._hold_until = 0.0
+        self._refused_at = 0.0
+        self._in_line = False
 
     # What differs between lanes
 
@@ -139,11 +142,19 @@ class Lane:
 
     def close(self) -> None:
         """The connection ended: what was in flight is sent again by the next one."""
+        under_way = [one.size_bytes for one in self._flights if one.code is None and one.count > 1]
+        if under_way:
+            self._batcher.lost(max(under_way))
         self._reset()
 
     def wake(self) -> None:
         """Something changed: look again."""
         self._wake.set()
+
+    @property
+    def in_line(self) -> bool:
+        """True while a place in the window is waited for."""
+        return self._in_line
 
     @property
     def at_rest(self) -> bool:
@@ -171,7 +182,10 @@ class Lane:
         """Send whenever there is something and room for it; until cancelled."""
         while True:
             self._wake.clear()
+            self._in_line = False
             wait_s = await self._step()
+            if wait_s != 0.0 and not self._in_line:
+                self._way.window.withdraw(self)
             if wait_s is None:
                 await self._wake.wait()
             elif wait_s > 0:
@@ -190,6 +204,12 @@ class Lane:
         wait_s = max(self._hold_until - now, self._way.bucket.delay_s(now) if self.paced(course) else 0.0)
         if wait_s > 0:
             return wait_s
+        if not self._rows and course.cursor >= self._end(course):
+            return self._nothing_left(course)
+        if not self._way.window.may_send(self, first_class=self._first_class):
+            # The rows are read once it is our turn: until then more may come, for the same message.
+            self._in_line = True
+            return None
         if not self._rows:
             return await self._fetch(course)
         self._send(course, now)
@@ -198,18 +218,18 @@ class Lane:
         return 0.0
 
     def _ready(self) -> bool:
-        """True when something may be sent; after a failure, once all that is in flight has come in."""
+        """True when sending makes sense; after a failure, once all that is in flight has come in."""
         if not self._open or self._way.journal.journal == 0:
             return False
         if self._failed and not self._flights:
             self._rewind()
-        return not self._failed and self._way.window.has_room(first_class=self._first_class)
+        return not self._failed
+
+    def _end(self, course: Course) -> int:
+        return self._way.journal.last_seq(course.stream) if course.last is None else course.last
 
     async def _fetch(self, course: Course) -> float | None:
         journal, settings, epoch = self._way.journal, self._way.settings, self._epoch
-        end = journal.last_seq(course.stream) if course.last is None else course.last
-        if course.cursor >= end:
-            return self._nothing_left(course)
         try:
             rows = await journal.read(
                 course.stream,
@@ -233,34 +253,33 @@ class Lane:
 
     def _send(self, course: Course, now: float) -> None:
         history, way = self.history(course), self._way
-        parcel = self._batchers[course.stream].make(
-            self._rows, history=history, replay=course.last is not None
-        )
+        parcel = self._batcher.make(self._rows, history=history, replay=course.last is not None)
         if parcel is None:
             self._hold(course.stream, PACKET_TOO_LARGE, now)
             return
-        flight = _Flight(self._rows[0].seq, parcel.last_seq, parcel.count)
+        flight = _Flight(self._rows[0].seq, parcel.last_seq, parcel.count, parcel.message.packet_bytes())
         if self.paced(course):
             way.bucket.take(parcel.message.packet_bytes(), now)
         self._flights.append(flight)
         course.cursor = parcel.last_seq
         del self._rows[: parcel.count]
         landed = partial(self._on_landed, self._epoch, course, flight)
-        way.window.sent(way.link.publish(parcel.message), landed, now)
+        way.window.sent(self, way.link.publish(parcel.message), landed, now)
 
     def _on_landed(self, epoch: int, course: Course, flight: _Flight, code: int) -> None:
         self.wake()
         if epoch != self._epoch:
             return
         flight.code = code
+        if code < FAILURE:
+            self._batcher.landed(flight.size_bytes)
         if code >= FAILURE:
             self._failed = True
-            batcher = self._batchers[course.stream]
-            if code != PACKET_TOO_LARGE or not batcher.too_large(flight.first_seq, flight.count):
+            if code != PACKET_TOO_LARGE or not self._batcher.too_large(flight.first_seq, flight.count):
                 self._hold(course.stream, code, asyncio.get_running_loop().time())
-        elif self._failures and not self._failed:
+        elif not self._failed:
             self._failures = 0
-            self._way.refused(course.stream, 0)
+            self._way.answered(course.stream, code)
         before = course.landed
         while self._flights and self._flights[0].code is not None:
             done = self._flights.popleft()
@@ -274,8 +293,9 @@ class Lane:
         """The broker did not take it: wait, longer each time, and spread over the fleet."""
         limit_s = min(HOLD_MAX_S, HOLD_MIN_S * 2.0 ** min(self._failures, 16))
         self._hold_until = now + self._way.rng.uniform(limit_s / 2, limit_s)
+        self._refused_at = now
         self._failures += 1
-        self._way.refused(stream, code)
+        self._way.answered(stream, code)
 
 
 class StreamLane(Lane):
@@ -290,9 +310,8 @@ class StreamLane(Lane):
         first_class: bool,
         landed: Callable[[Course], None],
     ) -> None:
-        super().__init__(way, {stream: batcher}, first_class=first_class)
+        super().__init__(way, batcher, first_class=first_class)
         self.stream = stream
-        self._batcher = batcher
         self._landed = landed
         self._course = Course(stream, 0, 0)
         self._horizon = 0
@@ -305,18 +324,27 @@ class StreamLane(Lane):
         super().open(opened)
 
     def start_over(self) -> None:
-        """Begin after what was delivered, once what is in flight has landed."""
-        journal = self._way.journal
-        self._identity = journal.journal
-        self._course = Course(self.stream, journal.confirmed(self.stream), journal.confirmed(self.stream))
+        """Begin after what was delivered; what is in flight is given up."""
+        self._identity = self._way.journal.journal
+        self._go_back()
         self._epoch += 1
         self._rewind()
+
+    def send_again(self) -> None:
+        """Begin after what was delivered, once what is in flight has come in."""
+        self._failed = True
+        self._go_back()
+        self.wake()
+
+    def _go_back(self) -> None:
+        journal = self._way.journal
+        confirmed = journal.confirmed(self.stream)
+        self._course = Course(self.stream, confirmed, confirmed)
         self._horizon = journal.last_seq(self.stream)
 
     def course(self) -> Course | None:
-        """The stream; begun anew when the store was replaced by another."""
-        if self._identity not in (0, self._way.journal.journal):
-            self._identity = self._way.journal.journal
+        """The stream; begun anew when the store was opened only now, or replaced by another."""
+        if self._identity != self._way.journal.journal:
             self.start_over()
         return self._course
 
@@ -332,14 +360,23 @@ class StreamLane(Lane):
         return self.stream is not Stream.EVENTS and self.history(course)
 
     def landed(self, course: Course) -> None:
-        """Told to the publisher."""
-        if course is self._course:
+        """Told to the publisher, unless the store that it was read from is gone by now."""
+        if course is self._course and self._identity == self._way.journal.journal:
             self._landed(course)
+
+    def appended(self) -> None:
+        """There is more to send.
+
+        A fresh press does not sit out the long wait that the refusal of an earlier one has brought on.
+        """
+        if self._first_class:
+            self._hold_until = min(self._hold_until, self._refused_at + HOLD_MIN_S)
+        self.wake()
 
     @property
     def landed_seq(self) -> int:
         """Acknowledged without a hole up to here."""
-        return self._course.landed
+        return self._course.landed if self._identity == self._way.journal.journal else 0
 
     @property
     def settled(self) -> bool:
@@ -353,13 +390,14 @@ class StreamLane(Lane):
 
 
 class ReplayLane(Lane):
-    """Sends again what a reader asks for; the delivered watermark does not move."""
+    """Sends again what a reader asks for of one stream; the delivered watermark does not move."""
 
     MOST_REQUESTS = 32
     """Requests that may wait; further ones are dropped, and the reader asks again."""
 
-    def __init__(self, way: Way, batchers: dict[Stream, Batcher]) -> None:
-        super().__init__(way, batchers, first_class=False)
+    def __init__(self, way: Way, batcher: Batcher, stream: Stream) -> None:
+        super().__init__(way, batcher, first_class=False)
+        self.stream = stream
         self._requests: deque[Course] = deque()
 
     @property
@@ -367,16 +405,16 @@ class ReplayLane(Lane):
         """Requests not yet answered in full."""
         return len(self._requests)
 
-    def ask(self, stream: Stream, first: int, last: int) -> bool:
+    def ask(self, first: int, last: int) -> bool:
         """Take a request for a range that was sent before; False when too many wait.
 
         A range that is being sent already, or waits, is not sent twice.
         """
-        if any(c.stream is stream and c.landed < first and last <= (c.last or 0) for c in self._requests):
+        if any(c.landed < first and last <= (c.last or 0) for c in self._requests):
             return True
         if len(self._requests) >= self.MOST_REQUESTS:
             return False
-        self._requests.append(Course(stream, first - 1, first - 1, last))
+        self._requests.append(Course(self.stream, first - 1, first - 1, last))
         self.wake()
         return True
 
@@ -395,8 +433,8 @@ class ReplayLane(Lane):
         return course.last is not None
 
     def paced(self, course: Course) -> bool:
-        """As the backlog is."""
-        return course.last is not None
+        """As the backlog is: a few events never wait, the trail does."""
+        return course.stream is not Stream.EVENTS
 
     def exhausted(self, course: Course) -> None:
         """On to the next request."""

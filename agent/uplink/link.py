@@ -91,6 +91,7 @@ class Opened:
         topic_alias_maximum: aliases the broker takes; 0 for none.
         refused_subscriptions: those the broker did not grant.
         server_certificate_expires_unix_s: end of the broker's certificate; None without TLS.
+        retain_available: whether the broker keeps retained messages; without, they are sent as passing ones.
     """
 
     mqtt_version: int
@@ -99,6 +100,7 @@ class Opened:
     topic_alias_maximum: int = 0
     refused_subscriptions: tuple[str, ...] = ()
     server_certificate_expires_unix_s: int | None = None
+    retain_available: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,12 @@ from agent.uplink import tcp
 from agent.uplink.credentials import tls_context
 from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
 from agent.uplink.link_thread import LinkThread
-from agent.uplink.refusal import PACKET_TOO_LARGE, UNSUPPORTED_VERSION, closed_by_reason
+from agent.uplink.refusal import (
+    PACKET_TOO_LARGE,
+    RETAIN_NOT_SUPPORTED,
+    UNSUPPORTED_VERSION,
+    closed_by_reason,
+)
 
 MQTT_5 = 5
 MQTT_3_1_1 = 4
@@ -91,6 +96,10 @@ class PahoLink:
             return _Session(thread, opening, MQTT_3_1_1).run()
         newest = _Session(thread, opening, MQTT_5)
         closed = newest.run()
+        if newest.refused_retain and opening.will is not None and not thread.closing:
+            opening = replace(opening, will=replace(opening.will, retain=False))
+            newest = _Session(thread, opening, MQTT_5)
+            closed = newest.run()
         if newest.hung_up and not newest.refused_version and not thread.closing:
             # A network that blinks hangs up, too: only a broker that does it twice may be an old one.
             newest = _Session(thread, opening, MQTT_5)
@@ -151,6 +160,7 @@ class _Session:
     ) -> None:
         self.phase = _Phase.CONNECTING
         self.refused_version = False
+        self.refused_retain = False
         self.hung_up = False
         self._thread = thread
         self._opening = opening
@@ -325,8 +335,9 @@ class _Session:
             if limit is not None and message.packet_bytes() > limit:
                 self._thread.post(Acknowledged(token, PACKET_TOO_LARGE))
                 continue
+            retain = message.retain and self._opened.retain_available
             info = engine.publish(
-                message.topic, message.payload, message.qos, message.retain, self._publish_properties(message)
+                message.topic, message.payload, message.qos, retain, self._publish_properties(message)
             )
             if message.qos > 0:
                 self._tokens[info.mid] = token  # known in time: its PUBACK is read by this same thread
@@ -398,15 +409,22 @@ class _Session:
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             self.refused_version = reason.value == UNSUPPORTED_VERSION and self._version == MQTT_5
+            self.refused_retain = reason.value == RETAIN_NOT_SUPPORTED
             self._closed = self._refused(reason, properties)
             return
-        # 0 means that the broker does not look after us; we look after it all the same.
-        self._keepalive_s = float(getattr(properties, "ServerKeepAlive", 0)) or self._keepalive_s
+        if getattr(properties, "MaximumQoS", 1) == 0:
+            self._closed = self._ended("broker_refused", "takes QoS 0 only, and so acknowledges nothing")
+            return
+        # 0 means that the broker does not look after us; we look after it all the same. And a broker that is
+        # content to hear from us less often does not make us notice its end later.
+        theirs = float(getattr(properties, "ServerKeepAlive", 0)) or self._keepalive_s
+        self._keepalive_s = min(self._keepalive_s, theirs)
         self._opened = Opened(
             mqtt_version=self._version,
             receive_maximum=getattr(properties, "ReceiveMaximum", 65_535),
             maximum_packet_bytes=getattr(properties, "MaximumPacketSize", None),
             topic_alias_maximum=getattr(properties, "TopicAliasMaximum", 0),
+            retain_available=bool(getattr(properties, "RetainAvailable", 1)),
         )
 
     def _on_subscribe(

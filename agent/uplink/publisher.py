@@ -38,6 +38,7 @@ STALL_MIN_S = 30.0
 RECEIPT_PATIENCE_S = 120.0
 RECEIPT_PATIENCE_MAX_S = 3600.0
 OFFLINE_ACK_S = 1.0
+LANES = (*(stream.value for stream in Stream), *(f"replay-{stream.value}" for stream in Stream))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,14 @@ class UplinkSnapshot:
     catching_up: bool
     replays_waiting: int
     last_failure: str
+
+
+@dataclass(slots=True)
+class _ReceiptWait:
+    """How long a stream has waited for dispatch's receipt, and how long it may."""
+
+    since: float
+    patience_s: float = RECEIPT_PATIENCE_S
 
 
 class Publisher:
@@ -116,10 +125,10 @@ class Publisher:
         self._agent_version = agent_version
         self._utc_now = utc_now
         self._connector = Connector(settings, health, rng, utc_now=utc_now, probe=probe)
-        self._window = Window()
+        self._window = Window(self._on_freed)
         self._states = StateSender(settings, topics, link, self._window, rng)
         bucket = TokenBucket(settings.drain_bytes_per_s)
-        way = Way(settings, outbox, link, self._window, bucket, rng, self._on_refused)
+        way = Way(settings, outbox, link, self._window, bucket, rng, self._on_answered)
         batchers = {stream: Batcher(settings, topics, outbox, stream, resolve_utc) for stream in Stream}
         self._streams = {
             stream: StreamLane(
@@ -127,8 +136,8 @@ class Publisher:
             )
             for stream in Stream
         }
-        self._replay = ReplayLane(way, batchers)
-        self._lanes: list[Lane] = [*self._streams.values(), self._replay]
+        self._replays = {stream: ReplayLane(way, batchers[stream], stream) for stream in Stream}
+        self._lanes: list[Lane] = [*self._streams.values(), *self._replays.values()]
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._listening = False
@@ -140,8 +149,7 @@ class Publisher:
         self._session = 0
         self._birth_journal = 0
         self._last_failure = ""
-        self._receipt_patience_s = RECEIPT_PATIENCE_S
-        self._receipt_at = 0.0
+        self._receipts = {stream: _ReceiptWait(0.0) for stream in Stream}
 
     # ------------------------------------------------------------------ for the rest of the agent
 
@@ -167,7 +175,7 @@ class Publisher:
             in_flight=len(self._window),
             landed=tuple((stream.value, lane.landed_seq) for stream, lane in self._streams.items()),
             catching_up=any(lane.catching_up for lane in self._streams.values()),
-            replays_waiting=self._replay.waiting,
+            replays_waiting=sum(lane.waiting for lane in self._replays.values()),
             last_failure=self._last_failure,
         )
 
@@ -219,7 +227,7 @@ class Publisher:
     def _start_lanes(self) -> None:
         self._tasks = [
             asyncio.create_task(lane.run(), name=f"uplink-{name}")
-            for name, lane in zip(("events", "trail", "replay"), self._lanes, strict=True)
+            for name, lane in zip(LANES, self._lanes, strict=True)
         ]
         for task in self._tasks:
             task.add_done_callback(lambda _: self._changed.set())
@@ -277,34 +285,33 @@ class Publisher:
     async def _tend(self, now: float) -> None:
         """What a standing connection needs besides its traffic."""
         if self._birth_journal != self._outbox.journal:
-            self._replay.forget()
+            for replay in self._replays.values():
+                replay.forget()
             self._say_online()
         patience_s = max(STALL_MIN_S, STALL_KEEPALIVES * self._settings.keepalive_s)
         if self._window.stalled_s(now) > patience_s:
             self._last_failure = f"{self._connector.endpoint}: answers, but acknowledges nothing"
             LOG.warning("uplink_stalled %s", self._last_failure)
+            self._connector.stalled(self._window.stalled_s(now), now)
             await self._link.close()
-        elif self._connector.tend(now):
+        elif self._connector.tend(now, due=not all(lane.settled for lane in self._streams.values())):
             # Whoever looks at the broker that we leave is not to believe that we are still there.
             await self._say_offline()
-            self._connector.go_back(now)
+            self._connector.leave(now)
             await self._link.close()
         elif self._settings.confirm == "dispatch":
             self._look_for_receipts(now)
 
     def _look_for_receipts(self, now: float) -> None:
         """Send again what dispatch did not confirm, at growing intervals: it may be away for hours."""
-        behind = [
-            lane for stream, lane in self._streams.items() if lane.landed_seq > self._outbox.confirmed(stream)
-        ]
-        if not behind:
-            self._receipt_at = now
-        elif now - self._receipt_at > self._receipt_patience_s:
-            self._receipt_at = now
-            self._receipt_patience_s = min(RECEIPT_PATIENCE_MAX_S, 2 * self._receipt_patience_s)
-            for lane in behind:
-                lane.start_over()
-                lane.wake()
+        for stream, lane in self._streams.items():
+            wait = self._receipts[stream]
+            if lane.landed_seq <= self._outbox.confirmed(stream):
+                wait.since = now
+            elif now - wait.since > wait.patience_s:
+                wait.since = now
+                wait.patience_s = min(RECEIPT_PATIENCE_MAX_S, 2 * wait.patience_s)
+                lane.send_again()
 
     def _nothing_due(self) -> bool:
         events, trail = self._streams[Stream.EVENTS], self._streams[Stream.TRAIL]
@@ -327,11 +334,21 @@ class Publisher:
                 self._on_closed(event)
         self._changed.set()
 
+    def _on_freed(self) -> None:
+        asyncio.get_running_loop().call_soon(self._use_room)
+
+    def _use_room(self) -> None:
+        """Someone in line gave up the place: those behind look again."""
+        self._states.send()
+        for lane in self._lanes:
+            if lane.in_line:
+                lane.wake()
+
     def _on_opened(self, opened: Opened) -> None:
         now = asyncio.get_running_loop().time()
         self._opened, self._opened_at = opened, now
         self._connections += 1
-        self._receipt_at, self._receipt_patience_s = now, RECEIPT_PATIENCE_S
+        self._receipts = {stream: _ReceiptWait(now) for stream in Stream}
         self._connector.opened(opened, now)
         LOG.info("uplink_opened broker=%s mqtt=%s", self._connector.endpoint, opened.mqtt_version)
         self._window.open(min(self._settings.window, opened.receive_maximum))
@@ -356,22 +373,24 @@ class Publisher:
     def _on_received(self, received: Received) -> None:
         """Requests from outside: whatever is not well-formed, or not for this store, is dropped."""
         try:
-            if received.topic == self._topics.receipt:
+            if received.retain:
+                # A retained request would be answered again after every reconnection, and a retained
+                # receipt says what dispatch had at some time, perhaps before it lost it.
+                LOG.warning("uplink_retained_request topic=%s", received.topic)
+            elif received.topic == self._topics.receipt:
                 self._on_receipt(received.payload)
-            elif received.topic == self._topics.command(REPLAY) and not received.retain:
-                # A retained request would be answered again after every reconnection.
+            elif received.topic == self._topics.command(REPLAY):
                 self._on_replay_request(received.payload)
         except CodecError as error:
             LOG.warning("uplink_bad_request topic=%s why=%s", received.topic, error)
 
     def _on_receipt(self, payload: bytes) -> None:
         receipt = decode_receipt(payload)
-        if self._settings.confirm != "dispatch" or receipt.journal not in (None, self._outbox.journal):
-            return
+        if self._settings.confirm != "dispatch" or receipt.journal != self._outbox.journal:
+            return  # a receipt that does not say for which store it is could confirm what was never sent
         through = min(receipt.through_seq, self._streams[receipt.stream].landed_seq)
         if through > self._outbox.confirmed(receipt.stream):
-            self._receipt_at = asyncio.get_running_loop().time()
-            self._receipt_patience_s = RECEIPT_PATIENCE_S
+            self._receipts[receipt.stream] = _ReceiptWait(asyncio.get_running_loop().time())
             self._outbox.confirm(receipt.stream, through)
 
     def _on_replay_request(self, payload: bytes) -> None:
@@ -381,18 +400,19 @@ class Publisher:
         # What has not landed yet is going to come by itself.
         first, last = max(1, request.first), min(request.last, self._streams[request.stream].landed_seq)
         if first <= last:
-            taken = self._replay.ask(request.stream, first, last)
+            taken = self._replays[request.stream].ask(first, last)
             LOG.info("uplink_replay stream=%s from=%s to=%s taken=%s", request.stream, first, last, taken)
 
     def _on_appended(self, stream: Stream) -> None:
-        self._streams[stream].wake()
+        self._streams[stream].appended()
 
     def _on_landed(self, course: Course) -> None:
         if self._settings.confirm == "puback":
             self._outbox.confirm(course.stream, course.landed)
 
-    def _on_refused(self, stream: Stream, code: int) -> None:
-        self._connector.journal_refused(self._topics.journal(stream), code)
+    def _on_answered(self, stream: Stream, code: int) -> None:
+        now = asyncio.get_running_loop().time()
+        self._connector.journal_answered(self._topics.journal(stream), code, now)
 
     # ------------------------------------------------------------------ link state
 
@@ -408,6 +428,8 @@ class Publisher:
             agent_version=self._agent_version,
             mqtt_version=None if self._opened is None else self._opened.mqtt_version,
             planned=planned,
+            events_seq=self._outbox.confirmed(Stream.EVENTS) if online and self._outbox.journal else None,
+            trail_seq=self._outbox.confirmed(Stream.TRAIL) if online and self._outbox.journal else None,
         )
 
     def _will(self) -> Message:

@@ -40,7 +40,7 @@ class Receipt:
     Attributes:
         stream: which stream.
         through_seq: every record up to and including this one is safe at dispatch.
-        journal: identity of the store whose sequences are meant; None takes the one the unit has now.
+        journal: identity of the store whose sequences are meant; the unit ignores a receipt without it.
     """
 
     stream: Stream

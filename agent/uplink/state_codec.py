@@ -179,6 +179,12 @@ def _details(value: Any) -> tuple[tuple[str, str], ...]:
     return pairs  # type: ignore[no-any-return]  # checked in the line above
 
 
+def _count_or_none(value: Any) -> int | None:
+    if value is None or type(value) is int:
+        return value
+    raise CodecError(f"{value!r:.80} is not a whole number")
+
+
 _UTC = _Shape(3, _pack_utc, _unpack_utc, _utc_to_json, _utc_from_json)
 _MODE = _Shape(
     1,
@@ -217,6 +223,8 @@ _DETAILS = _Shape(
 )
 _INT, _BOOL, _TEXT = _plain(int), _plain(bool), _plain(str)
 _INT_OR_NONE, _TEXT_OR_NONE = _plain(int, nullable=True), _plain(str, nullable=True)
+_COUNT_IF_TOLD = _INT_OR_NONE._replace(from_json=lambda name, given: _count_or_none(given.get(name)))
+"""A field that came later: an object without it has null."""
 _STAMP = {"boottime_ms": _INT, "utc": _UTC}
 
 _FIELDS: dict[type[State], dict[str, _Shape]] = {
@@ -230,6 +238,8 @@ _FIELDS: dict[type[State], dict[str, _Shape]] = {
         "agent_version": _TEXT,
         "mqtt_version": _INT_OR_NONE,
         "planned": _BOOL,
+        "events_seq": _COUNT_IF_TOLD,
+        "trail_seq": _COUNT_IF_TOLD,
     },
     LocationState: _STAMP
     | {"mode": _MODE, "position": _POSITION, "last_known": _POSITION, "last_known_utc": _UTC},

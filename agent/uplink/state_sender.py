@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from functools import partial
 
 from agent import config
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
+from agent.uplink.batch import CodecError
 from agent.uplink.codec import encode_state
 from agent.uplink.link import Link, Message, Opened
 from agent.uplink.refusal import FAILURE
@@ -18,6 +20,8 @@ LOG = logging.getLogger("mdt.uplink")
 
 ORDER = tuple(kind.name for kind in (LinkState, StatusState, LocationState, VehicleState, HealthState))
 """Which goes first when several wait: what dispatch needs most."""
+AHEAD = frozenset({LinkState.name, StatusState.name})
+"""Rare and short, and what dispatch acts on: these do not wait in line behind journal batches."""
 REFUSED_PAUSE_S = 10.0
 """How long a state that the broker refused waits before it is offered again."""
 
@@ -76,22 +80,23 @@ class StateSender:
         for name in ORDER:
             if name not in self._waiting or name in self._in_flight:
                 continue
-            if not self._window.has_room(first_class=False):
+            if not self._has_turn(name):
                 return
             self._waiting.discard(name)
             message = self._message(self._states[name])
-            if self._limit is not None and message.packet_bytes() > self._limit:
-                LOG.warning(
-                    "state_too_large name=%s bytes=%s limit=%s", name, message.packet_bytes(), self._limit
-                )
-                continue
-            self._in_flight.add(name)
-            epoch = self._epoch
-            self._window.sent(
-                self._link.publish(message),
-                lambda code, name=name, epoch=epoch: self._landed(name, epoch, code),  # type: ignore[misc]  # bound now
-                asyncio.get_running_loop().time(),
-            )
+            if message is not None:
+                self._publish(name, message)
+        self._window.withdraw(self)
+
+    def _has_turn(self, name: str) -> bool:
+        return self._window.may_send(self, first_class=False) or (
+            name in AHEAD and self._window.has_room(first_class=False)
+        )
+
+    def _publish(self, name: str, message: Message) -> None:
+        self._in_flight.add(name)
+        landed = partial(self._landed, name, self._epoch)
+        self._window.sent(self, self._link.publish(message), landed, asyncio.get_running_loop().time())
 
     def _landed(self, name: str, epoch: int, code: int) -> None:
         if epoch != self._epoch:
@@ -107,12 +112,18 @@ class StateSender:
             self._waiting.add(name)
             self.send()
 
-    def _message(self, state: State) -> Message:
-        encoded = encode_state(state, self._settings.encoding)
+    def _message(self, state: State) -> Message | None:
+        """The state as it goes out; None when it can not, which is logged."""
+        try:
+            encoded = encode_state(state, self._settings.encoding)
+        except CodecError as error:
+            # Whoever made the state has work of its own to do: a value out of bounds must not end it.
+            LOG.error("state_not_encoded name=%s why=%s", state.name, error)
+            return None
         expiry_s = None
         if isinstance(state, LocationState) and self._settings.position_expiry_s:
             expiry_s = self._settings.position_expiry_s
-        return Message(
+        message = Message(
             self._topics.state(state.name),
             encoded.payload,
             retain=True,
@@ -120,3 +131,9 @@ class StateSender:
             expiry_s=expiry_s,
             urgent=True,
         )
+        if self._limit is not None and message.packet_bytes() > self._limit:
+            LOG.warning(
+                "state_too_large name=%s bytes=%s limit=%s", state.name, message.packet_bytes(), self._limit
+            )
+            return None
+        return message

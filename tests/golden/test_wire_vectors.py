@@ -138,7 +138,19 @@ NOW = Utc(UTC_MS + 250, UtcSource.GNSS, 500)
 STATES: dict[str, tuple[str, State]] = {
     "state_link_birth": (
         "Birth message.",
-        LinkState(61_000, NOW, 0x1234ABCD, True, "0f" * 16, 3, 0xDEADBEEF, "0.1.0", 5),
+        LinkState(
+            61_000,
+            NOW,
+            0x1234ABCD,
+            True,
+            "0f" * 16,
+            3,
+            0xDEADBEEF,
+            "0.1.0",
+            5,
+            events_seq=12,
+            trail_seq=70_000,
+        ),
     ),
     "state_link_will": (
         "The will of the same session.",

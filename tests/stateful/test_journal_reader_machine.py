@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.domain.record import Alert, Gap, Kind, Stream
+from agent.domain.state import LinkState
 from agent.outbox.body import pack_body
 from agent.outbox.row import Row
-from agent.uplink.codec import BatchHeader, encode_batch
+from agent.uplink.codec import BatchHeader, encode_batch, encode_state
 from agent.uplink.journal_reader import JournalReader
 from agent.uplink.topics import Topics
 
@@ -53,6 +54,10 @@ class ReaderMachine(RuleBasedStateMachine):
         if rows:
             self._deliver(rows, replay=False)
 
+    @rule()
+    def unit_comes_online(self) -> None:
+        self.reader.feed(UNIT.state("link"), self._birth())
+
     @rule(back=st.integers(1, 10), length=st.integers(1, 6))
     def evict(self, back: int, length: int) -> None:
         first = max(1, self.next_seq - back)
@@ -83,7 +88,9 @@ class ReaderMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.append(1)
         while self.sent_through < self.next_seq - 1:
-            self.send(100, arrives=True)
+            self.send(100, arrives=False)
+        self.unit_comes_online()
+        self.answer(0, arrives=True)
         for _ in range(200):
             self.now_s += 700
             asks = self.reader.asks(self.now_s)
@@ -95,6 +102,10 @@ class ReaderMachine(RuleBasedStateMachine):
         assert set(self.delivered) | self.told_gone == set(range(1, self.next_seq))
         (receipt,) = self.reader.receipts(UNIT)
         assert receipt.through_seq == self.next_seq - 1
+
+    def _birth(self) -> bytes:
+        link = LinkState(1, None, 7, True, "0" * 32, 1, 1, "0.1", 5, events_seq=self.sent_through)
+        return encode_state(link).payload
 
     def _answer(self, first: int, last: int) -> None:
         rows = [

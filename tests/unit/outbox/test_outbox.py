@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import shutil
@@ -19,11 +20,12 @@ import pytest
 
 from agent import config
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Alert, Gap, Kind, Stream
+from agent.domain.record import Alert, Draft, Gap, Kind, Stream
+from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.outbox import outbox as outbox_module
 from agent.outbox import writer as writer_module
 from agent.outbox.body import unpack_body
-from agent.outbox.fault import OutboxClosedError, StoreVersionError
+from agent.outbox.fault import OutboxClosedError, StoreDamagedError, StoreFaultError, StoreVersionError
 from agent.outbox.gaps import gap_of
 from agent.outbox.outbox import Outbox
 from agent.outbox.worker import ThreadWorker
@@ -164,6 +166,16 @@ def test_a_press_is_not_staged(tmp_path: Path, scribe: Any) -> None:
         async with opened(tmp_path, scribe) as bench:
             with pytest.raises(ValueError, match="status"):
                 bench.outbox.stage(scribe.press())
+
+    run(scenario)
+
+
+def test_a_trail_record_is_not_put(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            bench.outbox.stage(scribe.position())
+            with pytest.raises(ValueError, match="telemetry"):
+                bench.outbox.put(scribe.telemetry())
 
     run(scenario)
 
@@ -452,6 +464,146 @@ def test_a_disk_that_does_not_answer_is_named(
     run(scenario)
 
 
+class LostCommit:
+    """A connection whose next COMMIT is lost, and reported as a failed flush."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if sql != "COMMIT":
+            return self.connection.execute(sql, *arguments)
+        self.connection.execute("ROLLBACK")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+        raise error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+
+async def alert_codes(outbox: Outbox) -> list[str]:
+    rows = await outbox.read(Stream.EVENTS, 0, **MANY)
+    bodies = [unpack_body(Kind.ALERT, row.body) for row in rows if row.kind == Kind.ALERT]
+    return [body.code for body in bodies if isinstance(body, Alert)]
+
+
+def test_another_store_in_its_place_is_delivered_from_its_own_beginning(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            for _ in range(50):
+                await bench.outbox.put(scribe.press())
+            bench.outbox.confirm(Stream.EVENTS, 50)
+            await bench.outbox.flush()
+            journal = bench.outbox.journal
+            bench.store._open_connection = LostCommit(bench.store.connection)
+            for path in tmp_path.glob("outbox*"):
+                path.unlink()
+            seqs = [await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) for _ in range(3)]
+            await bench.outbox.flush()
+            assert bench.outbox.journal not in (0, journal)
+            assert seqs == [1, 3, 4], "the second is the alert"
+            assert bench.outbox.confirmed(Stream.EVENTS) == 0
+            assert bench.outbox.backlog().streams[Stream.EVENTS].records == 4
+            assert await alert_codes(bench.outbox) == ["store_replaced"]
+            bench.outbox.confirm(Stream.EVENTS, 2)
+            await bench.outbox.flush()
+            assert bench.outbox._report.confirmed_seq(Stream.EVENTS) == 2
+
+    run(scenario)
+
+
+def test_an_earlier_state_in_its_place_gives_no_number_twice(tmp_path: Path, scribe: Any) -> None:
+    folder, earlier = tmp_path / "data", tmp_path / "earlier"
+
+    async def scenario() -> None:
+        async with opened(folder, scribe) as bench:
+            for _ in range(5):
+                await bench.outbox.put(scribe.press())
+            await bench.worker.run(bench.store.checkpoint)
+            shutil.copytree(folder, earlier)
+            for _ in range(5):
+                await bench.outbox.put(scribe.press())
+            journal = bench.outbox.journal
+            bench.store._open_connection = LostCommit(bench.store.connection)
+            shutil.rmtree(folder)
+            shutil.copytree(earlier, folder)
+            seq = await asyncio.wait_for(bench.outbox.put(scribe.press()), 20)
+            assert seq > 10
+            assert bench.outbox.journal == journal
+            rows = await bench.outbox.read(Stream.EVENTS, 0, **MANY)
+            assert [row.seq for row in rows[:6]] == [1, 2, 3, 4, 5, 6]
+            assert gap_of(rows[5]).reason == "damaged"
+            assert gap_of(rows[5]).last_seq >= 10
+            await until(lambda: bench.outbox.backlog().unsaved == 0)
+            assert await alert_codes(bench.outbox) == ["store_set_aside"]
+
+    run(scenario)
+
+
+def test_the_writer_recovers_also_when_more_is_staged_meanwhile(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        health = HealthBoard()
+        outbox = Outbox(config.Store(directory=tmp_path), scribe.clock, InlineWorker(), health)
+        await outbox.open()
+        keeper, commits = outbox._keeper, 0
+        real = keeper.append
+
+        def append(*arguments: Any, **settings: Any) -> list[int]:
+            nonlocal commits
+            commits += 1
+            if commits == 1:
+                raise StoreFaultError(HealthReason.STORE_IO_ERROR, "refused once")
+            if commits < 6:
+                outbox.stage(scribe.position())
+            return real(*arguments, **settings)
+
+        keeper.append = append  # type: ignore[method-assign]  # the disk, at its narrowest place
+        for _ in range(3):
+            outbox.stage(scribe.position())
+        await outbox.flush()
+        assert health.reasons() == (HealthReason.STORE_IO_ERROR,)
+        await until(lambda: outbox.backlog().unsaved == 0 and health.reasons() == ())
+        await outbox.close()
+
+    run(scenario)
+
+
+def test_an_unexpected_error_is_told_to_the_unit_not_to_the_next_press(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            keeper, failures = bench.outbox._keeper, 2
+            real = keeper.append
+
+            def append(*arguments: Any, **settings: Any) -> list[int]:
+                nonlocal failures
+                if failures:
+                    failures -= 1
+                    raise LookupError("a mistake")
+                return real(*arguments, **settings)
+
+            keeper.append = append  # type: ignore[method-assign]  # any mistake of ours
+            first = bench.outbox.put(scribe.press())
+            await until(lambda: failures == 1)
+            await until(bench.outbox._writer._task.done)  # type: ignore[union-attr]  # it was started
+            second = bench.outbox.put(scribe.press())
+            for _ in range(4):
+                # The supervisor starts the unit again, and with it what the writer still holds.
+                upkeep = asyncio.create_task(bench.outbox.run(lambda: None))
+                waiting: set[asyncio.Future[Any]] = {upkeep, first}
+                await asyncio.wait(waiting, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+                if first.done():
+                    break
+                with pytest.raises(LookupError):
+                    await upkeep
+            assert [await asyncio.wait_for(press, 20) for press in (first, second)] == [1, 2]
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
+
+    run(scenario)
+
+
 def _mounted(size: str, folder: Path) -> bool:
     folder.mkdir()
     if os.geteuid() != 0:
@@ -579,6 +731,97 @@ def test_a_damaged_store_is_told_to_dispatch(tmp_path: Path, scribe: Any) -> Non
             assert isinstance(alerts[0], Alert)
             assert alerts[0].code == "store_set_aside"
             assert len(list(tmp_path.glob("outbox-damaged-*.db"))) == 1
+
+    run(scenario)
+
+
+def test_the_alert_of_upkeep_that_was_cancelled_is_still_told(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path, scribe.clock)
+        await bench.outbox.open()
+        await bench.outbox.put(scribe.press())
+        keeper, started, go = bench.outbox._keeper, threading.Event(), threading.Event()
+
+        def maintain(now_utc_ms: int | None) -> None:
+            started.set()
+            go.wait(20)
+            keeper._set_aside()
+            keeper._open()
+
+        keeper.maintain = maintain  # type: ignore[method-assign]  # upkeep that meets damage
+        upkeep = asyncio.create_task(bench.outbox._maintain(lambda: None))
+        await until(started.is_set)
+        upkeep.cancel()
+        await asyncio.gather(upkeep, return_exceptions=True)
+        go.set()
+        await bench.outbox.close()
+        async with opened(tmp_path, scribe) as bench:
+            assert await alert_codes(bench.outbox) == ["store_set_aside"]
+
+    run(scenario)
+
+
+def test_what_can_not_be_read_for_a_report_takes_no_commit_back(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+
+            def oldest_waiting(stream: Stream) -> None:
+                raise StoreDamagedError(f"a page of {stream}")
+
+            bench.store.oldest_waiting = oldest_waiting
+            assert await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) == 1
+            assert records(tmp_path, "events") == 1
+
+    run(scenario)
+
+
+def test_a_salvage_refused_between_its_renames_is_finished_by_recovering(
+    tmp_path: Path, scribe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name == "outbox-salvage.db":
+            raise OSError(errno.EIO, "the card has gone")
+        return real(path, target)
+
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            assert [await bench.outbox.put(scribe.press()) for _ in range(3)] == [1, 2, 3]
+            journal, keeper = bench.outbox.journal, bench.outbox._keeper
+            with monkeypatch.context() as refusing:
+                refusing.setattr(Path, "rename", rename)
+                with pytest.raises(StoreFaultError):
+                    await bench.worker.run(keeper._set_aside)
+            assert await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) > 3
+            assert bench.outbox.journal == journal
+            rows = await bench.outbox.read(Stream.EVENTS, 0, **MANY)
+            assert [row.seq for row in rows if row.kind == Kind.STATUS][:3] == [1, 2, 3]
+
+    run(scenario)
+
+
+def test_one_stamp_does_not_move_the_time_of_upkeep_forward(tmp_path: Path, scribe: Any) -> None:
+    def stamped(utc_ms: int) -> Draft:
+        draft = scribe.position()
+        return Draft(Stamp(draft.stamp.boottime_ns, Utc(utc_ms, UtcSource.GNSS, 50)), draft.body)
+
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            for _ in range(600):
+                bench.outbox.stage(scribe.position())
+            assert bench.outbox._now_utc_ms() is None, "nothing has agreed for ten minutes yet"
+            bench.outbox.stage(scribe.position())
+            newest = scribe.position().stamp.utc.unix_ms
+            assert bench.outbox._now_utc_ms() == newest
+            for _ in range(20):
+                bench.outbox.stage(stamped(newest + 20 * 365 * 86_400_000))
+                scribe.clock.now_ms += 60_000
+                bench.outbox.stage(scribe.position())
+            newest = scribe.position().stamp.utc.unix_ms
+            assert bench.outbox._now_utc_ms() == newest
+            bench.outbox.stage(stamped(newest))
+            assert bench.outbox._now_utc_ms() <= newest + 1_000
 
     run(scenario)
 

@@ -12,6 +12,7 @@ import pytest
 
 from agent.domain.record import Kind, Stream
 from agent.outbox.entry import entry_of
+from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import gap_of
 from agent.outbox.retention import Retention
 from agent.outbox.store import Store
@@ -109,6 +110,54 @@ def test_at_last_a_point_a_minute_and_the_events_remain(store: Store, scribe: An
     assert kinds(store, Stream.EVENTS) == {"status": 50}
     assert not retention.due, "over budget, but there is nothing left that may go"
     assert retention.over_budget
+
+
+def test_a_stationary_unit_with_telemetry_keeps_to_a_point_a_minute(store: Store, scribe: Any) -> None:
+    retention = keeper(store, budget=1)
+    for _ in range(3):
+        entries = []
+        for _ in range(2100):
+            scribe.clock.now_ms += 5_000
+            entries += [entry_of(scribe.position()), entry_of(scribe.telemetry())]
+        store.append(entries)
+        work_off(retention)
+    minutes = 3 * 2100 * 7_000 / 60_000
+    after = kinds(store, Stream.TRAIL)
+    assert set(after) == {"position", "gap"}
+    assert after["position"] < 1.15 * minutes
+    assert after["gap"] <= after["position"]
+    assert told(store) == {"position": 6300, "telemetry": 6300}
+
+
+def test_a_count_without_records_is_damage(store: Store, scribe: Any) -> None:
+    fill(store, scribe, 10)
+    store.confirm({Stream.TRAIL: 10})
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM trail WHERE seq <= 10")
+    with pytest.raises(StoreDamagedError, match="holds none"):
+        work_off(keeper(store, replay=0))
+
+
+def test_one_wrong_date_makes_nothing_old(store: Store, scribe: Any) -> None:
+    now_utc_ms = 1_773_471_600_000 + scribe.clock.now_ms
+    entries = [entry_of(scribe.position()) for _ in range(100)]
+    entries[60] = entries[60]._replace(utc_ms=now_utc_ms - 7000 * DAY_MS)
+    store.append(entries)
+    store.confirm({Stream.TRAIL: 100})
+    retention = keeper(store, days=1)
+    retention.slice(now_utc_ms)
+    assert store.counters[Stream.TRAIL].replay_records == 100
+
+
+def test_a_date_from_the_future_keeps_nothing_from_going(store: Store, scribe: Any) -> None:
+    now_utc_ms = 1_773_471_600_000 + scribe.clock.now_ms
+    entries = [entry_of(scribe.position()) for _ in range(100)]
+    entries[0] = entries[0]._replace(utc_ms=now_utc_ms + 7000 * DAY_MS)
+    store.append(entries)
+    store.confirm({Stream.TRAIL: 100})
+    retention = keeper(store, days=1)
+    retention.slice(now_utc_ms + 2 * DAY_MS)
+    assert store.counters[Stream.TRAIL].replay_records == 0
 
 
 def test_delivered_trail_goes_before_anything_undelivered(store: Store, scribe: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from agent.domain.health import HealthReason
 from agent.domain.record import Gap, Kind, Stream
 from agent.outbox import database
-from agent.outbox.body import unpack_body
+from agent.outbox.body import pack_body, unpack_body
 from agent.outbox.entry import entry_of
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, StoreVersionError, named_faults
 from agent.outbox.gaps import gap_of
@@ -164,6 +165,67 @@ def test_a_commit_in_doubt_is_looked_up_not_repeated(
     assert store.recover() is comes_through
     assert store.counters[Stream.EVENTS].last_seq == (1 if comes_through else 0)
     assert store.append([entry_of(scribe.press())]) == [2 if comes_through else 1]
+
+
+def test_recovering_may_find_another_store(store: Store, scribe: Any, tmp_path: Path) -> None:
+    fill(store, scribe, 1)
+    store._entropy = lambda size: b"\x02" * size
+    store._open_connection = StubbornConnection(store.connection, comes_through=False)  # type: ignore[assignment]
+    with pytest.raises(StoreFaultError):
+        fill(store, scribe, 1)
+    for path in tmp_path.glob("outbox*"):
+        path.unlink()
+    assert store.recover() is False
+    assert store.journal == 0x02020202
+    assert fill(store, scribe, 1) == [1]
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_an_earlier_state_is_damage_and_what_was_known_stays_known(
+    store: Store, scribe: Any, tmp_path: Path, *, emptied: bool
+) -> None:
+    fill(store, scribe, 3)
+    store.checkpoint()
+    earlier = (tmp_path / database.FILE_NAME).read_bytes()
+    fill(store, scribe, 3)
+    store._open_connection = StubbornConnection(store.connection, comes_through=False)  # type: ignore[assignment]
+    with pytest.raises(StoreFaultError):
+        fill(store, scribe, 1)
+    for path in tmp_path.glob("outbox*"):
+        path.unlink()
+    (tmp_path / database.FILE_NAME).write_bytes(earlier)
+    if emptied:
+        connection = sqlite3.connect(tmp_path / database.FILE_NAME)
+        connection.execute("DELETE FROM trail")
+        connection.commit()
+        connection.close()
+    with pytest.raises(StoreDamagedError, match="lost its records" if emptied else "ends at 3, 6 was given"):
+        store.recover()
+    assert not store.is_open
+    assert store.journal == 0x01010101
+    assert store.counters[Stream.TRAIL].last_seq == 6
+
+
+def test_the_parts_of_a_gap_claim_no_more_than_the_whole(store: Store, scribe: Any) -> None:
+    fill(store, scribe, 15)
+    whole = Gap(15, "thinned", (("health", 1), ("position", 10), ("telemetry", 4)))
+    rows = store.rows(Stream.TRAIL, 0, 15, 15)
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM trail")
+        gap = rows[0]._replace(kind=Kind.GAP.value, body=pack_body(whole))
+        store.insert_rows(connection, Stream.TRAIL, [gap])
+        counters = store.counters[Stream.TRAIL]
+        counters.waiting_records = 1
+        counters.waiting_bytes = 32 + len(gap.body)
+    for through_seq in range(1, 15):
+        store.confirm({Stream.TRAIL: through_seq})
+        parts = [gap_of(row) for row in store.read(Stream.TRAIL, 0, **MANY)]
+        claimed = [sum(count for _, count in part.counts) for part in parts]
+        assert claimed == [*[1] * through_seq, 15 - through_seq]
+        total: Counter[str] = Counter()
+        for part in parts:
+            total.update(dict(part.counts))
+        assert total == dict(whole.counts)
 
 
 def test_a_store_from_the_future_is_left_alone(tmp_path: Path) -> None:

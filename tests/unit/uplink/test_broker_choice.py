@@ -123,3 +123,79 @@ def test_attempts_are_never_in_the_past_nor_beyond_the_limit(
         attempt = choice.closed(now)
         assert 0 <= attempt.index < count
         assert now <= attempt.at <= now + 60.0
+
+
+def test_being_let_in_is_not_being_served() -> None:
+    choice = make()
+    now, seen = 0.0, []
+    while now < 70.0:
+        choice.opened(now)
+        seen.append((now, choice.closed(now + 2.0).index))
+        now += 5.0
+    assert [index for at, index in seen if at < 60.0] == [0] * 12
+    assert seen[-1][1] == 1
+
+
+def test_service_ends_the_time_of_failing() -> None:
+    choice = make()
+    for now in range(0, 600, 5):
+        choice.opened(float(now))
+        choice.served(now + 1.0)
+        assert choice.closed(now + 2.0).index == 0
+    choice.opened(600.0)
+    assert not choice.idle(600.0 + STABLE_S / 2)
+    assert choice.idle(600.0 + STABLE_S)
+    assert choice.closed(700.0).index == 0
+    assert choice.closed(759.0).index == 0
+
+
+def test_stall_counts_from_its_beginning_but_not_before_the_last_service() -> None:
+    choice = make()
+    choice.opened(0.0)
+    choice.failing(100.0 - 60.0)
+    assert choice.closed(100.0).index == 1
+    choice = make()
+    choice.opened(0.0)
+    choice.served(90.0)
+    choice.failing(100.0 - 60.0)
+    assert choice.closed(100.0).index == 0
+
+
+def test_standing_connection_is_given_up_after_the_configured_time_of_its_own() -> None:
+    choice = make()
+    choice.closed(0.0)
+    choice.opened(50.0)
+    choice.failing(51.0)
+    assert not choice.gives_up(70.0)  # the outage before is not this connection's fault
+    assert choice.gives_up(110.0)
+    attempt = choice.give_up(110.0)
+    assert attempt.index == choice.index == 1
+    assert 110.0 <= attempt.at <= 111.0
+    only = make(count=1)
+    only.opened(0.0)
+    only.failing(1.0)
+    assert not only.gives_up(1e6)
+
+
+def give_up_in_turn(choice: BrokerChoice, now: float, times: int) -> tuple[float, list[float]]:
+    waits = []
+    for _ in range(times):
+        choice.opened(now)
+        choice.served(now + 1.0)
+        choice.failing(now + 2.0)
+        since = now + 2.0
+        while not choice.gives_up(now):
+            now += 1.0
+        waits.append(now - since)
+        choice.give_up(now)
+    return now, waits
+
+
+def test_brokers_that_are_all_of_no_use_are_changed_less_and_less_often() -> None:
+    choice = make()
+    now, waits = give_up_in_turn(choice, 0.0, 10)
+    assert waits == [60.0, 60.0, 120.0, 120.0, 240.0, 240.0, 480.0, 480.0, 960.0, 960.0]
+    choice.opened(now)
+    choice.served(now + 1.0)
+    _, waits = give_up_in_turn(choice, now + 3600.0, 1)  # an hour of service: a trouble of its own
+    assert waits == [60.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -51,7 +52,19 @@ text_pairs = st.dictionaries(texts, texts, max_size=5).map(lambda d: tuple(d.ite
 nullable = st.none() | counts
 states: st.SearchStrategy[State] = st.one_of(
     st.builds(
-        LinkState, counts, utcs, counts, st.booleans(), texts, counts, counts, texts, nullable, st.booleans()
+        LinkState,
+        counts,
+        utcs,
+        counts,
+        st.booleans(),
+        texts,
+        counts,
+        counts,
+        texts,
+        nullable,
+        st.booleans(),
+        nullable,
+        nullable,
     ),
     st.builds(LocationState, counts, utcs, positions, st.sampled_from(FixMode), positions, utcs),
     st.builds(StatusState, counts, utcs, st.none() | texts, utcs, nullable, st.booleans(), utcs, nullable),
@@ -71,6 +84,17 @@ def test_round_trip(state: State, encoding: Encoding) -> None:
 def test_a_live_location_takes_at_most_45_bytes() -> None:
     state = LocationState(400_000_000, NOW, HERE, FixMode.FIX_3D)
     assert len(encode_state(state).payload) <= 45
+
+
+def test_a_link_state_without_the_fields_that_came_later_is_read_and_so_is_one_with_more() -> None:
+    state = LinkState(5, NOW, 7, True, "0" * 32, 1, 9, "0.1", 5)
+    in_json = json.loads(encode_state(state, "json").payload)
+    assert in_json.pop("events_seq") is in_json.pop("trail_seq") is None
+    assert decode_state("link", json.dumps(in_json | {"later": 1}).encode()) == state
+    array = msgpack.unpackb(encode_state(state).payload)
+    assert decode_state("link", msgpack.packb([*array, 12, 70, "later"])) == replace(
+        state, events_seq=12, trail_seq=70
+    )
 
 
 def test_no_fix_has_no_position_in_either_form() -> None:
@@ -106,6 +130,7 @@ def test_damaged_states_are_refused_or_a_state(state: State, data: st.DataObject
     ("name", "array"),
     [
         ("link", [2, 1]),
+        ("link", [1, 5, None, None, None, 7, True, "", 1, 1, "", 5, False, "12"]),
         ("link", [1, 5, None, None, None, "session"]),
         ("status", [1, 5, None, None, None, 7]),
         ("vehicle", [1, 5, None, None, None, ["Speed"]]),

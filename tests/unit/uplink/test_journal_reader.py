@@ -54,8 +54,13 @@ def asked(reader: JournalReader, now_s: float) -> list[tuple[int, int]]:
     return [(ask.request.first, ask.request.last) for ask in reader.asks(now_s)]
 
 
-def link(*, online: bool = True, journal: int = 1) -> bytes:
-    return encode_state(LinkState(1, None, 7, online, "0" * 32, 1, journal, "0.1")).payload
+def link(*, online: bool = True, journal: int = 1, **seqs: Any) -> bytes:
+    return encode_state(LinkState(1, None, 7, online, "0" * 32, 1, journal, "0.1", **seqs)).payload
+
+
+def status(seq: int, emergency_seq: int | None = None) -> bytes:
+    state = StatusState(1, None, "on_scene", None, seq, emergency_seq=emergency_seq)
+    return encode_state(state).payload
 
 
 def test_repeated_records_are_removed() -> None:
@@ -172,6 +177,54 @@ def test_a_press_that_only_the_status_state_shows_is_asked_for() -> None:
     assert asked(reader, 10) == [(3, 3)]
     assert feed(reader, 3, replay=True) == [3]
     assert asked(reader, 100) == []
+
+
+@pytest.mark.parametrize(("history", "wanted"), [(True, (1, 3)), (False, (3, 3))])
+def test_the_first_press_of_a_journal_is_asked_for_when_only_states_tell_of_it(
+    history: bool, wanted: tuple[int, int]
+) -> None:
+    reader = JournalReader(want_history=history)
+    reader.feed(A7.state("status"), status(2, emergency_seq=3))
+    assert asked(reader, 0) == [], "whose journal that is is not known yet"
+    reader.feed(A7.state("link"), link())
+    assert asked(reader, 100) == []
+    assert asked(reader, 111) == [wanted]
+    assert feed(reader, *range(wanted[0], 4), replay=True) == list(range(wanted[0], 4))
+    assert asked(reader, 999) == []
+    assert feed(reader, 3, 4) == [4]
+    feed(reader, 6)
+    assert asked(reader, 1000) == [(5, 5)]
+
+
+def test_the_lost_tail_of_a_stream_is_asked_for_once_the_unit_is_back() -> None:
+    reader = JournalReader(want_history=True)
+    reader.feed(A7.state("link"), link(events_seq=0, trail_seq=0))
+    feed(reader, 1, 2)
+    reader.feed(A7.state("link"), link(events_seq=4, trail_seq=70))
+    assert asked(reader, 0) == []
+    asks = {(ask.request.stream, ask.request.first, ask.request.last) for ask in reader.asks(10)}
+    assert asks == {(Stream.EVENTS, 3, 4), (Stream.TRAIL, 1, 70)}
+    assert reader.receipts(A7) == [Receipt(Stream.EVENTS, 2, 1)]
+    assert feed(reader, 3, 4, replay=True) == [3, 4]
+    assert reader.counts.holes_open == 70
+
+
+def test_what_was_delivered_before_the_first_contact_is_history() -> None:
+    reader = JournalReader()
+    reader.feed(A7.state("link"), link(events_seq=40, trail_seq=70))
+    assert asked(reader, 0) == asked(reader, 100) == []
+    feed(reader, 90)
+    assert asked(reader, 200) == []
+    reader.feed(A7.state("link"), link(events_seq=92, trail_seq=70))
+    assert asked(reader, 300) == []
+    assert asked(reader, 310) == [(91, 92)]
+
+
+def test_a_head_of_another_journal_is_no_head() -> None:
+    reader = JournalReader(want_history=True)
+    reader.feed(A7.state("link"), link(events_seq=40))
+    feed(reader, 1, journal=2)
+    assert asked(reader, 0) == asked(reader, 100) == []
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from agent.domain.fix import FixMode
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Alert, Body, Gap, Kind, Position, StatusChange, Stream, Telemetry
 from agent.domain.stamp import Utc, UtcSource
-from agent.domain.state import HealthState, LinkState, LocationState, StatusState
+from agent.domain.state import HealthState, LinkState, LocationState, StatusState, VehicleState
 from agent.outbox.body import pack_body
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.row import Row
@@ -863,11 +863,12 @@ def test_error_of_a_lane_reaches_the_supervisor() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.randoms(use_true_random=False), st.integers(1, 6), st.integers(1, 40))
+@given(st.integers(0, 1 << 32), st.integers(1, 6), st.integers(1, 40))
 def test_nothing_is_lost_or_reordered_whatever_the_broker_does(
-    chance: random.Random, receive_maximum: int, batch_records: int
+    seed: int, receive_maximum: int, batch_records: int
 ) -> None:
     """Refusals, lost acknowledgements and lost connections at random; then the broker is well again."""
+    chance = random.Random(seed)
     well = False
 
     def answer(_: Message) -> int | None:
@@ -914,3 +915,254 @@ def test_certificates_are_judged_only_by_a_trusted_clock() -> None:
                 assert rig.health.reasons() == expected
 
         virtually(work)
+
+
+def test_one_puback_that_never_comes_does_not_stop_a_stream() -> None:
+    swallowed: list[Message] = []
+
+    def answer(message: Message) -> int | None:
+        if message.topic == EVENTS and not swallowed:
+            swallowed.append(message)
+            return None
+        return 0
+
+    async def work() -> None:
+        async with Rig(keepalive_s=10) as rig:
+            rig.link.answer = answer
+            rig.journal.press()
+            await rig.opened()
+            for n in range(120):
+                rig.publisher.set_state(LocationState(n * 1000, None, None, FixMode.NONE))
+                if n % 10 == 0:
+                    rig.journal.press()
+                await asyncio.sleep(1)
+            assert rig.journal.delivered[Stream.EVENTS] == rig.journal.last_seq(Stream.EVENTS) == 13
+            assert len(rig.link.openings) == 2
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("receive_maximum", [1, 2])
+def test_journal_and_states_share_a_broker_that_takes_few_at_a_time(receive_maximum: int) -> None:
+    async def work() -> None:
+        async with Rig(drain_bytes_per_s=10**9) as rig:
+            rig.link.opened = Opened(5, receive_maximum=receive_maximum)
+
+            async def drive() -> None:
+                for n in itertools.count():
+                    rig.publisher.set_state(LocationState(n, None, None, FixMode.NONE))
+                    rig.publisher.set_state(VehicleState(n, None, ()))
+                    await asyncio.sleep(RTT_S / 4)
+
+            states = asyncio.create_task(drive())
+            await rig.opened()
+            await asyncio.sleep(5)
+            for _ in range(10):
+                pressed = asyncio.get_running_loop().time()
+                rig.journal.press()
+                rig.journal.positions(600)
+                await rig.settled()
+                assert rig.link.on(EVENTS)[-1].at - pressed <= RTT_S + 0.01
+                assert rig.link.on(TRAIL)[-1].at - pressed <= 8 * RTT_S
+                before = len(rig.link.on(TOPICS.state("location")))
+                await asyncio.sleep(10 * RTT_S)
+                assert len(rig.link.on(TOPICS.state("location"))) >= before + 3
+            # A lane that stood in line and then has nothing to send must not keep the others out.
+            rig.journal.broken = True
+            rig.journal.positions(1)
+            before = len(rig.link.on(TOPICS.state("location")))
+            await asyncio.sleep(20 * RTT_S)
+            assert len(rig.link.on(TOPICS.state("location"))) >= before + 5
+            states.cancel()
+
+    virtually(work)
+
+
+def test_store_that_opens_after_the_connection_is_not_sent_again() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.journal.positions(3000)
+            rig.journal.press()
+            rows, rig.journal.rows = rig.journal.rows, {stream: [] for stream in Stream}
+            rig.journal.journal = 0
+            await rig.opened()
+            await asyncio.sleep(5)
+            rig.journal.journal, rig.journal.rows = 7, rows
+            rig.journal.delivered = {Stream.EVENTS: 1, Stream.TRAIL: 2990}
+            await rig.settled()
+            await asyncio.sleep(30)
+        assert [sent.seqs for sent in rig.link.on(TRAIL)] == [list(range(2991, 3001))]
+        assert not rig.link.on(EVENTS)
+
+    virtually(work)
+
+
+def test_puback_of_a_store_that_is_gone_confirms_nothing_of_the_new_one() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.link.answer = lambda message: None if message.topic == EVENTS else 0
+            for _ in range(50):
+                rig.journal.press()
+            await until(lambda: bool(rig.link.on(EVENTS)))
+            rig.journal.journal = 99
+            rig.journal.rows = {stream: [] for stream in Stream}
+            rig.link.answer = lambda _: 0
+            rig.link.acknowledge(rig.link.on(EVENTS)[0].token)
+            assert rig.publisher.snapshot().landed == (("events", 0), ("trail", 0))
+            assert rig.journal.delivered[Stream.EVENTS] == 0
+            rig.journal.press()
+            await rig.settled()
+            assert rig.link.on(EVENTS)[-1].batch.header.journal == 99
+
+    virtually(work)
+
+
+def test_receipt_that_is_retained_or_names_no_store_confirms_nothing() -> None:
+    async def work() -> None:
+        async with Rig(confirm="dispatch") as rig:
+            rig.journal.press()
+            await until(lambda: bool(rig.link.on(EVENTS)))
+            await asyncio.sleep(1)
+            given = encode_receipt(Receipt(Stream.EVENTS, 1, 7)).payload
+            rig.link.tell(Received(TOPICS.receipt, given, retain=True))
+            rig.link.tell(Received(TOPICS.receipt, encode_receipt(Receipt(Stream.EVENTS, 1)).payload))
+            assert rig.journal.delivered[Stream.EVENTS] == 0
+            rig.link.tell(Received(TOPICS.receipt, given))
+            assert rig.journal.delivered[Stream.EVENTS] == 1
+
+    virtually(work)
+
+
+def test_fresh_press_does_not_sit_out_the_wait_of_a_refused_one() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.link.answer = lambda message: QUOTA_EXCEEDED if message.topic == EVENTS else 0
+            rig.journal.press()
+            await asyncio.sleep(300)
+            await until(lambda: rig.link.on(EVENTS)[-1].at > asyncio.get_running_loop().time() - 2 * RTT_S)
+            await asyncio.sleep(2)
+            rig.link.answer = lambda _: 0
+            rig.journal.press()
+            await asyncio.sleep(3 * RTT_S)
+            assert rig.journal.delivered[Stream.EVENTS] == 2
+            # However many are pressed, a broker that goes on refusing is asked about once a second; what is
+            # pressed within the round trip of that goes out as well.
+            rig.link.answer = lambda message: QUOTA_EXCEEDED if message.topic == EVENTS else 0
+            before = len(rig.link.on(EVENTS))
+            for _ in range(50):
+                rig.journal.press()
+                await asyncio.sleep(2 * RTT_S)
+            assert len(rig.link.on(EVENTS)) - before <= 2 * 11
+
+    virtually(work)
+
+
+def test_events_asked_for_again_do_not_wait_behind_the_trail() -> None:
+    async def work() -> None:
+        async with Rig(drain_bytes_per_s=500) as rig:
+            rig.journal.positions(5000)
+            rig.journal.press()
+            rig.journal.delivered = {Stream.EVENTS: 1, Stream.TRAIL: 5000}
+            await rig.opened()
+            await asyncio.sleep(1)
+            rig.link.tell(replay(Stream.TRAIL, 1, 5000))
+            await asyncio.sleep(5)
+            rig.link.tell(replay(Stream.EVENTS, 1, 1))
+            asked = asyncio.get_running_loop().time()
+            await until(lambda: bool(rig.link.on(EVENTS)))
+            assert rig.link.on(EVENTS)[0].at - asked < 0.1
+            assert rig.publisher.snapshot().replays_waiting == 2
+            await until(lambda: rig.publisher.snapshot().replays_waiting == 0)
+        assert read_all(rig.link).counts.delivered == 5001
+
+    virtually(work)
+
+
+def test_trail_without_receipts_is_sent_again_though_events_have_theirs() -> None:
+    async def work() -> None:
+        async with Rig(confirm="dispatch") as rig:
+            rig.journal.positions(10)
+            await rig.opened()
+            for _ in range(10):
+                seq = rig.journal.press()
+                await asyncio.sleep(RECEIPT_PATIENCE_S / 4)
+                receipt = encode_receipt(Receipt(Stream.EVENTS, seq, 7))
+                rig.link.tell(Received(TOPICS.receipt, receipt.payload))
+            assert len(rig.link.on(TRAIL)) == 2
+            assert len(rig.link.on(EVENTS)) == 10
+
+    virtually(work)
+
+
+def test_what_has_no_receipt_is_sent_again_only_once_all_in_flight_has_come_in() -> None:
+    async def work() -> None:
+        async with Rig(confirm="dispatch", keepalive_s=600) as rig:
+            rig.journal.positions(10)
+            await until(lambda: len(rig.link.on(TRAIL)) == 1)
+            await asyncio.sleep(RECEIPT_PATIENCE_S / 2)
+            rig.link.answer = lambda message: None if message.topic == TRAIL else 0
+            rig.journal.positions(1)
+            await asyncio.sleep(RECEIPT_PATIENCE_S)
+            assert [sent.seqs for sent in rig.link.on(TRAIL)] == [list(range(1, 11)), [11]]
+            rig.link.answer = lambda _: 0
+            rig.link.acknowledge(rig.link.on(TRAIL)[-1].token)
+            await asyncio.sleep(1)
+            assert [sent.seqs for sent in rig.link.on(TRAIL)[2:]] == [list(range(1, 12))]
+
+    virtually(work)
+
+
+def test_state_that_can_not_be_encoded_is_nobody_elses_trouble() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            await rig.opened()
+            rig.publisher.set_state(StatusState(1 << 70, None, "on_scene"))
+            rig.publisher.set_state(HealthState(1, None, ()))
+            await asyncio.sleep(1)
+            assert not rig.link.on(TOPICS.state("status"))
+            assert len(rig.link.on(TOPICS.state("health"))) == 1
+            rig.publisher.set_state(StatusState(2, None, "on_scene"))
+            assert len(rig.link.on(TOPICS.state("status"))) == 1
+            rig.task.cancel()
+            await asyncio.wait([rig.task])
+            rig.publisher.set_state(StatusState(1 << 70, None, "on_scene"))
+            await rig.publisher.drain(5)
+            assert rig.link.closes == 1
+
+    virtually(work)
+
+
+def test_broker_that_hangs_up_on_large_packets_gets_smaller_ones() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.link.opened = Opened(4)
+
+            def answer(message: Message) -> int | None:
+                if message.packet_bytes() <= 1500:
+                    return 0
+                asyncio.get_running_loop().call_soon(rig.link.lose)
+                return None
+
+            rig.link.answer = answer
+            rig.journal.positions(5000)
+            await rig.settled()
+            assert len(rig.link.openings) < 10
+
+    virtually(work)
+
+
+def test_birth_tells_how_far_each_stream_was_delivered_before() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.journal.positions(5)
+            rig.journal.press()
+            await rig.settled()
+            rig.link.lose()
+            await rig.opened(2)
+        births = [decode_state("link", sent.message.payload) for sent in rig.link.on(TOPICS.state("link"))]
+        assert [(one.events_seq, one.trail_seq) for one in births if isinstance(one, LinkState)] == [
+            (0, 0),
+            (1, 5),
+        ]
+
+    virtually(work)
