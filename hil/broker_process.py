@@ -279,6 +279,31 @@ class Mosquitto(_BrokerProcess):
         return path
 
 
+class PahoTestBroker(_BrokerProcess):
+    """The Eclipse Paho interoperability broker (paho.mqtt.testing): strict, with tiny limits. Never shipped.
+
+    It is found where the environment variable MDT_PAHO_TESTING names its `interoperability` folder.
+    """
+
+    kind = "paho.mqtt.testing"
+    mqtt_versions: tuple[int, ...] = (5, 4)
+
+    def _command(self) -> list[str]:
+        folder = os.environ.get("MDT_PAHO_TESTING", "")
+        program = Path(folder) / "startbroker.py"
+        if not folder or not program.is_file():
+            why = "MDT_PAHO_TESTING names no interoperability folder of paho.mqtt.testing"
+            raise BrokerUnavailableError(why)
+        configuration = self._directory / "paho.conf"
+        lines = [f"listener {self._port} {self.host} mqtt"]
+        if self._options.max_packet_bytes is not None:
+            lines.insert(0, f"maximum_packet_size {self._options.max_packet_bytes}")
+        if self._options.receive_maximum is not None:
+            lines.insert(0, f"receive_maximum {self._options.receive_maximum}")
+        configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return [sys.executable, str(program), "-c", str(configuration)]
+
+
 class EmbeddedBroker(_BrokerProcess):
     """The embedded broker (MQTT 3.1.1, nothing kept over a restart), where mosquitto is not installed."""
 

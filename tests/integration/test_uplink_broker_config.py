@@ -98,19 +98,19 @@ def test_vehicles_write_their_own_topics_only_and_dispatch_hears_all(
 ) -> None:
     async def work() -> None:
         async with (
-            Client(broker, ca, "dispatch", "ems/v1/bems/+/journal/+") as dispatch,
-            Client(broker, ca, "A1", "ems/v1/bems/A1/command/replay") as vehicle,
+            Client(broker, ca, "dispatch", "ems/v1/boston-ems/+/journal/+") as dispatch,
+            Client(broker, ca, "A1", "ems/v1/boston-ems/A1/command/replay") as vehicle,
         ):
             assert isinstance(vehicle.first, Opened)
             assert vehicle.first.receive_maximum == 100
             assert vehicle.first.maximum_packet_bytes == 262_144
             assert vehicle.first.refused_subscriptions == ()
-            assert await vehicle.publish("ems/v1/bems/A1/journal/events") == 0
+            assert await vehicle.publish("ems/v1/boston-ems/A1/journal/events") == 0
             heard = await dispatch.events.get()
-            assert heard == Received("ems/v1/bems/A1/journal/events", b"x")
-            assert await dispatch.publish("ems/v1/bems/A1/command/replay") == 0
-            assert await vehicle.events.get() == Received("ems/v1/bems/A1/command/replay", b"x")
-        for topic in ("ems/v1/bems/A2/journal/events", "ems/v1/bems/A1/command/replay"):
+            assert heard == Received("ems/v1/boston-ems/A1/journal/events", b"x")
+            assert await dispatch.publish("ems/v1/boston-ems/A1/command/replay") == 0
+            assert await vehicle.events.get() == Received("ems/v1/boston-ems/A1/command/replay", b"x")
+        for topic in ("ems/v1/boston-ems/A2/journal/events", "ems/v1/boston-ems/A1/command/replay"):
             # A connection for each: mosquitto 2.0.11 closes it after a refused PUBLISH.
             async with Client(broker, ca, "A1") as vehicle:
                 assert await vehicle.publish(topic) == 0x87
@@ -130,7 +130,7 @@ def test_state_that_was_saved_survives_a_kill(broker: ShippedBroker, ca: Private
     async def work() -> None:
         async with Client(broker, ca, "A1") as vehicle:
             link = vehicle._link
-            link.publish(Message("ems/v1/bems/A1/state/status", b"on_scene", retain=True))
+            link.publish(Message("ems/v1/boston-ems/A1/state/status", b"on_scene", retain=True))
             assert isinstance(await vehicle.events.get(), Acknowledged)
             # It is written some milliseconds after the PUBACK.
             async with asyncio.timeout(5):
@@ -138,7 +138,7 @@ def test_state_that_was_saved_survives_a_kill(broker: ShippedBroker, ca: Private
                     await asyncio.sleep(0.01)
             broker.kill()
             broker.start()
-        async with Client(broker, ca, "dispatch", "ems/v1/bems/+/state/+") as dispatch:
+        async with Client(broker, ca, "dispatch", "ems/v1/boston-ems/+/state/+") as dispatch:
             assert isinstance(dispatch.first, Opened)
             heard = await dispatch.events.get()
             assert isinstance(heard, Received)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from agent.config import Broker, Secret, Tls
-from agent.uplink.credentials import expires_unix_s, expiring
+from agent.uplink.credentials import CertificateFiles, expires_unix_s
 from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
 from agent.uplink.paho_link import PahoLink
 from agent.uplink.refusal import PACKET_TOO_LARGE
@@ -410,17 +410,32 @@ def test_end_of_certificates_is_seen_fourteen_days_ahead(tmp_path: Path, ca: Pri
     both = tmp_path / "both.pem"
     both.write_text(later.certificate_file.read_text() + soon.certificate_file.read_text())
     assert expires_unix_s(both) == expires_unix_s(soon.certificate_file)
-    assert expiring([("certificate", later.certificate_file)], ("b:1", round(now + 20 * 86_400)), now) == []
-    sentences = expiring(
-        [("certificate", soon.certificate_file), ("authority", tmp_path / "none")],
-        ("b:1", round(now - 1)),
-        now,
-    )
+    fine = CertificateFiles([], [later.certificate_file])
+    assert fine.expiring(("b:1", round(now + 20 * 86_400)), now) == []
+    watched = CertificateFiles([tmp_path / "none"], [soon.certificate_file])
+    sentences = watched.expiring(("b:1", round(now - 1)), now)
     assert [("ends" in s, "can not be read" in s, "ended" in s) for s in sentences] == [
         (False, True, False),
         (True, False, False),
         (False, False, True),
     ]
+
+
+def test_bundle_of_authorities_lasts_as_long_as_its_last_one_and_changes_are_seen(
+    tmp_path: Path, ca: PrivateCa
+) -> None:
+    soon, later = ca.issue("soon", days=10), ca.issue("later", days=30)
+    now = expires_unix_s(soon.certificate_file) - 10 * 86_400
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(soon.certificate_file.read_text() + later.certificate_file.read_text())
+    assert CertificateFiles([bundle], []).expiring(None, now) == []
+    watched = CertificateFiles([], [bundle])
+    assert len(watched.expiring(None, now)) == 1
+    assert len(watched.expiring(None, now)) == 1
+    bundle.write_text(later.certificate_file.read_text())
+    assert watched.expiring(None, now) == []
+    bundle.unlink()
+    assert "can not be read" in watched.expiring(None, now)[0]
 
 
 # A scripted server: exact bytes of MQTT 5.0 and 3.1.1 control packets.
@@ -614,5 +629,72 @@ def test_keep_alive_of_the_server_is_taken_over() -> None:
         began = loop.time()
         assert "silent" in (await one.next(Closed)).detail
         assert loop.time() - began <= 1.5
+
+    against(handler, check)
+
+
+def test_longer_keep_alive_of_the_server_does_not_stretch_ours() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(b"\x20\x06\x00\x00\x03\x13\x00\x3c")  # server keep alive 60 s
+        await reader.read()
+
+    async def check(one: Listener, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        await one.opened(to(port, keepalive_s=1))
+        began = loop.time()
+        assert "silent" in (await one.next(Closed)).detail
+        assert loop.time() - began <= 1.5
+
+    against(handler, check)
+
+
+def test_broker_that_acknowledges_nothing_by_its_own_word_is_refused() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await packet(reader)
+        writer.write(b"\x20\x05\x00\x00\x02\x24\x00")  # maximum QoS 0
+        await reader.read()
+
+    async def check(one: Listener, port: int) -> None:
+        closed = await one.refused(to(port, connect_timeout_s=1))
+        assert closed.reason == "broker_refused"
+        assert "QoS 0 only" in closed.detail
+
+    against(handler, check)
+
+
+def test_receive_maximum_of_none_is_malformed_and_answered_with_3_1_1() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        level = (await packet(reader))[8]
+        writer.write(CONNACK_4 if level == 4 else b"\x20\x06\x00\x00\x03\x21\x00\x00")
+        await reader.read()
+
+    async def check(one: Listener, port: int) -> None:
+        opened = await one.opened(to(port))
+        assert (opened.mqtt_version, opened.receive_maximum) == (4, 65_535)
+
+    against(handler, check)
+
+
+def test_broker_without_retained_messages_gets_none() -> None:
+    wills: list[bool] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wills.append(bool((await packet(reader))[9] & 0x20))
+        if wills[-1]:
+            writer.write(b"\x20\x03\x00\x9a\x00")
+            return
+        writer.write(b"\x20\x05\x00\x00\x02\x25\x00")  # retain available 0
+        published = await packet(reader)
+        retained = published[0] & 0x01
+        writer.write(b"\x40\x03" + published[5:7] + (b"\x9a" if retained else b"\x00"))
+        await reader.read()
+
+    async def check(one: Listener, port: int) -> None:
+        opened = await one.opened(to(port, will=Message("w", b"", retain=True)))
+        assert not opened.retain_available
+        assert wills == [True, False]
+        token = one.link.publish(Message("t", b"x", retain=True))
+        assert await one.next(Acknowledged) == Acknowledged(token, 0)
 
     against(handler, check)

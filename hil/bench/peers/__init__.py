@@ -1,0 +1,1 @@
+"""Scripts that drive peers; each runs in the peer's own environment and imports nothing of the project."""

@@ -1,0 +1,95 @@
+"""Records of a simulated shift, as the daemon would have made them: positions with noise, stops and turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+
+from agent.domain.record import Draft, Position, StatusChange
+from agent.domain.reporting import position_of
+from agent.domain.stamp import Stamp, Utc, UtcSource
+from agent.hal.gnss import NmeaBytes
+from agent.outbox.entry import Entry, entry_of
+from agent.outbox.store import Store
+from agent.sources.nmea_epoch import NmeaDecoder
+from hil.drive.items import NmeaItem
+from hil.drive.shift import Options, load_shift
+
+DRIVE = "boston_demo"
+SEED = 1
+FILL_COMMIT = 5_000
+SECOND_NS = 1_000_000_000
+
+
+def nmea_sentences() -> list[bytes]:
+    """What the receiver said over the shift, sentence by sentence."""
+    shift = load_shift(DRIVE, SEED, Options(can_hz_scale=0))
+    return [item.data for item in shift.items() if isinstance(item, NmeaItem)]
+
+
+def positions() -> list[Draft]:
+    """A position a second of the shift, through the decoder that the daemon uses."""
+    shift = load_shift(DRIVE, SEED, Options(can_hz_scale=0))
+    decoder = NmeaDecoder()
+    drafts = []
+    for item in shift.items():
+        if isinstance(item, NmeaItem):
+            for fix in decoder.feed(NmeaBytes(item.data, item.t_ns)):
+                position = position_of(fix)
+                if position is not None and fix.utc_ms is not None:
+                    stamp = Stamp(fix.received_boottime_ns, Utc(fix.utc_ms, UtcSource.GNSS, 0))
+                    drafts.append(Draft(stamp, position))
+    return drafts
+
+
+def drafts(count: int) -> Iterator[Draft]:
+    """`count` positions a second apart: the shift, over and over."""
+    shift = positions()
+    begun = shift[0].stamp
+    assert begun.utc is not None
+    for number, draft in enumerate(islice(cycle(shift), count)):
+        jitter_ns = draft.stamp.boottime_ns % SECOND_NS
+        utc = replace(begun.utc, unix_ms=begun.utc.unix_ms + 1000 * number)
+        yield Draft(Stamp(begun.boottime_ns + number * SECOND_NS + jitter_ns, utc), draft.body)
+
+
+def moving_positions(count: int) -> list[Draft]:
+    """`count` positions in a row of a vehicle under way."""
+    under_way = [draft for draft in positions() if _speed_mps(draft) > 3.0]
+    return under_way[:count]
+
+
+def _speed_mps(draft: Draft) -> float:
+    return draft.body.speed_mps or 0.0 if isinstance(draft.body, Position) else 0.0
+
+
+def press(number: int, boottime_ns: int) -> Draft:
+    """A status press."""
+    status, previous = ("on_scene", "en_route") if number % 2 else ("en_route", "on_scene")
+    return Draft(Stamp(boottime_ns), StatusChange(status, previous, status, number, 1))
+
+
+def fill(folder: Path, count: int, *, boot_id: str) -> None:
+    """Make a store in `folder` in which `count` positions wait."""
+    store = Store(folder, synchronous="OFF")
+    store.open(boot_id)
+    try:
+        entries: list[Entry] = []
+        for draft in drafts(count):
+            entries.append(entry_of(draft))
+            if len(entries) == FILL_COMMIT:
+                _append(store, entries)
+                entries = []
+        _append(store, entries)
+        store.checkpoint()
+    finally:
+        store.close()
+
+
+def _append(store: Store, entries: list[Entry]) -> None:
+    if entries:
+        store.append(entries)
+    if store.checkpoint_due:
+        store.checkpoint()

@@ -1,0 +1,126 @@
+"""The bench: real devices on a table, described by a file."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from agent import config
+from agent.config import Config, ConfigError, Section, validate
+
+
+class GnssFeed(Section):
+    """A USB-serial adapter whose output is wired to the input of the receiver's line."""
+
+    device: str
+    baud: int = Field(9600, gt=0)
+
+
+class CanFeed(Section):
+    """A second adapter on the same bus, by which the harness sends what the vehicle's modules would."""
+
+    interface: Literal["socketcan", "slcan"] = "socketcan"
+    channel: str
+    bitrate: int = Field(500_000, gt=0)
+
+
+class Relays(Section):
+    """A relay or GPIO board that closes the contacts of buttons and ignition."""
+
+    chip: str
+    keys: dict[str, int] = Field(min_length=1)
+    """Key name to the line that closes its contact."""
+    ignition: int | None = Field(None, ge=0)
+    """Line that switches the ignition; without it the harness leaves it alone."""
+    active_low: bool = False
+
+    @model_validator(mode="after")
+    def _no_line_twice(self) -> Relays:
+        lines = [*self.keys.values(), *([] if self.ignition is None else [self.ignition])]
+        twice = sorted({line for line in lines if lines.count(line) > 1})
+        if twice:
+            raise ValueError(f"lines {twice} stand for two things")
+        return self
+
+
+class BenchRig(Section):
+    """The whole file: `feed_*` is what the harness drives, the rest what the agent reads."""
+
+    title: str
+    unit: config.Unit
+    store: config.Store = config.Store()
+    broker: config.Broker
+    gnss: config.Gnss
+    can: tuple[config.Can, ...] = ()
+    buttons: config.Buttons
+    feed_gnss: GnssFeed
+    feed_can: dict[str, CanFeed] = Field(default_factory=dict)
+    """Name of the bus to the adapter that feeds it."""
+    feed_relays: Relays
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BenchRig:
+        if self.feed_gnss.device == self.gnss.device:
+            raise ValueError("feed_gnss.device is the agent's own: two ends of one cable are needed")
+        if self.feed_gnss.baud != self.gnss.baud:
+            raise ValueError(
+                f"feed_gnss.baud = {self.feed_gnss.baud}, but the agent reads at {self.gnss.baud}"
+            )
+        buses = {bus.name: bus for bus in self.can}
+        for name, feed in self.feed_can.items():
+            if name not in buses:
+                raise ValueError(f"feed_can.{name}: the agent has no such bus")
+            if feed.bitrate != buses[name].bitrate:
+                raise ValueError(f"feed_can.{name}: {feed.bitrate} bit/s on a bus of {buses[name].bitrate}")
+        unknown = sorted(set(self.feed_relays.keys) - set(self.buttons.keys))
+        if unknown:
+            raise ValueError(f"feed_relays.keys: {', '.join(unknown)} mean nothing to the agent")
+        if self.buttons.box is None and self.buttons.gpio is None:
+            raise ValueError("buttons: neither a box nor GPIO lines")
+        return self
+
+    def configuration(self, path: Path) -> Config:
+        """The agent's configuration for this bench. Raises ConfigError."""
+        table: dict[str, Any] = {
+            name: getattr(self, name).model_dump(exclude_none=True)
+            for name in ("unit", "store", "gnss", "buttons")
+        }
+        table["can"] = [bus.model_dump(exclude_none=True) for bus in self.can]
+        table["uplink"] = {"brokers": [self.broker.model_dump(exclude_none=True)]}
+        return validate(Config, table, path)
+
+
+def read_bench(path: Path) -> BenchRig:
+    """Read a bench's file. Raises ConfigError with every problem at once."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from error
+    return validate(BenchRig, table, path)
+
+
+def main(arguments: list[str]) -> int:
+    """Check files. Returns 78 when one is wrong, as the agent does for its own."""
+    problems: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        try:
+            bench = read_bench(path)
+            bench.configuration(path)
+        except ConfigError as error:
+            problems += error.problems
+        else:
+            print(f"{path}: {bench.title}: {len(bench.feed_relays.keys)} buttons, {len(bench.can)} buses")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 78 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

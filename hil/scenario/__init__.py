@@ -1,0 +1,1 @@
+"""Scenarios: a drive, the faults that hit it, and what dispatch must have in the end."""

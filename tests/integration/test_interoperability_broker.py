@@ -1,0 +1,43 @@
+"""The Eclipse Paho interoperability broker, which takes 256-byte packets and two messages in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from agent.domain.record import StatusChange
+from agent.domain.state import LinkState
+from hil.broker_process import BrokerOptions, BrokerUnavailableError, PahoTestBroker
+from hil.drive.shift import load_shift
+from hil.process.process_rig import ProcessRig
+from hil.process.store_counters import last_sequences
+
+
+def test_a_shift_through_a_broker_with_tiny_limits() -> None:
+    async def main(folder: Path) -> None:
+        rig = ProcessRig(folder)
+        rig.broker = PahoTestBroker(folder / "broker", BrokerOptions())
+        async with rig:
+            await rig.boot()
+            shift = load_shift("emergency_call", 3)
+            await rig.play(shift.items(), speed=15)
+            assert await rig.wait_delivered(30)
+            await rig.agent.stop()
+            bodies = [arrival.record.body for arrival in rig.dispatch.arrivals]
+            statuses = [body.status for body in bodies if isinstance(body, StatusChange)]
+            assert statuses == [press.key for press in shift.presses if press.key != "emergency"]
+            counts = rig.dispatch.reader.counts
+            made = sum(last_sequences(rig.store_file).values())
+            assert len(bodies) + counts.told_gone >= made - 1  # the stop's own record may still be on its way
+            link = rig.dispatch.states["link"]
+            assert isinstance(link, LinkState)
+            assert link.mqtt_version == 5
+
+    with tempfile.TemporaryDirectory(prefix="mdt-") as folder:
+        try:
+            asyncio.run(main(Path(folder)))
+        except BrokerUnavailableError as reason:
+            pytest.skip(str(reason))
