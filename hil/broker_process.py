@@ -139,6 +139,10 @@ class _BrokerProcess:
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
+    def reconfigure(self, options: BrokerOptions) -> None:
+        """Hold to these options from the next start on."""
+        self._options = options
+
     @property
     def port(self) -> int:
         """The port, known once started."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from agent.app.fix_path import StateSink
 from agent.app.panel_voice import PanelVoice
@@ -29,6 +30,13 @@ log = EventLog("crew")
 _TICK_S = 1.0
 
 
+class _Place(NamedTuple):
+    """Where a press is stored: a sequence number of one store, which means nothing in another."""
+
+    journal: int
+    seq: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """The newest press of its kind, as `state/status` tells it.
@@ -37,13 +45,13 @@ class _Held:
         body: what it said.
         utc: when, as well as it was known then; None when it was not.
         boottime_ns: when, for a press of this boot, so that a better clock can still date it; else None.
-        seq: its sequence number; None while it is not stored.
+        place: where it is stored; None while it is not.
     """
 
     body: StatusChange | Emergency
     utc: Utc | None
     boottime_ns: int | None
-    seq: int | None
+    place: _Place | None
 
 
 class CrewPath:
@@ -62,7 +70,7 @@ class CrewPath:
         self._restored = False
         self._status: _Held | None = None
         self._emergency: _Held | None = None
-        self._undelivered: dict[str, int] = {}
+        self._undelivered: dict[str, _Place] = {}
         self._pending: Counter[str] = Counter()
         """Presses of each key that are not on the disk yet: no lamp says stored while one is."""
         self._lamps: dict[str, Lamp] = {}
@@ -75,11 +83,14 @@ class CrewPath:
 
     async def run(self, progress: Progress) -> None:
         """The unit's loop: restores as soon as the store can be read, and dates presses when it can."""
-        source = UtcSource.NONE
+        source, journal = UtcSource.NONE, self._outbox.journal
         while True:
             progress()
             if not self._restored:
                 await self._restore()
+            elif journal != self._outbox.journal:
+                await self._find_again()
+            journal = self._outbox.journal
             now = self._time_base.source(self._clock.boottime_ns())
             if now > source and self._restored:
                 self._publish()
@@ -116,16 +127,42 @@ class CrewPath:
             return
         status, emergency = await self._outbox.latest(Kind.STATUS), await self._outbox.latest(Kind.EMERGENCY)
         rows = sorted((row for row in (status, emergency) if row is not None), key=lambda row: row.seq)
-        held = [_held(row, self._outbox.boot) for row in rows]
+        held = [self._held(row) for row in rows]
         self._rules.adopt(CrewState().after(one.body for one in held))
         self._restored = True
-        for one, row in zip(held, rows, strict=True):
+        for one in held:
             newer = self._emergency if isinstance(one.body, Emergency) else self._status
             if newer is None:
                 self._remember(one)
                 if isinstance(one.body, StatusChange) or one.body.active:
-                    self._light(one.body.input, row.seq)
+                    self._light(one.body.input, one.place)
         self._publish()
+
+    async def _find_again(self) -> None:
+        """Another store took the place of ours: what holds is where that one has it, or it is not stored."""
+        journal = self._outbox.journal
+        rows = await self._outbox.latest(Kind.STATUS), await self._outbox.latest(Kind.EMERGENCY)
+        stored = [self._held(row) for row in rows if row is not None]
+        places = {one.body: one.place for one in stored}
+        for held in (self._status, self._emergency):
+            if held is not None and held.place is not None and held.place.journal != journal:
+                self._put_at(held, places.get(held.body))
+        for key, place in tuple(self._undelivered.items()):
+            if place.journal != journal:
+                del self._undelivered[key]
+                self._light(key, next((one.place for one in stored if one.body.input == key), None))
+        self._publish()
+
+    def _held(self, row: Row) -> _Held:
+        """What a stored press says."""
+        body = unpack_body(Kind(row.kind), row.body)
+        if not isinstance(body, StatusChange | Emergency):
+            raise TypeError(f"{Kind(row.kind).token} is no press")
+        utc = None
+        if row.utc_ms is not None:
+            utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)
+        boottime_ns = row.boottime_ms * 1_000_000 if row.boot == self._outbox.boot else None
+        return _Held(body, utc, boottime_ns, _Place(self._outbox.journal, row.seq))
 
     # ------------------------------------------------------------------ a press
 
@@ -175,10 +212,11 @@ class CrewPath:
                 return
             if held is not None:
                 log.info("press_stored", key=edge.key, body=type(body).__name__, seq=seq)
-                self._number(held, seq)
+                place = _Place(self._outbox.journal, seq)
+                self._put_at(held, place)
                 if outcome.show is not None:
                     self._pending[outcome.show] -= 1
-                    self._light(outcome.show, seq)
+                    self._light(outcome.show, place)
         voice.acknowledge(edge)
         for key in outcome.darken:
             if not self._pending[key]:
@@ -197,11 +235,11 @@ class CrewPath:
             # After a restart only the newest press is read: a momentary one tells what holds, not since when.
             self._status = _Held(replace(held.body, status=held.body.previous), None, None, None)
 
-    def _number(self, held: _Held, seq: int) -> None:
+    def _put_at(self, held: _Held, place: _Place | None) -> None:
         if self._status is held:
-            self._status = replace(held, seq=seq)
+            self._status = replace(held, place=place)
         elif self._emergency is held:
-            self._emergency = replace(held, seq=seq)
+            self._emergency = replace(held, place=place)
 
     def _publish(self) -> None:
         now_ns = self._clock.boottime_ns()
@@ -212,12 +250,19 @@ class CrewPath:
                 utc=self._time_base.utc(now_ns),
                 status=status.body.status if status and isinstance(status.body, StatusChange) else None,
                 since=self._utc_of(status),
-                seq=None if status is None else status.seq,
+                seq=self._seq_of(status),
                 emergency=self._rules.state.emergency,
                 emergency_since=self._utc_of(emergency) if self._rules.state.emergency else None,
-                emergency_seq=None if emergency is None else emergency.seq,
+                emergency_seq=self._seq_of(emergency),
+                journal=self._outbox.journal or None,
             )
         )
+
+    def _seq_of(self, held: _Held | None) -> int | None:
+        """Its sequence number, if it is one of the store in use."""
+        if held is None or held.place is None or held.place.journal != self._outbox.journal:
+            return None
+        return held.place.seq
 
     def _utc_of(self, held: _Held | None) -> Utc | None:
         if held is None or held.boottime_ns is None:
@@ -229,20 +274,25 @@ class CrewPath:
 
     # ------------------------------------------------------------------ lamps
 
-    def _light(self, key: str, seq: int) -> None:
+    def _light(self, key: str, place: _Place | None) -> None:
         if self._pending[key]:
             return
-        if seq <= self._outbox.confirmed(Stream.EVENTS):
+        if place is None:
+            self._show(key, Lamp.NOT_STORED)
+        elif self._is_delivered(place):
             self._show(key, Lamp.DELIVERED)
         else:
-            self._undelivered[key] = seq
+            self._undelivered[key] = place
             self._show(key, Lamp.STORED)
 
-    def _delivered(self, stream: Stream, through_seq: int) -> None:
+    def _is_delivered(self, place: _Place) -> bool:
+        return place.journal == self._outbox.journal and place.seq <= self._outbox.confirmed(Stream.EVENTS)
+
+    def _delivered(self, stream: Stream, _: int) -> None:
         if stream is not Stream.EVENTS:
             return
-        for key, seq in tuple(self._undelivered.items()):
-            if seq <= through_seq:
+        for key, place in tuple(self._undelivered.items()):
+            if self._is_delivered(place):
                 del self._undelivered[key]
                 self._show(key, Lamp.DELIVERED)
 
@@ -259,13 +309,3 @@ class CrewPath:
             return lamp
         others = (self._lamps.get(other, Lamp.OFF) for other, token in self._keys.items() if token == meaning)
         return next((other for other in others if other is not Lamp.OFF), Lamp.OFF)
-
-
-def _held(row: Row, boot: int) -> _Held:
-    body = unpack_body(Kind(row.kind), row.body)
-    if not isinstance(body, StatusChange | Emergency):
-        raise TypeError(f"{Kind(row.kind).token} is no press")
-    utc = None
-    if row.utc_ms is not None:
-        utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)
-    return _Held(body, utc, row.boottime_ms * 1_000_000 if row.boot == boot else None, row.seq)

@@ -140,6 +140,10 @@ class Health:
     cleared: tuple[str, ...]
 
 
+TOO_LARGE = "too_large"
+"""The one reason of a gap that may be made good: the record is there, and comes once a broker takes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Tells a reader what it does not have, standing at the first sequence number that went.

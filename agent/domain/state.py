@@ -85,6 +85,7 @@ class StatusState:
         emergency: True while the crew's emergency is active.
         emergency_since: the UTC at which it was raised.
         emergency_seq: the sequence number of the newest emergency record.
+        journal: identity of the store that the sequence numbers are of; None while they are not known.
     """
 
     name: ClassVar[str] = "status"
@@ -97,6 +98,7 @@ class StatusState:
     emergency: bool = False
     emergency_since: Utc | None = None
     emergency_seq: int | None = None
+    journal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

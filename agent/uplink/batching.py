@@ -7,22 +7,26 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent import config
-from agent.domain.record import Gap, Kind, Stream
+from agent.domain.record import TOO_LARGE, Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox.body import pack_body
 from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import gap_of
 from agent.outbox.row import Row
 from agent.uplink.codec import BatchHeader, CodecError, encode_batch
+from agent.uplink.interval_set import IntervalSet
 from agent.uplink.link import Message
 from agent.uplink.topics import Topics
 
 _KINDS = frozenset(kind.value for kind in Kind)
 _MAX_BOOT = (1 << 32) - 1
 
-
 LEARN_ABOVE_BYTES = 512
 """A packet up to this size is never taken for the reason why a connection ended."""
+LONE_LOSSES = 3
+"""Connections in a row that must end under the same record before that, alone, is taken for the reason."""
+WITHHELD_INTERVALS = 1_000
+"""Intervals of withheld sequence numbers that are remembered; beyond them the oldest are forgotten."""
 GROW_AFTER_BATCHES = 64
 GROW_AFTER_BATCHES_MAX = 65_536
 
@@ -52,23 +56,35 @@ class Parcel:
     Attributes:
         message: ready to publish.
         count: rows of the given ones that it holds, from the first.
+        first_seq: sequence number of its first record.
         last_seq: sequence number that a reader has everything up to once it landed.
+        withheld: sequence numbers for which it holds a gap record only, for their size.
     """
 
     message: Message
     count: int
+    first_seq: int
     last_seq: int
+    withheld: tuple[int, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the packet."""
+        return self.message.packet_bytes()
 
 
 class Batcher:
     """Makes batches of one stream; learns how many records fit the broker's maximum packet size.
 
     A record that alone is too large for the broker, or that can not be encoded, is told by a gap record in
-    its place ("too_large", "damaged"): it stays in the store's replay window, and those after it go on.
+    its place ("too_large", "damaged"): it stays in the store's replay window, and those after it go on. What
+    is too large for one broker may fit another, or the same with other settings: a reader asks for it after
+    each birth, and until it has landed `withheld` counts it.
 
     A broker may as well hang up on a packet that it finds too large; with MQTT 3.1.1 it can say nothing else.
     So a batch that was under way when a connection ended, larger than all that landed before, halves the size
-    of the next ones. It grows again with what lands, after twice as many each time that was too much.
+    of the next ones, and a record under which, alone, several connections in a row ended is withheld. Both
+    are tried again once enough has landed, after twice as much each time that was too early.
     """
 
     def __init__(
@@ -88,56 +104,97 @@ class Batcher:
         self._limit: int | None = None
         self._most = settings.batch_records
         self._unfit: set[int] = set()
+        self._endpoint = ""
         self._ceiling: int | None = None
+        self._lone_ceiling: int | None = None
+        self._suspect = 0
+        self._suspected_times = 0
         self._largest_landed = 0
         self._good = 0
         self._grow_after = GROW_AFTER_BATCHES
+        self._withheld = IntervalSet()
+        self._withheld_of = 0
 
-    def open(self, maximum_packet_bytes: int | None) -> None:
-        """A connection was opened to a broker that takes packets of this size."""
+    @property
+    def withheld(self) -> int:
+        """Records of the store that no broker took for their size, as far as this process knows."""
+        return self._withheld.count() if self._withheld_of == self._identity.journal else 0
+
+    def open(self, endpoint: str, maximum_packet_bytes: int | None) -> None:
+        """A connection was opened to a broker that takes packets of this size; None when it did not say."""
+        if endpoint != self._endpoint:
+            self._endpoint = endpoint
+            self._ceiling = self._lone_ceiling = None
+            self._suspect = self._suspected_times = 0
+            self._grow_after = GROW_AFTER_BATCHES
         self._limit = maximum_packet_bytes
         self._most = self._settings.batch_records
         self._unfit.clear()
         self._largest_landed = 0
 
-    def landed(self, size_bytes: int) -> None:
-        """The broker took a batch in a packet of this size."""
-        self._largest_landed = max(self._largest_landed, size_bytes)
-        if self._ceiling is None:
+    def landed(self, parcel: Parcel) -> None:
+        """The broker took it."""
+        self._largest_landed = max(self._largest_landed, parcel.size_bytes)
+        if parcel.first_seq <= self._suspect <= parcel.last_seq:
+            self._suspect = self._suspected_times = 0
+        self._note_withheld(parcel)
+        if self._ceiling is None and self._lone_ceiling is None:
             return
         self._good += 1
         if self._good >= self._grow_after:
             self._good = 0
-            self._ceiling *= 2
-            if self._ceiling > self._settings.batch_bytes:
-                self._ceiling = None
+            self._ceiling = self._grown(self._ceiling)
+            self._lone_ceiling = self._grown(self._lone_ceiling)
 
-    def lost(self, size_bytes: int) -> None:
-        """The connection ended with batches of several records under way, the largest of this size."""
-        if size_bytes <= max(LEARN_ABOVE_BYTES, self._largest_landed):
+    def lost(self, parcel: Parcel) -> None:
+        """The connection ended with this under way, the largest that was."""
+        learn_above = max(LEARN_ABOVE_BYTES, self._largest_landed)
+        if parcel.size_bytes <= learn_above:
             return
-        self._ceiling = max(LEARN_ABOVE_BYTES, self._largest_landed, size_bytes // 2)
+        if parcel.count > 1:
+            self._ceiling = max(learn_above, parcel.size_bytes // 2)
+        else:
+            self._suspected_times = self._suspected_times + 1 if parcel.first_seq == self._suspect else 1
+            self._suspect = parcel.first_seq
+            if self._suspected_times < LONE_LOSSES:
+                return
+            self._lone_ceiling = max(learn_above, parcel.size_bytes - 1)
         self._good = 0
         self._grow_after = min(GROW_AFTER_BATCHES_MAX, 2 * self._grow_after)
 
-    def too_large(self, first_seq: int, count: int) -> bool:
-        """The broker refused a batch of `count` records from `first_seq` for its size.
+    def _grown(self, ceiling: int | None) -> int | None:
+        return None if ceiling is None or 2 * ceiling > self._settings.batch_bytes else 2 * ceiling
+
+    def _note_withheld(self, parcel: Parcel) -> None:
+        if self._withheld_of != self._identity.journal:
+            self._withheld, self._withheld_of = IntervalSet(), self._identity.journal
+        if len(self._withheld):
+            self._withheld.remove(parcel.first_seq, parcel.last_seq)
+        for seq in parcel.withheld:
+            self._withheld.add(seq, seq)
+        while len(self._withheld) > WITHHELD_INTERVALS:
+            self._withheld.pop_lowest()
+
+    def too_large(self, parcel: Parcel) -> bool:
+        """The broker refused it for its size.
 
         Returns False when it was a lone gap record already: there is nothing smaller to try.
         """
-        self._most = max(1, count // 2)
-        if count > 1:
+        self._most = max(1, parcel.count // 2)
+        if parcel.count > 1:
             return True
-        new = first_seq not in self._unfit
-        self._unfit.add(first_seq)
+        new = parcel.first_seq not in self._unfit
+        self._unfit.add(parcel.first_seq)
         return new
 
     def make(self, rows: Sequence[Row], *, history: bool, replay: bool) -> Parcel | None:
         """The next message from the beginning of `rows`; None when not even a gap record fits the broker."""
         cut = self._with_sound_gaps(rows, self._cut(rows))
+        unfit = self._unfit
         while True:
+            fitting = [_in_place_of(row, TOO_LARGE) if _is_unfit(row, unfit) else row for row in cut]
             try:
-                message = self._encode([self._fitting(row) for row in cut], history=history, replay=replay)
+                message = self._encode(fitting, history=history, replay=replay)
             except CodecError:
                 if len(cut) == 1 and cut[0].kind == Kind.GAP:
                     raise
@@ -145,14 +202,15 @@ class Batcher:
                 continue
             if self._fits(message.packet_bytes(), len(cut)):
                 self._most = min(self._settings.batch_records, max(self._most, len(cut) + 1 + len(cut) // 8))
-                return Parcel(message, len(cut), _last_seq(cut[-1]))
+                withheld = tuple(row.seq for row in cut if _is_unfit(row, unfit))
+                return Parcel(message, len(cut), cut[0].seq, _last_seq(cut[-1]), withheld)
             if len(cut) > 1:
                 cut = cut[: len(cut) // 2]
                 self._most = len(cut)
-            elif cut[0].kind == Kind.GAP:
+            elif fitting[0].kind == Kind.GAP:
                 return None
             else:
-                cut = [_in_place_of(cut[0], "too_large")]
+                unfit = {cut[0].seq}
 
     def _cut(self, rows: Sequence[Row]) -> list[Row]:
         cut = list(rows[: self._most])
@@ -171,8 +229,9 @@ class Batcher:
         return cut
 
     def _fits(self, size_bytes: int, count: int) -> bool:
-        """Whether a packet may go; what was learnt holds for several records, one alone is always tried."""
-        if count > 1 and self._ceiling is not None and size_bytes > self._ceiling:
+        """Whether a packet may go: what was learnt of several records does not hold for one alone."""
+        ceiling = self._ceiling if count > 1 else self._lone_ceiling
+        if ceiling is not None and size_bytes > ceiling:
             return False
         return self._limit is None or size_bytes <= self._limit
 
@@ -191,9 +250,6 @@ class Batcher:
                 cut[index] = _in_place_of(row, "damaged", row.seq if following is None else end)
         return cut
 
-    def _fitting(self, row: Row) -> Row:
-        return _in_place_of(row, "too_large") if row.seq in self._unfit and row.kind != Kind.GAP else row
-
     def _encode(self, rows: Sequence[Row], *, history: bool, replay: bool) -> Message:
         header = BatchHeader(
             unit=self._unit,
@@ -210,6 +266,10 @@ class Batcher:
             content_type=encoded.content_type,
             urgent=self._stream is Stream.EVENTS and not replay,
         )
+
+
+def _is_unfit(row: Row, unfit: set[int]) -> bool:
+    return row.seq in unfit and row.kind != Kind.GAP
 
 
 def _in_place_of(row: Row, reason: str, last_seq: int | None = None) -> Row:

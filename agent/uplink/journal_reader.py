@@ -3,18 +3,19 @@
 Delivery is at-least-once and, within a stream, in order. So records are handed on as they arrive, those that
 were seen before are removed by their sequence number, and a number that was passed over is certainly missing:
 it is asked for until it comes, or until a gap record tells that it is gone. What comes by request is flagged.
+One kind of gap is not final: a record too large for the unit's broker is withheld, and asked for again after
+each birth, since the next broker may take it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from agent.domain.record import Gap, Stream
+from agent.domain.record import TOO_LARGE, Gap, Stream
 from agent.domain.state import LinkState, StatusState
 from agent.uplink.batch import Batch, CodecError, JournalRecord
 from agent.uplink.codec import decode_batch, decode_state
-from agent.uplink.interval_set import IntervalSet
 from agent.uplink.reader_request import (
     Receipt,
     ReplayRequest,
@@ -23,6 +24,7 @@ from agent.uplink.reader_request import (
     encode_receipt,
     encode_replay_request,
 )
+from agent.uplink.stream_reading import StreamReading
 from agent.uplink.topics import Area, ParsedTopic, Topics, parse_topic
 
 __all__ = [
@@ -38,11 +40,6 @@ __all__ = [
     "encode_replay_request",
 ]
 
-MAX_HOLES = 10_000
-"""Intervals remembered for each stream; beyond them the oldest is given up, and counted."""
-MAX_REQUEST_RECORDS = 5_000
-RETRY_MIN_S = 10.0
-RETRY_MAX_S = 600.0
 HEAD_GRACE_S = 10.0
 """How long the journal may lag behind a state that tells of a record before that is taken for missing."""
 
@@ -59,6 +56,8 @@ class ReaderCounts:
         holes_open: sequence numbers that are missing now.
         gaps_told: gap records.
         told_gone: sequence numbers that gap records cover, their own not counted.
+        withheld: sequence numbers that the unit has, but that were too large for its broker.
+        made_good: sequence numbers that were withheld and came after all, or were told gone.
         abandoned: missing sequence numbers given up to bound the memory.
         refused: payloads that were no batch.
     """
@@ -70,8 +69,15 @@ class ReaderCounts:
     holes_open: int = 0
     gaps_told: int = 0
     told_gone: int = 0
+    withheld: int = 0
+    made_good: int = 0
     abandoned: int = 0
     refused: int = 0
+
+    @property
+    def accounted(self) -> int:
+        """Sequence numbers of which something is known: delivered, told gone or withheld."""
+        return self.delivered + self.told_gone - self.made_good
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class StreamCursor:
             not an answer to some reader's request.
         highest: highest sequence number seen or told gone.
         holes: (first, last) of what is missing below `highest`.
+        withheld: (first, last) of what was too large for the unit's broker.
     """
 
     agency: str
@@ -96,6 +103,7 @@ class StreamCursor:
     ask_from: int | None
     highest: int
     holes: tuple[tuple[int, int], ...]
+    withheld: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +117,6 @@ class Ask:
     def topic(self) -> str:
         """Topic to publish it on."""
         return self.topics.command("replay")
-
-
-@dataclass(slots=True)
-class _Asked:
-    """The request that is under way for a stream."""
-
-    first: int
-    last: int
-    due_s: float
-    wait_s: float
 
 
 @dataclass(slots=True)
@@ -138,41 +136,6 @@ class _Head:
     since_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Reading:
-    """One stream of one journal of one unit."""
-
-    ask_from: int | None
-    highest: int
-    holes: IntervalSet = field(default_factory=IntervalSet)
-    asked: _Asked | None = None
-
-    def lowest_hole(self) -> tuple[int, int] | None:
-        """The first interval that is missing and wanted."""
-        return None if self.ask_from is None else self.holes.first_from(self.ask_from)
-
-    def missing(self) -> int:
-        """How many sequence numbers are missing and wanted."""
-        return 0 if self.ask_from is None else self.holes.count(self.ask_from)
-
-    def take(self, seq: int) -> bool:
-        """Whether `seq` is new; marks it as seen."""
-        if seq > self.highest:
-            self.holes.add(self.highest + 1, seq - 1)
-            self.highest = seq
-            return True
-        return self.holes.remove(seq, seq) > 0
-
-    def take_gone(self, first: int, last: int) -> int:
-        """Mark `first` to `last` as gone for good; returns how many of them were missing until now."""
-        told = self.holes.remove(first, min(last, self.highest))
-        if last > self.highest:
-            told += last - max(first - 1, self.highest)
-            self.holes.add(self.highest + 1, first - 1)
-            self.highest = last
-        return told
-
-
 class JournalReader:
     """Reads the journals of any number of units. Not thread-safe; holds no clock.
 
@@ -182,7 +145,7 @@ class JournalReader:
 
     def __init__(self, *, want_history: bool = False) -> None:
         self._want_history = want_history
-        self._streams: dict[tuple[Topics, int, Stream], _Reading] = {}
+        self._streams: dict[tuple[Topics, int, Stream], StreamReading] = {}
         self._journals: dict[Topics, int] = {}
         self._heads: dict[tuple[Topics, str, Stream], _Head] = {}
         self._counts = ReaderCounts()
@@ -190,7 +153,11 @@ class JournalReader:
     @property
     def counts(self) -> ReaderCounts:
         """What was done so far."""
-        return replace(self._counts, holes_open=sum(map(_Reading.missing, self._streams.values())))
+        return replace(
+            self._counts,
+            holes_open=sum(reading.missing for reading in self._streams.values()),
+            withheld=sum(reading.withheld.count() for reading in self._streams.values()),
+        )
 
     def feed(self, topic: str, payload: bytes) -> list[JournalRecord]:
         """Take a message of any topic; returns the records that are new, in the order in which they came.
@@ -221,14 +188,16 @@ class JournalReader:
                 reading.ask_from = 1 if self._want_history else batch.records[0].seq
         delivered: list[JournalRecord] = []
         filled = gaps = gone = 0
+        withheld = reading.withheld.count()
         for record in batch.records:
             late = record.seq <= reading.highest
-            new = reading.take(record.seq)
             if isinstance(record.body, Gap):
-                told = reading.take_gone(record.seq + 1, record.body.last_seq)
-                new = new or told > 0
+                new, told = reading.take_gap(record.seq, record.body)
                 gaps += new
                 gone += told
+                withheld += new and record.body.reason == TOO_LARGE
+            else:
+                new = reading.take(record.seq)
             if new:
                 filled += late
                 delivered.append(record)
@@ -241,7 +210,8 @@ class JournalReader:
             filled=counts.filled + filled,
             gaps_told=counts.gaps_told + gaps,
             told_gone=counts.told_gone + gone,
-            abandoned=counts.abandoned + _bound(reading.holes),
+            made_good=counts.made_good + withheld - reading.withheld.count(),
+            abandoned=counts.abandoned + reading.bound(),
         )
         return delivered
 
@@ -254,25 +224,31 @@ class JournalReader:
         self._mind_heads(now_s)
         asks = []
         for (topics, journal, stream), reading in self._streams.items():
-            if self._journals.get(topics) == journal and (request := _due(reading, stream, journal, now_s)):
-                asks.append(Ask(topics, request))
+            due = reading.next_request(now_s) if self._journals.get(topics) == journal else None
+            if due is not None:
+                asks.append(Ask(topics, ReplayRequest(stream, *due, journal)))
         return asks
 
     def receipts(self, topics: Topics) -> list[Receipt]:
         """How far each stream of the unit's present journal is complete; for a reader that wants history."""
         receipts = []
         for (whose, journal, stream), reading in self._streams.items():
-            hole = reading.lowest_hole()
-            through_seq = reading.highest if hole is None else hole[0] - 1
-            if whose == topics and self._journals.get(topics) == journal and through_seq > 0:
-                receipts.append(Receipt(stream, through_seq, journal))
+            if whose == topics and self._journals.get(topics) == journal and reading.through > 0:
+                receipts.append(Receipt(stream, reading.through, journal))
         return receipts
 
     def export(self) -> list[StreamCursor]:
         """Where every stream was read to, to go on from after a restart."""
         return [
             StreamCursor(
-                topics.agency, topics.unit, journal, stream.value, one.ask_from, one.highest, tuple(one.holes)
+                topics.agency,
+                topics.unit,
+                journal,
+                stream.value,
+                one.ask_from,
+                one.highest,
+                tuple(one.holes),
+                tuple(one.withheld),
             )
             for (topics, journal, stream), one in self._streams.items()
         ]
@@ -280,19 +256,21 @@ class JournalReader:
     def restore(self, cursors: Iterable[StreamCursor]) -> None:
         """Go on from exported cursors. Raises ValueError for a stream that there is not."""
         for cursor in cursors:
-            reading = _Reading(cursor.ask_from, cursor.highest)
+            reading = StreamReading(cursor.ask_from, cursor.highest)
             for first, last in cursor.holes:
                 reading.holes.add(first, last)
+            for first, last in cursor.withheld:
+                reading.withheld.add(first, last)
             topics = Topics(cursor.agency, cursor.unit)
             self._streams[topics, cursor.journal, Stream(cursor.stream)] = reading
             self._journals.setdefault(topics, cursor.journal)
 
-    def _reading(self, topics: Topics, journal: int, stream: Stream, seq: int) -> _Reading:
+    def _reading(self, topics: Topics, journal: int, stream: Stream, seq: int) -> StreamReading:
         key = topics, journal, stream
         if key not in self._streams:
             # Sequences begin at 1. What was sent before the first contact is missing too, but asked for only
             # when history is wanted; should it come by itself it is handed on.
-            self._streams[key] = reading = _Reading(None, seq - 1)
+            self._streams[key] = reading = StreamReading(None, seq - 1)
             reading.holes.add(1, seq - 1)
         return self._streams[key]
 
@@ -304,7 +282,7 @@ class JournalReader:
                 self._journals[topics] = link.journal
                 for (whose, _, _), reading in self._streams.items():
                     if whose == topics:
-                        reading.asked = None
+                        reading.on_birth()
                 # What was delivered before is history to a reader that never read the stream.
                 for stream, seq in ((Stream.EVENTS, link.events_seq), (Stream.TRAIL, link.trail_seq)):
                     self._heads[topics, name, stream] = _Head(seq or 0, link.journal, wanted=False)
@@ -312,7 +290,7 @@ class JournalReader:
             status = decode_state(name, payload)
             if isinstance(status, StatusState):
                 seq = max(status.seq or 0, status.emergency_seq or 0)
-                self._heads[topics, name, Stream.EVENTS] = _Head(seq, None, wanted=True)
+                self._heads[topics, name, Stream.EVENTS] = _Head(seq, status.journal, wanted=True)
         return []
 
     def _mind_heads(self, now_s: float) -> None:
@@ -340,8 +318,7 @@ class JournalReader:
             reading = self._reading(topics, journal, stream, 1)
         if reading.ask_from is None and (head.wanted or self._want_history):
             reading.ask_from = 1 if self._want_history else head.seq
-        reading.holes.add(reading.highest + 1, head.seq)
-        reading.highest = head.seq
+        reading.miss(head.seq)
 
 
 def _batch(parsed: ParsedTopic, payload: bytes) -> Batch:
@@ -349,32 +326,3 @@ def _batch(parsed: ParsedTopic, payload: bytes) -> Batch:
     if batch.header.stream.value != parsed.name:
         raise CodecError(f"a batch of {batch.header.stream.value} on the topic of {parsed.name}")
     return batch
-
-
-def _due(reading: _Reading, stream: Stream, journal: int, now_s: float) -> ReplayRequest | None:
-    """The next request for a stream: the lowest hole and what is near it, unless its answer is awaited."""
-    hole = reading.lowest_hole()
-    if hole is None:
-        reading.asked = None
-        return None
-    asked, wait_s = reading.asked, RETRY_MIN_S
-    if asked is not None and asked.first == hole[0]:
-        if now_s < asked.due_s:
-            return None
-        wait_s = min(asked.wait_s * 2, RETRY_MAX_S)
-    elif asked is not None and hole[0] <= asked.last:
-        asked.first, asked.due_s, asked.wait_s = hole[0], now_s + RETRY_MIN_S, RETRY_MIN_S
-        return None
-    last = reading.holes.last_through(hole[0] + MAX_REQUEST_RECORDS - 1)
-    assert last is not None
-    reading.asked = _Asked(hole[0], last, now_s + wait_s, wait_s)
-    return ReplayRequest(stream, hole[0], last, journal)
-
-
-def _bound(holes: IntervalSet) -> int:
-    """Give up the oldest holes beyond MAX_HOLES; returns how many sequence numbers that were."""
-    given_up = 0
-    while len(holes) > MAX_HOLES:
-        first, last = holes.pop_lowest()
-        given_up += last - first + 1
-    return given_up

@@ -14,8 +14,8 @@ from agent import config
 from agent.domain.record import Stream
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.row import Row
-from agent.uplink.batching import Batcher, JournalIdentity
-from agent.uplink.link import Link, Opened
+from agent.uplink.batching import Batcher, JournalIdentity, Parcel
+from agent.uplink.link import Link
 from agent.uplink.pacing import TokenBucket
 from agent.uplink.refusal import FAILURE, PACKET_TOO_LARGE
 from agent.uplink.window import Window
@@ -86,10 +86,7 @@ class Course:
 
 @dataclass(slots=True)
 class _Flight:
-    first_seq: int
-    last_seq: int
-    count: int
-    size_bytes: int
+    parcel: Parcel
     code: int | None = None
 
 
@@ -134,7 +131,7 @@ class Lane:
 
     # Connection
 
-    def open(self, opened: Opened) -> None:  # noqa: ARG002  # lanes that learn from it override this
+    def open(self) -> None:
         """A connection stands."""
         self._reset()
         self._open = True
@@ -142,9 +139,9 @@ class Lane:
 
     def close(self) -> None:
         """The connection ended: what was in flight is sent again by the next one."""
-        under_way = [one.size_bytes for one in self._flights if one.code is None and one.count > 1]
+        under_way = [one.parcel for one in self._flights if one.code is None]
         if under_way:
-            self._batcher.lost(max(under_way))
+            self._batcher.lost(max(under_way, key=lambda parcel: parcel.size_bytes))
         self._reset()
 
     def wake(self) -> None:
@@ -257,9 +254,9 @@ class Lane:
         if parcel is None:
             self._hold(course.stream, PACKET_TOO_LARGE, now)
             return
-        flight = _Flight(self._rows[0].seq, parcel.last_seq, parcel.count, parcel.message.packet_bytes())
+        flight = _Flight(parcel)
         if self.paced(course):
-            way.bucket.take(parcel.message.packet_bytes(), now)
+            way.bucket.take(parcel.size_bytes, now)
         self._flights.append(flight)
         course.cursor = parcel.last_seq
         del self._rows[: parcel.count]
@@ -272,10 +269,10 @@ class Lane:
             return
         flight.code = code
         if code < FAILURE:
-            self._batcher.landed(flight.size_bytes)
+            self._batcher.landed(flight.parcel)
         if code >= FAILURE:
             self._failed = True
-            if code != PACKET_TOO_LARGE or not self._batcher.too_large(flight.first_seq, flight.count):
+            if code != PACKET_TOO_LARGE or not self._batcher.too_large(flight.parcel):
                 self._hold(course.stream, code, asyncio.get_running_loop().time())
         elif not self._failed:
             self._failures = 0
@@ -285,7 +282,7 @@ class Lane:
             done = self._flights.popleft()
             self._stuck = self._stuck or (done.code or 0) >= FAILURE
             if not self._stuck:
-                course.landed = done.last_seq
+                course.landed = done.parcel.last_seq
         if course.landed > before:
             self.landed(course)
 
@@ -317,11 +314,10 @@ class StreamLane(Lane):
         self._horizon = 0
         self._identity = 0
 
-    def open(self, opened: Opened) -> None:
+    def open(self) -> None:
         """Begin after what was delivered; what is there already is history."""
-        self._batcher.open(opened.maximum_packet_bytes)
         self.start_over()
-        super().open(opened)
+        super().open()
 
     def start_over(self) -> None:
         """Begin after what was delivered; what is in flight is given up."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent import config
-from agent.domain.health import HealthBoard
+from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Stream
 from agent.domain.stamp import Utc
 from agent.domain.state import LinkState, State
@@ -38,6 +38,8 @@ STALL_MIN_S = 30.0
 RECEIPT_PATIENCE_S = 120.0
 RECEIPT_PATIENCE_MAX_S = 3600.0
 OFFLINE_ACK_S = 1.0
+_NOT_TAKEN = "not taken"
+"""Owner of the reasons for what is withheld or refused, beside those of the topics."""
 LANES = (*(stream.value for stream in Stream), *(f"replay-{stream.value}" for stream in Stream))
 
 
@@ -121,6 +123,7 @@ class Publisher:
         self._outbox = outbox
         self._link = link
         self._clock = clock
+        self._health = health
         self._rng = rng
         self._agent_version = agent_version
         self._utc_now = utc_now
@@ -129,7 +132,9 @@ class Publisher:
         self._states = StateSender(settings, topics, link, self._window, rng)
         bucket = TokenBucket(settings.drain_bytes_per_s)
         way = Way(settings, outbox, link, self._window, bucket, rng, self._on_answered)
-        batchers = {stream: Batcher(settings, topics, outbox, stream, resolve_utc) for stream in Stream}
+        self._batchers = batchers = {
+            stream: Batcher(settings, topics, outbox, stream, resolve_utc) for stream in Stream
+        }
         self._streams = {
             stream: StreamLane(
                 way, batchers[stream], stream, first_class=stream is Stream.EVENTS, landed=self._on_landed
@@ -255,6 +260,7 @@ class Publisher:
 
     async def _tick(self, now: float) -> float:
         """Do what is due; returns the time until the next look."""
+        self._tell_of_what_is_not_taken()
         if self._opened is not None:
             await self._tend(now)
         elif not self._opening and not self._stopping:
@@ -301,6 +307,20 @@ class Publisher:
             await self._link.close()
         elif self._settings.confirm == "dispatch":
             self._look_for_receipts(now)
+
+    def _tell_of_what_is_not_taken(self) -> None:
+        """Raise or clear the reasons for what this broker will not have, for its size or for our rights."""
+        records = {s.value: batcher.withheld for s, batcher in self._batchers.items() if batcher.withheld}
+        large = [f"{count} records of {stream}" for stream, count in records.items()]
+        large += [f"state {name}" for name in sorted(self._states.too_large)]
+        self._tell(HealthReason.PACKET_TOO_LARGE, "larger than the broker takes, kept: ", large)
+        self._tell(HealthReason.BROKER_REFUSED, "refused: state ", sorted(self._states.refused))
+
+    def _tell(self, reason: HealthReason, what: str, which: list[str]) -> None:
+        if which:
+            self._health.raise_(reason, what + ", ".join(which), owner=_NOT_TAKEN)
+        else:
+            self._health.clear(reason, owner=_NOT_TAKEN)
 
     def _look_for_receipts(self, now: float) -> None:
         """Send again what dispatch did not confirm, at growing intervals: it may be away for hours."""
@@ -354,8 +374,10 @@ class Publisher:
         self._window.open(min(self._settings.window, opened.receive_maximum))
         self._say_online()
         self._states.open(opened)
+        for batcher in self._batchers.values():
+            batcher.open(self._connector.endpoint, opened.maximum_packet_bytes)
         for lane in self._lanes:
-            lane.open(opened)
+            lane.open()
 
     def _on_closed(self, closed: Closed) -> None:
         was_open, self._opened, self._opening = self._opened is not None, None, False

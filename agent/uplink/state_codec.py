@@ -251,6 +251,7 @@ _FIELDS: dict[type[State], dict[str, _Shape]] = {
         "emergency": _BOOL,
         "emergency_since": _UTC,
         "emergency_seq": _INT_OR_NONE,
+        "journal": _COUNT_IF_TOLD,
     },
     VehicleState: _STAMP | {"signals": _SIGNALS},
     HealthState: _STAMP

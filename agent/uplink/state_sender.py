@@ -46,6 +46,18 @@ class StateSender:
         self._epoch = 0
         self._limit: int | None = None
         self._open = False
+        self._too_large: set[str] = set()
+        self._refused: set[str] = set()
+
+    @property
+    def too_large(self) -> frozenset[str]:
+        """Names of the states that this broker takes no packet large enough for."""
+        return frozenset(self._too_large)
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """Names of the states that this broker refused when they were last offered."""
+        return frozenset(self._refused)
 
     @property
     def settled(self) -> bool:
@@ -64,6 +76,7 @@ class StateSender:
         self._open = True
         self._limit = opened.maximum_packet_bytes
         self._in_flight.clear()
+        self._too_large.clear()
         self._waiting = set(self._states)
         self.send()
 
@@ -72,6 +85,7 @@ class StateSender:
         self._epoch += 1
         self._open = False
         self._in_flight.clear()
+        self._refused.clear()
 
     def send(self) -> None:
         """Send what waits and has room."""
@@ -102,7 +116,9 @@ class StateSender:
         if epoch != self._epoch:
             return
         self._in_flight.discard(name)
+        self._refused.discard(name)
         if code >= FAILURE:
+            self._refused.add(name)
             LOG.warning("state_refused name=%s code=0x%02x", name, code)
             loop = asyncio.get_running_loop()
             loop.call_later(self._rng.uniform(0.5, 1.0) * REFUSED_PAUSE_S, self._again, name, epoch)
@@ -131,7 +147,9 @@ class StateSender:
             expiry_s=expiry_s,
             urgent=True,
         )
+        self._too_large.discard(state.name)
         if self._limit is not None and message.packet_bytes() > self._limit:
+            self._too_large.add(state.name)
             LOG.warning(
                 "state_too_large name=%s bytes=%s limit=%s", state.name, message.packet_bytes(), self._limit
             )

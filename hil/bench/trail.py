@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from agent.hal.gnss import NmeaBytes
 from agent.outbox.entry import Entry, entry_of
 from agent.outbox.store import Store
 from agent.sources.nmea_epoch import NmeaDecoder
+from hil.bench.setting import NotHereError
 from hil.drive.items import NmeaItem
 from hil.drive.shift import Options, load_shift
 
@@ -21,6 +22,9 @@ DRIVE = "boston_demo"
 SEED = 1
 FILL_COMMIT = 5_000
 SECOND_NS = 1_000_000_000
+RECORDED = Path(__file__).parents[2].parent / "shared" / "feeds" / "nmea_drives" / "geko_regensburg_2010.nmea"
+UPTIME_MS = 9 * 86_400_000
+"""Of a computer that was started nine days ago."""
 
 
 def nmea_sentences() -> list[bytes]:
@@ -32,15 +36,31 @@ def nmea_sentences() -> list[bytes]:
 def positions() -> list[Draft]:
     """A position a second of the shift, through the decoder that the daemon uses."""
     shift = load_shift(DRIVE, SEED, Options(can_hz_scale=0))
+    return _decoded((item.data, item.t_ns) for item in shift.items() if isinstance(item, NmeaItem))
+
+
+def recorded_positions() -> list[Draft]:
+    """Every position of a recorded drive, as if read when it was true. Raises NotHereError."""
+    if not RECORDED.exists():
+        raise NotHereError(f"{RECORDED.name} is not beside the checkout")
+    lines = RECORDED.read_bytes().splitlines(keepends=True)
+    found = _decoded((line, number * SECOND_NS // 10) for number, line in enumerate(lines))
+    times_ms = [draft.stamp.utc.unix_ms for draft in found if draft.stamp.utc is not None]
+    return [
+        Draft(Stamp((utc_ms - times_ms[0]) * 1_000_000, draft.stamp.utc), draft.body)
+        for draft, utc_ms in zip(found, times_ms, strict=True)
+    ]
+
+
+def _decoded(sentences: Iterable[tuple[bytes, int]]) -> list[Draft]:
     decoder = NmeaDecoder()
     drafts = []
-    for item in shift.items():
-        if isinstance(item, NmeaItem):
-            for fix in decoder.feed(NmeaBytes(item.data, item.t_ns)):
-                position = position_of(fix)
-                if position is not None and fix.utc_ms is not None:
-                    stamp = Stamp(fix.received_boottime_ns, Utc(fix.utc_ms, UtcSource.GNSS, 0))
-                    drafts.append(Draft(stamp, position))
+    for data, received_ns in sentences:
+        for fix in decoder.feed(NmeaBytes(data, received_ns)):
+            position = position_of(fix)
+            if position is not None and fix.utc_ms is not None:
+                stamp = Stamp(fix.received_boottime_ns, Utc(fix.utc_ms, UtcSource.GNSS, 0))
+                drafts.append(Draft(stamp, position))
     return drafts
 
 

@@ -172,7 +172,7 @@ class _Demo:
         counts = self._rig.dispatch.reader.counts
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3):
-                while counts.delivered + counts.told_gone < made:
+                while counts.accounted < made:
                     await asyncio.sleep(0.05)
                     counts = self._rig.dispatch.reader.counts
 

@@ -249,6 +249,6 @@ class _Run:
         reader = self._rig.dispatch.reader
         with suppress(TimeoutError):
             async with asyncio.timeout(3):
-                while reader.counts.delivered + reader.counts.told_gone < made or reader.counts.holes_open:
+                while reader.counts.accounted < made or reader.counts.holes_open:
                     await asyncio.sleep(0.05)
         return not reader.counts.holes_open

@@ -295,7 +295,11 @@ def read_batch(payload: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         boottime_ms, at = varint(payload, at + 1)
         utc, at = varint(payload, at)
         uncertainty, at = varint(payload, at)
-        body = msgpack.unpackb(payload[at:])
+        body = []
+        while tag >> 3 == 4 and at < len(payload):
+            short, at = varint(payload, at)
+            body.append(None if short == 0 else (short - 1) // 2 if short % 2 else -short // 2)
+        body = body or msgpack.unpackb(payload[at:])
         return head, [
             record(
                 seq,

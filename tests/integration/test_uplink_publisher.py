@@ -17,7 +17,7 @@ import pytest
 from agent import config
 from agent.domain.fix import FixMode
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Draft, Position, StatusChange, Stream
+from agent.domain.record import Alert, Body, Draft, Position, StatusChange, Stream
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import LinkState, StatusState
 from agent.hal.clock import SystemUtc
@@ -96,7 +96,11 @@ class Vehicle:
 
     def press(self, status: str) -> asyncio.Future[int]:
         """Put a status."""
-        return self.outbox.put(Draft(self._stamp(), StatusChange(status, None, status, None)))
+        return self.put(StatusChange(status, None, status, None))
+
+    def put(self, body: Body) -> asyncio.Future[int]:
+        """Put anything."""
+        return self.outbox.put(Draft(self._stamp(), body))
 
     def _stamp(self) -> Stamp:
         return Stamp(BootClock().boottime_ns(), Utc(EPOCH_MS + self._made * 1000, UtcSource.GNSS, 500))
@@ -318,6 +322,30 @@ def test_broker_with_tiny_packets_and_two_in_flight_gets_everything(tmp_path: Pa
             assert all(isinstance(a.record.body, Position | StatusChange) for a in dispatch.arrivals)
 
     with Mosquitto(tmp_path / "broker", BrokerOptions(receive_maximum=2, max_packet_bytes=limit)) as broker:
+        asyncio.run(work(broker))
+
+
+def test_what_is_too_large_for_a_broker_comes_once_the_broker_takes_it(tmp_path: Path) -> None:
+    large = Alert("large", random.Random(1).randbytes(1000).hex())
+
+    async def work(broker: Mosquitto) -> None:
+        async with Vehicle(tmp_path, broker) as vehicle, dispatching(broker) as dispatch:
+            await until(lambda: dispatch.connected and vehicle.publisher.connected)
+            await vehicle.press("before")
+            await vehicle.put(large)
+            await vehicle.press("after")
+            await until(lambda: vehicle.delivered and dispatch.reader.counts.accounted == 3)
+            assert dispatch.reader.counts.withheld == 1
+            await until(lambda: HealthReason.PACKET_TOO_LARGE in vehicle.health.reasons())
+            broker.reconfigure(BrokerOptions())
+            broker.restart()
+            await until(lambda: dispatch.reader.counts.withheld == 0)
+            await until(lambda: vehicle.health.reasons() == ())
+            bodies = [(arrival.record.seq, arrival.record.body) for arrival in dispatch.arrivals]
+            assert [seq for seq, _ in bodies] == [1, 2, 3, 2]
+            assert bodies[-1] == (2, large)
+
+    with Mosquitto(tmp_path / "broker", BrokerOptions(max_packet_bytes=400)) as broker:
         asyncio.run(work(broker))
 
 

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from agent.domain.record import Alert, Gap, Kind, Stream
+from agent.domain.record import TOO_LARGE, Alert, Gap, Kind, Stream
 from agent.domain.state import LinkState
 from agent.outbox.body import pack_body
 from agent.outbox.row import Row
@@ -28,6 +28,8 @@ class ReaderMachine(RuleBasedStateMachine):
         self.reader = JournalReader(want_history=True)
         self.delivered: list[int] = []
         self.told_gone: set[int] = set()
+        self.withheld: set[int] = set()
+        self.small_broker = False
         self.now_s = 0.0
 
     @rule(count=st.integers(1, 5))
@@ -58,6 +60,11 @@ class ReaderMachine(RuleBasedStateMachine):
     def unit_comes_online(self) -> None:
         self.reader.feed(UNIT.state("link"), self._birth())
 
+    @rule(small=st.booleans())
+    def another_broker(self, small: bool) -> None:
+        self.small_broker = small
+        self.unit_comes_online()
+
     @rule(back=st.integers(1, 10), length=st.integers(1, 6))
     def evict(self, back: int, length: int) -> None:
         first = max(1, self.next_seq - back)
@@ -86,12 +93,13 @@ class ReaderMachine(RuleBasedStateMachine):
         assert len(self.delivered) == len(set(self.delivered))
 
     def teardown(self) -> None:
+        self.small_broker = False
         self.append(1)
         while self.sent_through < self.next_seq - 1:
             self.send(100, arrives=False)
         self.unit_comes_online()
         self.answer(0, arrives=True)
-        for _ in range(200):
+        for _ in range(400):
             self.now_s += 700
             asks = self.reader.asks(self.now_s)
             if not asks:
@@ -99,6 +107,7 @@ class ReaderMachine(RuleBasedStateMachine):
             for ask in asks:
                 self._answer(ask.request.first, ask.request.last)
         assert self.reader.counts.holes_open == 0
+        assert self.reader.counts.withheld == 0
         assert set(self.delivered) | self.told_gone == set(range(1, self.next_seq))
         (receipt,) = self.reader.receipts(UNIT)
         assert receipt.through_seq == self.next_seq - 1
@@ -117,12 +126,23 @@ class ReaderMachine(RuleBasedStateMachine):
             self._deliver(rows, replay=True)
 
     def _deliver(self, rows: list[Row], *, replay: bool) -> None:
+        rows = [self._withheld(row) if self._is_large(row) else row for row in rows]
         payload = encode_batch(BatchHeader("A7", Stream.EVENTS, 1, 1, replay=replay), rows).payload
         for record in self.reader.feed(UNIT.journal(Stream.EVENTS), payload):
-            if isinstance(record.body, Gap):
+            if isinstance(record.body, Gap) and record.body.reason == TOO_LARGE:
+                assert record.seq not in self.withheld, "told once"
+                self.withheld.add(record.seq)
+            elif isinstance(record.body, Gap):
                 self.told_gone |= set(range(record.seq, record.body.last_seq + 1))
             else:
                 self.delivered.append(record.seq)
+
+    def _is_large(self, row: Row) -> bool:
+        return self.small_broker and row.kind != Kind.GAP and row.seq % 3 == 0
+
+    @staticmethod
+    def _withheld(row: Row) -> Row:
+        return row._replace(kind=Kind.GAP, body=pack_body(Gap(row.seq, TOO_LARGE, (("alert", 1),))))
 
     @staticmethod
     def _row(seq: int, gap_to: int | None) -> Row:

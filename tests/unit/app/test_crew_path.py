@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from agent.app.crew_path import CrewPath
 from agent.app.panel_voice import PanelVoice
 from agent.config import Buttons, Store
 from agent.domain.crew import ButtonEdge
 from agent.domain.health import HealthBoard
-from agent.domain.record import Alert, Kind, StatusChange, Stream
+from agent.domain.record import Alert, Draft, Kind, StatusChange, Stream
+from agent.domain.stamp import Stamp
 from agent.domain.state import State, StatusState
 from agent.domain.time_base import TimeBase
 from agent.hal.buttons import Lamp
 from agent.outbox.body import unpack_body
+from agent.outbox.entry import entry_of
 from agent.outbox.outbox import Outbox
 from hil.sim.inline_worker import InlineWorker
 from hil.sim.manual_clock import ManualClock
@@ -283,5 +287,57 @@ def test_a_store_that_opens_late_is_taken_up_and_nothing_false_is_said_before(
             task.cancel()
         await asyncio.gather(crew, running, return_exceptions=True)
         await second.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("carried_over", [True, False])
+def test_another_store_in_the_place_of_ours_takes_no_press_for_delivered(
+    tmp_path: Path, carried_over: bool
+) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        await bench.open()
+        crew = asyncio.get_running_loop().create_task(bench.path.run(lambda: None))
+        bench.press("en_route", 1)
+        bench.press("on_scene", 2)
+        await bench.settle()
+        keeper, journal = bench.outbox._keeper, bench.outbox.journal
+        assert bench.states.status is not None
+        assert (bench.states.status.seq, bench.states.status.journal) == (2, journal)
+        row = await bench.outbox.latest(Kind.STATUS)
+        assert row is not None
+        on_scene = unpack_body(Kind.STATUS, row.body)
+
+        def replace_store() -> None:
+            keeper._store.close()
+            for path in tmp_path.glob("outbox*"):
+                path.unlink()
+            keeper._known_journal = 0
+            keeper.open()
+            if carried_over:
+                keeper.append([entry_of(Draft(Stamp(90 * S), on_scene))], confirmed={}, dropped=())
+
+        await bench.outbox._work(replace_store)
+        assert bench.outbox.journal not in (0, journal)
+        bench.outbox.confirm(Stream.EVENTS, bench.outbox.last_seq(Stream.EVENTS) - carried_over)
+        async with asyncio.timeout(10):
+            while (state := bench.states.newest()) is None or state.journal == journal:
+                await asyncio.sleep(0.01)
+        await bench.settle()
+        assert state.status == "on_scene"
+        assert state.seq == (1 if carried_over else None)
+        assert bench.panel.lamp("on_scene") is (Lamp.STORED if carried_over else Lamp.NOT_STORED)
+
+        bench.press("transporting", 3)
+        await bench.settle()
+        assert bench.panel.lamp("on_scene") is Lamp.OFF
+        assert bench.panel.lamp("transporting") is Lamp.STORED
+        bench.outbox.confirm(Stream.EVENTS, bench.outbox.last_seq(Stream.EVENTS))
+        await bench.settle()
+        assert bench.panel.lamp("transporting") is Lamp.DELIVERED
+        crew.cancel()
+        await asyncio.gather(crew, return_exceptions=True)
+        await bench.close()
 
     asyncio.run(main())

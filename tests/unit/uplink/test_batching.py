@@ -15,7 +15,13 @@ from agent.domain.record import KIND_OF_BODY, Body, Gap, Kind, Position, Stream,
 from agent.domain.stamp import UtcSource
 from agent.outbox.body import pack_body
 from agent.outbox.row import Row
-from agent.uplink.batching import Batcher
+from agent.uplink.batching import (
+    GROW_AFTER_BATCHES,
+    LONE_LOSSES,
+    WITHHELD_INTERVALS,
+    Batcher,
+    Parcel,
+)
 from agent.uplink.codec import JournalRecord, decode_batch
 from agent.uplink.topics import Topics
 
@@ -51,7 +57,7 @@ def batcher(form: Form = "msgpack") -> Batcher:
         brokers=(config.Broker(host="b", port=1883, allow_plaintext=True),), encoding=form
     )
     one = Batcher(settings, TOPICS, Identity(), Stream.TRAIL, lambda given: given)
-    one.open(None)
+    one.open("b:1883", None)
     return one
 
 
@@ -137,16 +143,16 @@ def test_a_broker_that_hangs_up_on_what_is_too_large_for_it_gets_smaller_batches
         place = replace(HERE, lat_deg=42 + noise.random() / 1e3, lon_deg=-71 + noise.random() / 1e3)
         rows.append(row(seq, place))
     while rows:
-        one.open(None)
+        one.open("b:1883", None)
         connections += 1
         while rows:
             parcel = one.make(rows, history=True, replay=False)
             assert parcel is not None
             size_bytes = parcel.message.packet_bytes()
             if size_bytes > limit:
-                one.lost(size_bytes)
+                one.lost(parcel)
                 break
-            one.landed(size_bytes)
+            one.landed(parcel)
             rows = rows[parcel.count :]
             batches += 1
     assert connections < 8
@@ -157,14 +163,14 @@ def test_what_was_learnt_of_a_broker_passes() -> None:
     rows, one = trail(1000), batcher()
     first = one.make(rows, history=True, replay=False)
     assert first is not None
-    one.lost(first.message.packet_bytes())
-    one.open(None)
+    one.lost(first)
+    one.open("b:1883", None)
     less = one.make(rows, history=True, replay=False)
     assert less is not None
     assert less.message.packet_bytes() <= max(512, first.message.packet_bytes() // 2)
     for _ in range(2000):
-        one.landed(less.message.packet_bytes())
-    one.open(None)
+        one.landed(less)
+    one.open("b:1883", None)
     again = one.make(rows, history=True, replay=False)
     assert again is not None
     assert again.count == first.count
@@ -176,5 +182,76 @@ def test_a_small_packet_is_never_the_reason_why_a_connection_ended() -> None:
         parcel = one.make(rows, history=False, replay=False)
         assert parcel is not None
         assert parcel.count == 10
-        one.lost(parcel.message.packet_bytes())
-        one.open(None)
+        one.lost(parcel)
+        one.open("b:1883", None)
+
+
+def large(seq: int, size_bytes: int = 2000) -> Row:
+    return row(seq, Telemetry((("X", random.Random(seq).randbytes(size_bytes // 2).hex()),)))
+
+
+def first_of(one: Batcher, rows: Sequence[Row]) -> Parcel:
+    parcel = one.make(rows, history=False, replay=False)
+    assert parcel is not None
+    return parcel
+
+
+def test_a_record_under_which_the_broker_hangs_up_is_withheld_and_offered_to_another() -> None:
+    one = batcher()
+    for times in range(LONE_LOSSES):
+        parcel = first_of(one, [large(1)])
+        assert parcel.withheld == (), times
+        one.lost(parcel)
+        one.open("b:1883", None)
+    withheld = first_of(one, [large(1)])
+    assert withheld.withheld == (1,)
+    assert one.withheld == 0, "not before it landed"
+    one.landed(withheld)
+    assert one.withheld == 1
+    assert first_of(one, [large(2, 600)]).withheld == (), "what is smaller goes"
+
+    one.open("other:1883", None)
+    whole = first_of(one, [large(1)])
+    assert whole.withheld == ()
+    assert one.withheld == 1
+    one.landed(whole)
+    assert one.withheld == 0
+
+
+def test_a_record_that_landed_after_all_is_not_suspected() -> None:
+    one = batcher()
+    for _ in range(10):
+        for _ in range(LONE_LOSSES - 1):
+            one.lost(first_of(one, [large(1)]))
+            one.open("b:1883", None)
+        parcel = first_of(one, [large(1)])
+        assert parcel.withheld == ()
+        one.landed(parcel)
+        one.open("b:1883", None)
+
+
+def test_a_record_that_was_withheld_is_tried_again_when_much_has_landed() -> None:
+    one = batcher()
+    for _ in range(LONE_LOSSES):
+        one.lost(first_of(one, [large(1)]))
+        one.open("b:1883", None)
+    assert first_of(one, [large(1)]).withheld == (1,)
+    landed = 0
+    while first_of(one, [large(1)]).withheld:
+        one.landed(first_of(one, trail(3)))
+        landed += 1
+    assert landed > GROW_AFTER_BATCHES
+
+
+def test_what_is_withheld_is_forgotten_with_its_store_and_when_it_is_too_much() -> None:
+    one = batcher()
+    one.open("b:1883", 300)
+    for seq in range(1, 2 * WITHHELD_INTERVALS + 3, 2):
+        one.landed(first_of(one, [large(seq)]))
+    assert one.withheld == WITHHELD_INTERVALS
+    identity = Identity()
+    identity.journal = 8
+    one._identity = identity
+    assert one.withheld == 0
+    one.landed(first_of(one, [large(5)]))
+    assert one.withheld == 1

@@ -15,7 +15,7 @@ from agent.domain.record import Alert, Body, Gap, Kind, Stream
 from agent.domain.state import LinkState, StatusState
 from agent.outbox.body import pack_body
 from agent.outbox.row import Row
-from agent.uplink import journal_reader
+from agent.uplink import stream_reading
 from agent.uplink.codec import BatchHeader, CodecError, JournalRecord, encode_batch, encode_state
 from agent.uplink.interval_set import IntervalSet
 from agent.uplink.journal_reader import (
@@ -58,8 +58,8 @@ def link(*, online: bool = True, journal: int = 1, **seqs: Any) -> bytes:
     return encode_state(LinkState(1, None, 7, online, "0" * 32, 1, journal, "0.1", **seqs)).payload
 
 
-def status(seq: int, emergency_seq: int | None = None) -> bytes:
-    state = StatusState(1, None, "on_scene", None, seq, emergency_seq=emergency_seq)
+def status(seq: int, emergency_seq: int | None = None, journal: int | None = None) -> bytes:
+    state = StatusState(1, None, "on_scene", None, seq, emergency_seq=emergency_seq, journal=journal)
     return encode_state(state).payload
 
 
@@ -223,12 +223,13 @@ def test_what_was_delivered_before_the_first_contact_is_history() -> None:
 def test_a_head_of_another_journal_is_no_head() -> None:
     reader = JournalReader(want_history=True)
     reader.feed(A7.state("link"), link(events_seq=40))
+    reader.feed(A7.state("status"), status(30, journal=1))
     feed(reader, 1, journal=2)
     assert asked(reader, 0) == asked(reader, 100) == []
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_reader, "MAX_HOLES", 50)
+    monkeypatch.setattr(stream_reading, "MAX_HOLES", 50)
     reader = JournalReader()
     feed(reader, *range(1, 1001, 2))
     assert reader.counts.holes_open == 50
@@ -333,3 +334,45 @@ def test_an_interval_set_is_a_set(steps: list[tuple[bool, int, int]], probe: int
     first_from = intervals.first_from(probe)
     assert (first_from[0] if first_from else None) == (min(above) if above else None)
     assert intervals.last_through(probe) == max((n for n in model if n <= probe), default=None)
+
+
+def too_large(reader: JournalReader, seq: int, **options: Any) -> list[int]:
+    return feed(reader, seq, gap=Gap(seq, "too_large", (("alert", 1),)), **options)
+
+
+def test_what_was_too_large_is_asked_for_after_each_birth_and_handed_on_when_it_comes() -> None:
+    reader = JournalReader(want_history=True)
+    reader.feed(A7.state("link"), link())
+    assert feed(reader, 1, 2) == [1, 2]
+    assert too_large(reader, 3) == [3]
+    assert too_large(reader, 4) == [4]
+    assert feed(reader, 5) == [5]
+    assert asked(reader, 0) == asked(reader, 1000) == []
+    assert (reader.counts.withheld, reader.counts.accounted, reader.counts.holes_open) == (2, 5, 0)
+    assert [receipt.through_seq for receipt in reader.receipts(A7)] == [5]
+
+    reader.feed(A7.state("link"), link())
+    assert asked(reader, 1001) == [(3, 4)]
+    assert too_large(reader, 3, replay=True) == []
+    assert feed(reader, 4, replay=True) == [4]
+    assert too_large(reader, 4, replay=True) == []
+    assert (reader.counts.withheld, reader.counts.accounted) == (1, 5)
+
+    again = JournalReader(want_history=True)
+    again.restore(reader.export())
+    again.feed(A7.state("link"), link())
+    assert asked(again, 0) == [(3, 3)]
+    assert feed(again, 3, 4, replay=True) == [3]
+    again.feed(A7.state("link"), link())
+    assert asked(again, 1) == []
+
+
+def test_what_was_too_large_and_is_no_longer_kept_is_told_gone_once() -> None:
+    reader = JournalReader(want_history=True)
+    reader.feed(A7.state("link"), link())
+    for seq in (1, 2, 3):
+        too_large(reader, seq)
+    trimmed = Gap(2, "trimmed", (("alert", 2),))
+    assert feed(reader, 1, gap=trimmed, replay=True) == [1]
+    assert feed(reader, 1, gap=trimmed, replay=True) == []
+    assert (reader.counts.withheld, reader.counts.told_gone, reader.counts.accounted) == (1, 1, 3)

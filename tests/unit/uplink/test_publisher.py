@@ -22,6 +22,7 @@ from agent.domain.state import HealthState, LinkState, LocationState, StatusStat
 from agent.outbox.body import pack_body
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.row import Row
+from agent.uplink.batching import GROW_AFTER_BATCHES, LONE_LOSSES
 from agent.uplink.codec import Batch, decode_batch, decode_state
 from agent.uplink.journal_reader import JournalReader
 from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
@@ -217,6 +218,10 @@ class Rig:
 
     async def opened(self, count: int = 1) -> None:
         await until(lambda: self.publisher.connected and len(self.link.openings) >= count)
+
+    def ask(self, request: ReplayRequest) -> None:
+        """As a reader does."""
+        self.link.tell(Received(TOPICS.command("replay"), encode_replay_request(request).payload))
 
     async def settled(self) -> None:
         await until(lambda: all(self.journal.delivered[s] >= self.journal.last_seq(s) for s in Stream))
@@ -437,23 +442,83 @@ def test_batches_are_split_to_the_brokers_packet_size() -> None:
     virtually(work)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["told in CONNACK", "told by PUBACK"])
-def test_record_too_large_for_the_broker_is_told_and_holds_nothing_up(told: bool) -> None:
+@pytest.mark.parametrize("how", ["told in CONNACK", "told by PUBACK", "by hanging up"])
+def test_record_too_large_for_the_broker_is_told_and_comes_once_a_broker_takes_it(how: str) -> None:
+    large = Telemetry((("X", random.Random(1).randbytes(600).hex()),))
+
     async def work() -> None:
         async with Rig(drain_bytes_per_s=10**9) as rig:
-            if told:
-                rig.link.opened = Opened(5, maximum_packet_bytes=300)
-            else:
-                rig.link.answer = lambda m: PACKET_TOO_LARGE if m.packet_bytes() > 300 else 0
+            limit = 300 if how != "by hanging up" else 600
+
+            def answer(message: Message) -> int | None:
+                if message.packet_bytes() <= limit:
+                    return 0
+                if how == "told by PUBACK":
+                    return PACKET_TOO_LARGE
+                asyncio.get_running_loop().call_soon(rig.link.lose)
+                return None
+
+            if how == "told in CONNACK":
+                rig.link.opened = Opened(5, maximum_packet_bytes=limit)
+            rig.link.answer = answer
             rig.journal.positions(5)
-            rig.journal.add(Telemetry((("X", random.Random(1).randbytes(600).hex()),)), Kind.TELEMETRY)
+            rig.journal.add(large, Kind.TELEMETRY)
             rig.journal.positions(5)
             await rig.settled()
-            assert rig.health.reasons() == ()
-        taken = [s for s in rig.link.on(TRAIL) if s.message.packet_bytes() <= 300]
-        records = {record.seq: record for sent in taken for record in sent.batch.records}
-        assert sorted(records) == list(range(1, 12))
-        assert records[6].body == Gap(6, "too_large", (("telemetry", 1),))
+            await until(lambda: rig.health.reasons() == (HealthReason.PACKET_TOO_LARGE,))
+            assert "1 records of trail" in rig.health.details()[HealthReason.PACKET_TOO_LARGE]
+            reader = read_all(rig.link)
+            assert (reader.counts.accounted, reader.counts.withheld) == (11, 1)
+
+            # The same broker, with other settings: the reader asks once it sees the birth.
+            rig.link.opened, rig.link.answer = Opened(5), lambda _: 0
+            openings = len(rig.link.openings)
+            rig.link.lose()
+            await rig.opened(openings + 1)
+            assert rig.health.reasons() == (HealthReason.PACKET_TOO_LARGE,)
+            (ask,) = ask_after_birth(rig, reader)
+            assert (ask.first, ask.last) == (6, 6)
+            rig.ask(ask)
+            if how == "by hanging up":
+                # What was learnt of a broker that says nothing holds for a while.
+                await until(lambda: rig.link.on(TRAIL)[-1].batch.header.replay)
+                assert isinstance(rig.link.on(TRAIL)[-1].batch.records[0].body, Gap)
+                for _ in range(2 * GROW_AFTER_BATCHES * 2**LONE_LOSSES):
+                    rig.journal.positions(1)
+                    await rig.settled()
+                rig.ask(ask)
+            await until(lambda: rig.health.reasons() == ())
+            reader = read_all(rig.link)
+            assert reader.counts.withheld == 0
+            assert reader.counts.accounted == rig.journal.last_seq(Stream.TRAIL)
+        records = [r for s in rig.link.on(TRAIL) if s.code == 0 for r in s.batch.records if r.seq == 6]
+        assert records[0].body == Gap(6, "too_large", (("telemetry", 1),))
+        assert records[-1].body == large
+
+    virtually(work)
+
+
+def ask_after_birth(rig: Rig, reader: JournalReader) -> list[ReplayRequest]:
+    """What the reader asks for once it has seen the newest birth."""
+    birth = rig.link.on(TOPICS.state("link"))[-1].message
+    reader.feed(birth.topic, birth.payload)
+    return [ask.request for ask in reader.asks(0.0)]
+
+
+def test_states_that_are_too_large_or_refused_are_named_reasons() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.link.opened = Opened(5, maximum_packet_bytes=300)
+            rig.link.answer = lambda m: NOT_AUTHORISED if m.topic == TOPICS.state("location") else 0
+            rig.publisher.set_state(VehicleState(1, None, (("X", random.Random(1).randbytes(600).hex()),)))
+            rig.publisher.set_state(LocationState(1, None, None, FixMode.NONE))
+            reasons = (HealthReason.BROKER_REFUSED, HealthReason.PACKET_TOO_LARGE)
+            await until(lambda: rig.health.reasons() == reasons)
+            assert "vehicle" in rig.health.details()[HealthReason.PACKET_TOO_LARGE]
+            assert "location" in rig.health.details()[HealthReason.BROKER_REFUSED]
+            rig.link.answer = lambda _: 0
+            rig.publisher.set_state(VehicleState(1, None, (("X", 1),)))
+            await until(lambda: rig.health.reasons() == ())
 
     virtually(work)
 
@@ -465,12 +530,12 @@ def test_broker_that_takes_no_packet_at_all_is_a_named_reason() -> None:
             rig.journal.press()
             await rig.opened()
             await asyncio.sleep(200)
-            assert rig.health.reasons() == (HealthReason.BROKER_REFUSED,)
+            assert rig.health.reasons() == (HealthReason.BROKER_REFUSED, HealthReason.PACKET_TOO_LARGE)
             assert rig.journal.delivered[Stream.EVENTS] == 0
             rig.link.lose()
             rig.link.opened = Opened(5)
             await rig.settled()
-            assert rig.health.reasons() == ()
+            await until(lambda: rig.health.reasons() == ())
 
     virtually(work)
 
@@ -888,13 +953,21 @@ def test_nothing_is_lost_or_reordered_whatever_the_broker_does(
                 await asyncio.sleep(chance.random() * 20)
                 if chance.random() < 0.3:
                     rig.link.lose()
-            well = True
+            well, openings = True, len(rig.link.openings)
             rig.link.lose()
+            await rig.opened(openings + 1)
             await rig.settled()
             assert rig.link.most_in_flight <= receive_maximum
+            reader = read_all(rig.link)
+            asks = ask_after_birth(rig, reader)
+            while asks:
+                for ask in asks:
+                    rig.ask(ask)
+                await until(lambda: rig.publisher.snapshot().replays_waiting == 0)
+                asks = [ask.request for ask in reader.asks(0.0)]
         reader = read_all(rig.link)
-        assert reader.counts.delivered == sum(rig.journal.last_seq(stream) for stream in Stream)
-        assert reader.counts.holes_open == 0
+        assert reader.counts.accounted == sum(rig.journal.last_seq(stream) for stream in Stream)
+        assert reader.counts.withheld == reader.counts.holes_open == 0
 
     virtually(work)
 
