@@ -38,6 +38,8 @@ from hil.kernel.write_log import SECTOR_BYTES, Write, read_write_log
 DISK_MIB = 20
 LOG_MIB = 512
 RECORD_TIMEOUT_S = 120.0
+SUPERBLOCK_SECTORS = 8
+"""The file system's first block, in which its superblock lies."""
 LYING_WRITES = 64
 """How many of the last writes a card may lose that says "flushed" and did not."""
 
@@ -69,15 +71,16 @@ class Recording:
     promises: tuple[tuple[int, Promise], ...]
 
 
-def record(linux: Linux, folder: Path, *, synchronous: str, presses: int, seed: int) -> Recording:
+def record(linux: Linux, folder: Path, campaign: Campaign) -> Recording:
     """Let the real outbox work on a recorded disk.
 
     Raises:
         RigUnavailable: when a tool or the kernel's recorder is missing.
         GuestFaultError: when the guest did not finish.
     """
-    program = ["hil.kernel.guest_record", "--directory=/run/data/store", f"--synchronous={synchronous}"]
-    log = run_recorded(linux, folder, [*program, f"--seed={seed}", f"--presses={presses}"])
+    program = ["hil.kernel.guest_record", "--directory=/run/data/store"]
+    program += [f"--{name}={getattr(campaign, name)}" for name in ("synchronous", "seed", "presses")]
+    log = run_recorded(linux, folder, program, metadata_checksums=campaign.metadata_checksums)
     writes: list[Write] = []
     promises: list[tuple[int, Promise]] = []
     for entry in read_write_log(log):
@@ -96,10 +99,11 @@ def run_recorded(
     *,
     time_travel: bool = False,
     disk_options: str = "noatime",
+    metadata_checksums: bool = False,
 ) -> Path:
     """Run a guest program on a fresh disk and record all its writes. Returns the log, beside base.img."""
     base, disk, log = (folder / name for name in ("base.img", "disk.img", "log.img"))
-    make_disk(base, size_mib=DISK_MIB)
+    make_disk(base, size_mib=DISK_MIB, metadata_checksums=metadata_checksums)
     shutil.copyfile(base, disk)
     make_blank(log, size_mib=LOG_MIB)
     hardware = Hardware(disk=disk, write_log=log, time_travel=time_travel, disk_options=disk_options)
@@ -125,7 +129,7 @@ class CrashState:
 
 
 def choose_states(recording: Recording, count: int, seed: int, *, lying: bool = False) -> list[CrashState]:
-    """Random crash states, ascending in time, from the first promise on.
+    """Random crash states, ascending in time, from the first promise on; and every tear of a superblock.
 
     A crash just before a flush completes may find any subset of the writes since the flush before it: each
     kept with a probability drawn for the state, some torn at a sector. With `lying` the card had ignored
@@ -136,10 +140,9 @@ def choose_states(recording: Recording, count: int, seed: int, *, lying: bool = 
     # A promise made at the end of the log stands behind the last barrier.
     ends = [i for i in recording.barriers if i >= first] or [len(recording.writes) - 1]
     made = [position for position, _ in recording.promises]
-    states = []
+    states = _torn_superblocks(recording)
     for end in sorted(dice.choice(ends) for _ in range(count)):
-        before = bisect_right(recording.barriers, end - 1)
-        durable = recording.barriers[before - 1] + 1 if before else 0
+        durable = _durable_before(recording, end)
         if lying:
             durable = max(0, durable - LYING_WRITES)
         likely = dice.choice((0.0, 0.1, 0.5, 0.5, 0.9))
@@ -149,7 +152,34 @@ def choose_states(recording: Recording, count: int, seed: int, *, lying: bool = 
             if sectors and dice.random() < likely:
                 survivors.append((index, dice.randint(1, sectors) if dice.random() < 0.25 else sectors))
         states.append(CrashState(durable, tuple(survivors), bisect_right(made, end)))
+    return sorted(states, key=lambda state: state.durable)
+
+
+def _torn_superblocks(recording: Recording) -> list[CrashState]:
+    """A superblock is written in place, and rarely: by chance alone its tears would hardly ever be met."""
+    made = [position for position, _ in recording.promises]
+    states = []
+    for torn, write in enumerate(recording.writes):
+        if torn < made[0] or not write.data or write.sector >= SUPERBLOCK_SECTORS:
+            continue
+        end = next((barrier for barrier in recording.barriers if barrier >= torn), len(recording.writes) - 1)
+        durable = _durable_before(recording, end)
+        others = [
+            (index, len(recording.writes[index].data) // SECTOR_BYTES)
+            for index in range(durable, end + 1)
+            if index != torn and recording.writes[index].data
+        ]
+        for sectors in range(1, len(write.data) // SECTOR_BYTES):
+            for beside in ([], others):
+                survivors = tuple(sorted([(torn, sectors), *beside]))
+                states.append(CrashState(durable, survivors, bisect_right(made, end)))
     return states
+
+
+def _durable_before(recording: Recording, end: int) -> int:
+    """How many writes were on the medium before the flush at `end` began."""
+    before = bisect_right(recording.barriers, end - 1)
+    return recording.barriers[before - 1] + 1 if before else 0
 
 
 @dataclass(slots=True)
@@ -279,6 +309,7 @@ class Campaign:
     Attributes:
         synchronous: the store's mode; anything but FULL must be found to lose.
         lying: the card says "flushed" and did not: no store survives that, and it must be seen.
+        metadata_checksums: of the file system; with them a torn superblock must be found to lose all.
     """
 
     synchronous: str = "FULL"
@@ -287,6 +318,7 @@ class Campaign:
     seed: int = 1
     jobs: int = 2
     lying: bool = False
+    metadata_checksums: bool = False
 
 
 def replay_campaign(linux: Linux, campaign: Campaign) -> dict[str, object]:
@@ -302,9 +334,7 @@ def replay_campaign(linux: Linux, campaign: Campaign) -> dict[str, object]:
     parent = memory if memory.is_dir() and shutil.disk_usage(memory).free > 1 << 30 else None
     with tempfile.TemporaryDirectory(prefix="mdt-block-replay-", dir=parent) as name:
         folder = Path(name)
-        recording = record(
-            linux, folder, synchronous=campaign.synchronous, presses=campaign.presses, seed=campaign.seed
-        )
+        recording = record(linux, folder, campaign)
         recorded_s = time.monotonic() - started
         states = choose_states(recording, campaign.states, campaign.seed, lying=campaign.lying)
         verdict = _merge(_replay_in_lanes(recording, states, folder, campaign.jobs))
