@@ -319,13 +319,7 @@ class Config(Section):
 
 def load(path: Path) -> Config:
     """Read and validate a configuration file. Raises ConfigError with every problem at once."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not TOML: {error}"]) from error
-    return validate(Config, table, path)
+    return load_as(Config, path)
 
 
 _PLAIN = {
@@ -337,6 +331,17 @@ _PLAIN = {
 """What pydantic says in its own terms, said in the file's."""
 
 Model = TypeVar("Model", bound=Section)
+
+
+def load_as(model: type[Model], path: Path) -> Model:
+    """Read a TOML file of another form and validate it. Raises ConfigError with every problem at once."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from error
+    return validate(model, table, path)
 
 
 def validate(model: type[Model], table: dict[str, Any], path: Path) -> Model:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from agent import config
-from agent.config import Config, ConfigError, Section, validate
+from agent.config import Config, ConfigError, Section, load_as, validate
 
 
 class GnssFeed(Section):
@@ -96,13 +95,7 @@ class BenchRig(Section):
 
 def read_bench(path: Path) -> BenchRig:
     """Read a bench's file. Raises ConfigError with every problem at once."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not TOML: {error}"]) from error
-    return validate(BenchRig, table, path)
+    return load_as(BenchRig, path)
 
 
 def main(arguments: list[str]) -> int:

@@ -13,17 +13,18 @@ from agent import config
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Stream
 from agent.domain.stamp import Utc
-from agent.domain.state import LinkState, State
+from agent.domain.state import State
 from agent.hal.clock import Clock
 from agent.outbox.row import Row
 from agent.uplink.batch import CodecError
 from agent.uplink.batching import Batcher
-from agent.uplink.codec import encode_state
 from agent.uplink.connector import Connector, Probe
 from agent.uplink.lane import Course, Journal, Lane, ReplayLane, StreamLane, Way
-from agent.uplink.link import Acknowledged, Closed, Link, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.link import Acknowledged, Closed, Link, LinkEvent, Opened, Opening, Received
 from agent.uplink.pacing import TokenBucket
-from agent.uplink.reader_request import decode_receipt, decode_replay_request
+from agent.uplink.presence import Presence
+from agent.uplink.reader_request import decode_replay_request
+from agent.uplink.receipts import Receipts
 from agent.uplink.state_sender import StateSender
 from agent.uplink.tcp import reachable
 from agent.uplink.topics import REPLAY, Topics
@@ -35,8 +36,6 @@ TICK_S = 1.0
 STALL_KEEPALIVES = 2.0
 STALL_MIN_S = 30.0
 """A broker that answers pings but acknowledges nothing for this long is left."""
-RECEIPT_PATIENCE_S = 120.0
-RECEIPT_PATIENCE_MAX_S = 3600.0
 OFFLINE_ACK_S = 1.0
 _NOT_TAKEN = "not taken"
 """Owner of the reasons for what is withheld or refused, beside those of the topics."""
@@ -72,14 +71,6 @@ class UplinkSnapshot:
     catching_up: bool
     replays_waiting: int
     last_failure: str
-
-
-@dataclass(slots=True)
-class _ReceiptWait:
-    """How long a stream has waited for dispatch's receipt, and how long it may."""
-
-    since: float
-    patience_s: float = RECEIPT_PATIENCE_S
 
 
 class Publisher:
@@ -122,11 +113,8 @@ class Publisher:
         self._topics = topics
         self._outbox = outbox
         self._link = link
-        self._clock = clock
         self._health = health
-        self._rng = rng
-        self._agent_version = agent_version
-        self._utc_now = utc_now
+        self._presence = Presence(outbox, clock, rng, agent_version=agent_version, utc_now=utc_now)
         self._connector = Connector(settings, health, rng, utc_now=utc_now, probe=probe)
         self._window = Window(self._on_freed)
         self._states = StateSender(settings, topics, link, self._window, rng)
@@ -141,6 +129,7 @@ class Publisher:
             )
             for stream in Stream
         }
+        self._receipts = Receipts(outbox, self._streams)
         self._replays = {stream: ReplayLane(way, batchers[stream], stream) for stream in Stream}
         self._lanes: list[Lane] = [*self._streams.values(), *self._replays.values()]
         self._changed = asyncio.Event()
@@ -151,10 +140,7 @@ class Publisher:
         self._opened: Opened | None = None
         self._opened_at = 0.0
         self._connections = 0
-        self._session = 0
-        self._birth_journal = 0
         self._last_failure = ""
-        self._receipts = {stream: _ReceiptWait(0.0) for stream in Stream}
 
     # ------------------------------------------------------------------ for the rest of the agent
 
@@ -174,7 +160,7 @@ class Publisher:
             connected=opened is not None,
             endpoint=self._connector.endpoint,
             mqtt_version=None if opened is None else opened.mqtt_version,
-            session=None if opened is None else self._session,
+            session=None if opened is None else self._presence.session,
             connected_for_s=None if opened is None else asyncio.get_running_loop().time() - self._opened_at,
             connections=self._connections,
             in_flight=len(self._window),
@@ -262,7 +248,7 @@ class Publisher:
         """Do what is due; returns the time until the next look."""
         self._tell_of_what_is_not_taken()
         if self._opened is not None:
-            await self._tend(now)
+            await self._tend(self._opened, now)
         elif not self._opening and not self._stopping:
             due_in_s = self._connector.due_in_s(now)
             if due_in_s > 0:
@@ -272,7 +258,7 @@ class Publisher:
 
     def _open(self) -> None:
         self._opening = True
-        self._session = self._rng.getrandbits(32)
+        self._presence.begin()
         subscriptions = [self._topics.command(REPLAY)]
         if self._settings.confirm == "dispatch":
             subscriptions.append(self._topics.receipt)
@@ -281,19 +267,19 @@ class Publisher:
             client_id=f"mdt-{self._topics.agency}-{self._topics.unit}",
             keepalive_s=self._settings.keepalive_s,
             connect_timeout_s=self._settings.connect_timeout_s,
-            will=self._will(),
+            will=self._presence.will(self._topics, self._settings.encoding),
             will_delay_s=self._settings.will_delay_s,
             subscriptions=tuple(subscriptions),
             resume=self._connector.may_resume,
         )
         self._link.open(opening, self._on_event)
 
-    async def _tend(self, now: float) -> None:
+    async def _tend(self, opened: Opened, now: float) -> None:
         """What a standing connection needs besides its traffic."""
-        if self._birth_journal != self._outbox.journal:
+        if self._presence.outdated:
             for replay in self._replays.values():
                 replay.forget()
-            self._say_online()
+            self._states.set(self._presence.birth(opened.mqtt_version))
         patience_s = max(STALL_MIN_S, STALL_KEEPALIVES * self._settings.keepalive_s)
         if self._window.stalled_s(now) > patience_s:
             self._last_failure = f"{self._connector.endpoint}: answers, but acknowledges nothing"
@@ -306,7 +292,7 @@ class Publisher:
             self._connector.leave(now)
             await self._link.close()
         elif self._settings.confirm == "dispatch":
-            self._look_for_receipts(now)
+            self._receipts.tend(now)
 
     def _tell_of_what_is_not_taken(self) -> None:
         """Raise or clear the reasons for what this broker will not have, for its size or for our rights."""
@@ -321,17 +307,6 @@ class Publisher:
             self._health.raise_(reason, what + ", ".join(which), owner=_NOT_TAKEN)
         else:
             self._health.clear(reason, owner=_NOT_TAKEN)
-
-    def _look_for_receipts(self, now: float) -> None:
-        """Send again what dispatch did not confirm, at growing intervals: it may be away for hours."""
-        for stream, lane in self._streams.items():
-            wait = self._receipts[stream]
-            if lane.landed_seq <= self._outbox.confirmed(stream):
-                wait.since = now
-            elif now - wait.since > wait.patience_s:
-                wait.since = now
-                wait.patience_s = min(RECEIPT_PATIENCE_MAX_S, 2 * wait.patience_s)
-                lane.send_again()
 
     def _nothing_due(self) -> bool:
         events, trail = self._streams[Stream.EVENTS], self._streams[Stream.TRAIL]
@@ -368,11 +343,11 @@ class Publisher:
         now = asyncio.get_running_loop().time()
         self._opened, self._opened_at = opened, now
         self._connections += 1
-        self._receipts = {stream: _ReceiptWait(now) for stream in Stream}
+        self._receipts.open(now)
         self._connector.opened(opened, now)
         LOG.info("uplink_opened broker=%s mqtt=%s", self._connector.endpoint, opened.mqtt_version)
         self._window.open(min(self._settings.window, opened.receive_maximum))
-        self._say_online()
+        self._states.set(self._presence.birth(opened.mqtt_version))
         self._states.open(opened)
         for batcher in self._batchers.values():
             batcher.open(self._connector.endpoint, opened.maximum_packet_bytes)
@@ -399,21 +374,12 @@ class Publisher:
                 # A retained request would be answered again after every reconnection, and a retained
                 # receipt says what dispatch had at some time, perhaps before it lost it.
                 LOG.warning("uplink_retained_request topic=%s", received.topic)
-            elif received.topic == self._topics.receipt:
-                self._on_receipt(received.payload)
+            elif received.topic == self._topics.receipt and self._settings.confirm == "dispatch":
+                self._receipts.take(received.payload, asyncio.get_running_loop().time())
             elif received.topic == self._topics.command(REPLAY):
                 self._on_replay_request(received.payload)
         except CodecError as error:
             LOG.warning("uplink_bad_request topic=%s why=%s", received.topic, error)
-
-    def _on_receipt(self, payload: bytes) -> None:
-        receipt = decode_receipt(payload)
-        if self._settings.confirm != "dispatch" or receipt.journal != self._outbox.journal:
-            return  # a receipt that does not say for which store it is could confirm what was never sent
-        through = min(receipt.through_seq, self._streams[receipt.stream].landed_seq)
-        if through > self._outbox.confirmed(receipt.stream):
-            self._receipts[receipt.stream] = _ReceiptWait(asyncio.get_running_loop().time())
-            self._outbox.confirm(receipt.stream, through)
 
     def _on_replay_request(self, payload: bytes) -> None:
         request = decode_replay_request(payload)
@@ -436,36 +402,8 @@ class Publisher:
         now = asyncio.get_running_loop().time()
         self._connector.journal_answered(self._topics.journal(stream), code, now)
 
-    # ------------------------------------------------------------------ link state
-
-    def _link_state(self, *, online: bool, planned: bool = False) -> LinkState:
-        return LinkState(
-            boottime_ms=self._clock.boottime_ns() // 1_000_000,
-            utc=self._utc_now(),
-            session=self._session,
-            online=online,
-            boot_id=self._clock.boot_id,
-            boot=self._outbox.boot,
-            journal=self._outbox.journal,
-            agent_version=self._agent_version,
-            mqtt_version=None if self._opened is None else self._opened.mqtt_version,
-            planned=planned,
-            events_seq=self._outbox.confirmed(Stream.EVENTS) if online and self._outbox.journal else None,
-            trail_seq=self._outbox.confirmed(Stream.TRAIL) if online and self._outbox.journal else None,
-        )
-
-    def _will(self) -> Message:
-        """What the broker says of us once we have been gone for the will delay."""
-        encoded = encode_state(self._link_state(online=False), self._settings.encoding)
-        topic = self._topics.state(LinkState.name)
-        return Message(topic, encoded.payload, retain=True, content_type=encoded.content_type)
-
-    def _say_online(self) -> None:
-        self._birth_journal = self._outbox.journal
-        self._states.set(self._link_state(online=True))
-
     async def _say_offline(self) -> None:
         """Publish that we go, and wait shortly for the broker to have it."""
         if self._opened is not None:
-            self._states.set(self._link_state(online=False, planned=True))
+            self._states.set(self._presence.farewell(self._opened.mqtt_version))
             await self._until(lambda: self._states.settled, OFFLINE_ACK_S)

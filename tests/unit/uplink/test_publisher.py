@@ -26,8 +26,9 @@ from agent.uplink.batching import GROW_AFTER_BATCHES, LONE_LOSSES
 from agent.uplink.codec import Batch, decode_batch, decode_state
 from agent.uplink.journal_reader import JournalReader
 from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
-from agent.uplink.publisher import OFFLINE_ACK_S, RECEIPT_PATIENCE_S, Publisher
+from agent.uplink.publisher import OFFLINE_ACK_S, Publisher
 from agent.uplink.reader_request import Receipt, ReplayRequest, encode_receipt, encode_replay_request
+from agent.uplink.receipts import PATIENCE_S
 from agent.uplink.refusal import NOT_AUTHORISED, PACKET_TOO_LARGE, QUOTA_EXCEEDED
 from agent.uplink.topics import Topics
 from hil.sim.manual_clock import ManualClock
@@ -707,10 +708,10 @@ def test_records_without_a_receipt_are_sent_again_at_growing_intervals() -> None
         async with Rig(confirm="dispatch") as rig:
             rig.journal.positions(10)
             await until(lambda: bool(rig.link.on(TRAIL)))
-            await asyncio.sleep(RECEIPT_PATIENCE_S * 8)
+            await asyncio.sleep(PATIENCE_S * 8)
         times = [sent.at for sent in rig.link.on(TRAIL)]
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        assert [round(gap / RECEIPT_PATIENCE_S, 1) for gap in gaps] == [1.0, 2.0, 4.0]
+        assert [round(gap / PATIENCE_S, 1) for gap in gaps] == [1.0, 2.0, 4.0]
         assert all(sent.seqs == list(range(1, 11)) for sent in rig.link.on(TRAIL))
 
     virtually(work)
@@ -1158,7 +1159,7 @@ def test_trail_without_receipts_is_sent_again_though_events_have_theirs() -> Non
             await rig.opened()
             for _ in range(10):
                 seq = rig.journal.press()
-                await asyncio.sleep(RECEIPT_PATIENCE_S / 4)
+                await asyncio.sleep(PATIENCE_S / 4)
                 receipt = encode_receipt(Receipt(Stream.EVENTS, seq, 7))
                 rig.link.tell(Received(TOPICS.receipt, receipt.payload))
             assert len(rig.link.on(TRAIL)) == 2
@@ -1172,10 +1173,10 @@ def test_what_has_no_receipt_is_sent_again_only_once_all_in_flight_has_come_in()
         async with Rig(confirm="dispatch", keepalive_s=600) as rig:
             rig.journal.positions(10)
             await until(lambda: len(rig.link.on(TRAIL)) == 1)
-            await asyncio.sleep(RECEIPT_PATIENCE_S / 2)
+            await asyncio.sleep(PATIENCE_S / 2)
             rig.link.answer = lambda message: None if message.topic == TRAIL else 0
             rig.journal.positions(1)
-            await asyncio.sleep(RECEIPT_PATIENCE_S)
+            await asyncio.sleep(PATIENCE_S)
             assert [sent.seqs for sent in rig.link.on(TRAIL)] == [list(range(1, 11)), [11]]
             rig.link.answer = lambda _: 0
             rig.link.acknowledge(rig.link.on(TRAIL)[-1].token)
