@@ -241,6 +241,8 @@ class Uplink(Section):
     batch_records: int = Field(500, ge=1, le=10_000)
     batch_bytes: int = Field(32_768, ge=64)
     """Upper bound of a batch before compression; the broker's own maximum is kept as well."""
+    max_packet_bytes: int | None = Field(None, ge=128)
+    """Largest packet sent, for a broker that takes no larger ones and does not say so."""
     drain_bytes_per_s: int = Field(50_000, ge=100)
     """Pace of the backlog; live records are not paced."""
     reconnect_min_s: float = Field(1, gt=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from agent.domain.time_base import TimeBase
 from agent.hal.buttons import Lamp
 from agent.hal.clock import Clock
 from agent.outbox.body import unpack_body
-from agent.outbox.fault import OutboxClosedError
+from agent.outbox.fault import OutboxClosedError, StoreFaultError
 from agent.outbox.outbox import Outbox
 from agent.outbox.row import Row
 from agent.supervision.log import EventLog
@@ -28,6 +29,10 @@ from agent.supervision.supervisor import Progress
 
 log = EventLog("crew")
 _TICK_S = 1.0
+_PRESSES = frozenset({Kind.STATUS.value, Kind.EMERGENCY.value})
+_LOOK_BACK = 200
+_LOOK_BACK_BYTES = 1 << 20
+"""Events among which presses are looked for after the store was mended: more than a shift has."""
 
 
 class _Place(NamedTuple):
@@ -70,7 +75,9 @@ class CrewPath:
         self._restored = False
         self._status: _Held | None = None
         self._emergency: _Held | None = None
-        self._undelivered: dict[str, _Place] = {}
+        self._undelivered: dict[str, _Held] = {}
+        self._store = (0, 0)
+        """Journal and set-asides of the store in which what is held was last looked up."""
         self._pending: Counter[str] = Counter()
         """Presses of each key that are not on the disk yet: no lamp says stored while one is."""
         self._lamps: dict[str, Lamp] = {}
@@ -79,18 +86,14 @@ class CrewPath:
     async def open(self) -> None:
         """Take up what was true before a restart, if the store can be read already."""
         self._outbox.on_confirmed(self._delivered)
-        await self._restore()
+        await self._look_up()
 
     async def run(self, progress: Progress) -> None:
         """The unit's loop: restores as soon as the store can be read, and dates presses when it can."""
-        source, journal = UtcSource.NONE, self._outbox.journal
+        source = UtcSource.NONE
         while True:
             progress()
-            if not self._restored:
-                await self._restore()
-            elif journal != self._outbox.journal:
-                await self._find_again()
-            journal = self._outbox.journal
+            await self._look_up()
             now = self._time_base.source(self._clock.boottime_ns())
             if now > source and self._restored:
                 self._publish()
@@ -121,36 +124,46 @@ class CrewPath:
 
     # ------------------------------------------------------------------ a restart
 
-    async def _restore(self) -> None:
-        """Status, emergency, lamps and the presses on record; nothing is published before they are known."""
-        if not self._outbox.boot:
+    async def _look_up(self) -> None:
+        """Learn what the store holds, when it could be opened at last, was mended, or replaced by another."""
+        store = self._outbox.journal, self._outbox.set_asides
+        if not self._outbox.boot or (self._restored and store == self._store):
             return
+        # A disk that can not be read has its reason; it is asked again a second later.
+        with contextlib.suppress(StoreFaultError):
+            await (self._find_again(store) if self._restored else self._restore(store))
+
+    async def _restore(self, store: tuple[int, int]) -> None:
+        """Status, emergency, lamps and the presses on record; nothing is published before they are known."""
         status, emergency = await self._outbox.latest(Kind.STATUS), await self._outbox.latest(Kind.EMERGENCY)
         rows = sorted((row for row in (status, emergency) if row is not None), key=lambda row: row.seq)
         held = [self._held(row) for row in rows]
         self._rules.adopt(CrewState().after(one.body for one in held))
-        self._restored = True
+        self._restored, self._store = True, store
         for one in held:
             newer = self._emergency if isinstance(one.body, Emergency) else self._status
             if newer is None:
                 self._remember(one)
                 if isinstance(one.body, StatusChange) or one.body.active:
-                    self._light(one.body.input, one.place)
+                    self._light(one.body.input, one)
         self._publish()
 
-    async def _find_again(self) -> None:
-        """Another store took the place of ours: what holds is where that one has it, or it is not stored."""
-        journal = self._outbox.journal
-        rows = await self._outbox.latest(Kind.STATUS), await self._outbox.latest(Kind.EMERGENCY)
-        stored = [self._held(row) for row in rows if row is not None]
-        places = {one.body: one.place for one in stored}
+    async def _find_again(self, store: tuple[int, int]) -> None:
+        """The store was mended or replaced: what is held is where it has that now, or it is not stored."""
+        events = self._outbox.last_seq(Stream.EVENTS)
+        rows = await self._outbox.read(
+            Stream.EVENTS, max(0, events - _LOOK_BACK), max_records=_LOOK_BACK, max_bytes=_LOOK_BACK_BYTES
+        )
+        newest = [await self._outbox.latest(kind) for kind in (Kind.STATUS, Kind.EMERGENCY)]
+        presses = [row for row in (*newest, *rows) if row is not None and row.kind in _PRESSES]
+        self._store = store
+        places = {(one := self._held(row)).body: one.place for row in presses}
         for held in (self._status, self._emergency):
-            if held is not None and held.place is not None and held.place.journal != journal:
+            if held is not None and held.place is not None:
                 self._put_at(held, places.get(held.body))
-        for key, place in tuple(self._undelivered.items()):
-            if place.journal != journal:
-                del self._undelivered[key]
-                self._light(key, next((one.place for one in stored if one.body.input == key), None))
+        for key, held in tuple(self._undelivered.items()):
+            del self._undelivered[key]
+            self._light(key, replace(held, place=places.get(held.body)))
         self._publish()
 
     def _held(self, row: Row) -> _Held:
@@ -216,7 +229,7 @@ class CrewPath:
                 self._put_at(held, place)
                 if outcome.show is not None:
                     self._pending[outcome.show] -= 1
-                    self._light(outcome.show, place)
+                    self._light(outcome.show, replace(held, place=place))
         voice.acknowledge(edge)
         for key in outcome.darken:
             if not self._pending[key]:
@@ -274,25 +287,29 @@ class CrewPath:
 
     # ------------------------------------------------------------------ lamps
 
-    def _light(self, key: str, place: _Place | None) -> None:
+    def _light(self, key: str, held: _Held) -> None:
         if self._pending[key]:
             return
-        if place is None:
+        if held.place is None:
             self._show(key, Lamp.NOT_STORED)
-        elif self._is_delivered(place):
+        elif self._is_delivered(held):
             self._show(key, Lamp.DELIVERED)
         else:
-            self._undelivered[key] = place
+            self._undelivered[key] = held
             self._show(key, Lamp.STORED)
 
-    def _is_delivered(self, place: _Place) -> bool:
-        return place.journal == self._outbox.journal and place.seq <= self._outbox.confirmed(Stream.EVENTS)
+    def _is_delivered(self, held: _Held) -> bool:
+        """Whether dispatch has it; no press has before a store that was mended is looked through."""
+        store = self._outbox.journal, self._outbox.set_asides
+        if held.place is None or held.place.journal != store[0] or self._store != store:
+            return False
+        return held.place.seq <= self._outbox.confirmed(Stream.EVENTS)
 
     def _delivered(self, stream: Stream, _: int) -> None:
         if stream is not Stream.EVENTS:
             return
-        for key, place in tuple(self._undelivered.items()):
-            if self._is_delivered(place):
+        for key, held in tuple(self._undelivered.items()):
+            if self._is_delivered(held):
                 del self._undelivered[key]
                 self._show(key, Lamp.DELIVERED)
 

@@ -34,7 +34,7 @@ class HealthReason(StrEnum):
     """The broker answered and said no: credentials, rights or protocol."""
     BROKER_NOT_PREFERRED = "broker_not_preferred"
     PACKET_TOO_LARGE = "packet_too_large"
-    """Something is larger than any packet that the broker takes. It is kept, and comes once one takes it."""
+    """A state is larger than any packet that the broker takes; journal records go in parts."""
     NO_SUBSCRIBER = "no_subscriber"
     """The broker takes records and says that nobody is subscribed to them."""
     TLS_FAILED = "tls_failed"

@@ -140,18 +140,14 @@ class Health:
     cleared: tuple[str, ...]
 
 
-TOO_LARGE = "too_large"
-"""The one reason of a gap that may be made good: the record is there, and comes once a broker takes it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Tells a reader what it does not have, standing at the first sequence number that went.
 
     Attributes:
         last_seq: last sequence number covered (the record's own number is the first).
-        reason: "thinned", "evicted", "trimmed" (from the replay window), "damaged", or "too_large" for the
-            broker; the last two stand for what could not be sent, not for what is gone from the store.
+        reason: "thinned", "evicted", "trimmed" (from the replay window), or "damaged", which stands for what
+            could not be read or sent.
         counts: (kind token, number of records) pairs that went.
     """
 

@@ -96,6 +96,11 @@ class Outbox:
         """The store's count of this boot, from 1. 0 until the store could be opened."""
         return self._report.boot
 
+    @property
+    def set_asides(self) -> int:
+        """How often a damaged store was set aside since the start: what was stored may not be any more."""
+        return len(self._report.alerts)
+
     async def open(self) -> None:
         """Open the store: make, migrate or salvage it as needed, and register this boot.
 

@@ -21,6 +21,7 @@ from agent.outbox.body import unpack_body
 from agent.outbox.row import Row
 from agent.uplink.batch import MAX_BYTES, MAX_RECORDS, BatchHeader, CodecError
 from agent.uplink.body_json import checked
+from agent.uplink.uvarint import take_uvarint, uvarint
 
 VERSION = 1
 ZLIB_FIRST_BYTE = 0x78
@@ -35,10 +36,7 @@ _ORDERS = (2, 2, 1, 1, 1, 1, 1, 1)
 _PREFIX_BYTES = 5
 _DEFLATE_FROM_BYTES = 80
 _DEFLATE_LEVEL = 6
-_UVARINT_BYTES = 9
 _FIXARRAY_MAX = 15
-_LIMIT = 1 << 62
-_LOW_BITS, _MORE = 0x7F, 0x80
 _ELEMENTS = {int, type(None)}
 _KINDS = {kind.value for kind in Kind}
 _UTC_SOURCES = {source.value for source in UtcSource}
@@ -66,7 +64,7 @@ def encode_compact(header: BatchHeader, rows: Sequence[Row]) -> bytes:
         (
             bytes((VERSION << 4 | flags,)),
             header.journal.to_bytes(4, "big"),
-            _uvarint(header.boot),
+            uvarint(header.boot),
             _row(rows[0]) if row_form else _columns(rows),
         )
     )
@@ -91,7 +89,7 @@ def decode_compact(payload: bytes, unit: str) -> tuple[BatchHeader, list[Row], l
     version, flags = divmod(payload[0], 16)
     if version != VERSION:
         raise CodecError(f"batch of version {version}; this reader knows {VERSION}")
-    boot, at = _take_uvarint(payload, _PREFIX_BYTES)
+    boot, at = take_uvarint(payload, _PREFIX_BYTES)
     header = BatchHeader(
         unit=unit,
         stream=Stream.TRAIL if flags & _TRAIL else Stream.EVENTS,
@@ -130,11 +128,11 @@ def _row(row: Row) -> bytes:
     checked(unpack_body(Kind(row.kind), row.body))
     return b"".join(
         (
-            _uvarint(row.seq),
+            uvarint(row.seq),
             bytes((row.kind * _SOURCES + row.utc_source,)),
-            _uvarint(row.boottime_ms),
-            _uvarint(0 if row.utc_ms is None else row.utc_ms + 1),
-            _uvarint(0 if row.utc_uncertainty_ms is None else row.utc_uncertainty_ms + 1),
+            uvarint(row.boottime_ms),
+            uvarint(0 if row.utc_ms is None else row.utc_ms + 1),
+            uvarint(0 if row.utc_uncertainty_ms is None else row.utc_uncertainty_ms + 1),
             _short_position(row.body) if row.kind == _POSITION else row.body,
         )
     )
@@ -143,13 +141,13 @@ def _row(row: Row) -> bytes:
 def _short_position(body: bytes) -> bytes:
     """A live position goes out each second: its fields without msgpack's tags take four bytes less."""
     fields: Sequence[int | None] = _unpack(body)
-    return b"".join(_uvarint(0 if field is None else _zigzag(field) + 1) for field in fields)
+    return b"".join(uvarint(0 if field is None else _zigzag(field) + 1) for field in fields)
 
 
 def _take_short_position(payload: bytes, at: int) -> list[int | None]:
     fields: list[int | None] = []
     for _ in range(_POSITION_COLUMNS):
-        value, at = _take_uvarint(payload, at)
+        value, at = take_uvarint(payload, at)
         fields.append(_unzigzag(value - 1) if value else None)
     if at != len(payload):
         raise CodecError("something follows a position")
@@ -165,11 +163,11 @@ def _unzigzag(value: int) -> int:
 
 
 def _take_row(payload: bytes, at: int, boot: int) -> tuple[list[Row], list[Any]]:
-    seq, at = _take_uvarint(payload, at)
+    seq, at = take_uvarint(payload, at)
     kind, source = divmod(payload[at], _SOURCES)
-    boottime_ms, at = _take_uvarint(payload, at + 1)
-    utc_ms, at = _take_uvarint(payload, at)
-    uncertainty_ms, at = _take_uvarint(payload, at)
+    boottime_ms, at = take_uvarint(payload, at + 1)
+    utc_ms, at = take_uvarint(payload, at)
+    uncertainty_ms, at = take_uvarint(payload, at)
     row = Row(
         seq,
         kind,
@@ -181,26 +179,6 @@ def _take_row(payload: bytes, at: int, boot: int) -> tuple[list[Row], list[Any]]
         b"",
     )
     return [row], [_take_short_position(payload, at) if kind == _POSITION else _unpack(payload[at:])]
-
-
-def _uvarint(value: int) -> bytes:
-    if not 0 <= value < _LIMIT:
-        raise CodecError(f"{value} is out of range")
-    out = bytearray()
-    while value > _LOW_BITS:
-        out.append(value & _LOW_BITS | _MORE)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _take_uvarint(payload: bytes, start: int) -> tuple[int, int]:
-    value = 0
-    for count, byte in enumerate(payload[start : start + _UVARINT_BYTES]):
-        value |= (byte & _LOW_BITS) << 7 * count
-        if byte < _MORE:
-            return value, start + count + 1
-    raise CodecError("a number is cut off or out of range")
 
 
 # --- several records ------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 Delivery is at-least-once and, within a stream, in order. So records are handed on as they arrive, those that
 were seen before are removed by their sequence number, and a number that was passed over is certainly missing:
 it is asked for until it comes, or until a gap record tells that it is gone. What comes by request is flagged.
-One kind of gap is not final: a record too large for the unit's broker is withheld, and asked for again after
-each birth, since the next broker may take it.
 """
 
 from __future__ import annotations
@@ -12,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agent.domain.record import TOO_LARGE, Gap, Stream
+from agent.domain.record import Gap, Stream
 from agent.domain.state import LinkState, StatusState
 from agent.uplink.batch import Batch, CodecError, JournalRecord
 from agent.uplink.codec import decode_batch, decode_state
+from agent.uplink.parts import PartCollector, decode_part
 from agent.uplink.reader_request import (
     Receipt,
     ReplayRequest,
@@ -55,9 +54,7 @@ class ReaderCounts:
         filled: records handed on that closed a hole.
         holes_open: sequence numbers that are missing now.
         gaps_told: gap records.
-        told_gone: sequence numbers that gap records cover, their own not counted.
-        withheld: sequence numbers that the unit has, but that were too large for its broker.
-        made_good: sequence numbers that were withheld and came after all, or were told gone.
+        told_gone: sequence numbers that gap records cover, one for each such record handed on not counted.
         abandoned: missing sequence numbers given up to bound the memory.
         refused: payloads that were no batch.
     """
@@ -69,15 +66,13 @@ class ReaderCounts:
     holes_open: int = 0
     gaps_told: int = 0
     told_gone: int = 0
-    withheld: int = 0
-    made_good: int = 0
     abandoned: int = 0
     refused: int = 0
 
     @property
     def accounted(self) -> int:
-        """Sequence numbers of which something is known: delivered, told gone or withheld."""
-        return self.delivered + self.told_gone - self.made_good
+        """Sequence numbers of which something is known."""
+        return self.delivered + self.told_gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +88,6 @@ class StreamCursor:
             not an answer to some reader's request.
         highest: highest sequence number seen or told gone.
         holes: (first, last) of what is missing below `highest`.
-        withheld: (first, last) of what was too large for the unit's broker.
     """
 
     agency: str
@@ -103,7 +97,6 @@ class StreamCursor:
     ask_from: int | None
     highest: int
     holes: tuple[tuple[int, int], ...]
-    withheld: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +141,7 @@ class JournalReader:
         self._streams: dict[tuple[Topics, int, Stream], StreamReading] = {}
         self._journals: dict[Topics, int] = {}
         self._heads: dict[tuple[Topics, str, Stream], _Head] = {}
+        self._parts: dict[str, PartCollector] = {}
         self._counts = ReaderCounts()
 
     @property
@@ -156,7 +150,6 @@ class JournalReader:
         return replace(
             self._counts,
             holes_open=sum(reading.missing for reading in self._streams.values()),
-            withheld=sum(reading.withheld.count() for reading in self._streams.values()),
         )
 
     def feed(self, topic: str, payload: bytes) -> list[JournalRecord]:
@@ -171,8 +164,8 @@ class JournalReader:
         try:
             if parsed.area is Area.STATE:
                 return self._learn(parsed.topics, parsed.name, payload)
-            if parsed.area is Area.JOURNAL:
-                return self.feed_batch(parsed.topics, _batch(parsed, payload))
+            if parsed.area is Area.JOURNAL and (whole := self._whole(topic, payload)) is not None:
+                return self.feed_batch(parsed.topics, _batch(parsed, whole))
         except CodecError:
             self._counts = replace(self._counts, refused=self._counts.refused + 1)
             raise
@@ -188,14 +181,13 @@ class JournalReader:
                 reading.ask_from = 1 if self._want_history else batch.records[0].seq
         delivered: list[JournalRecord] = []
         filled = gaps = gone = 0
-        withheld = reading.withheld.count()
         for record in batch.records:
             late = record.seq <= reading.highest
             if isinstance(record.body, Gap):
-                new, told = reading.take_gap(record.seq, record.body)
+                told = reading.take_gap(record.seq, record.body.last_seq)
+                new = told > 0
                 gaps += new
-                gone += told
-                withheld += new and record.body.reason == TOO_LARGE
+                gone += told - new
             else:
                 new = reading.take(record.seq)
             if new:
@@ -210,7 +202,6 @@ class JournalReader:
             filled=counts.filled + filled,
             gaps_told=counts.gaps_told + gaps,
             told_gone=counts.told_gone + gone,
-            made_good=counts.made_good + withheld - reading.withheld.count(),
             abandoned=counts.abandoned + reading.bound(),
         )
         return delivered
@@ -248,7 +239,6 @@ class JournalReader:
                 one.ask_from,
                 one.highest,
                 tuple(one.holes),
-                tuple(one.withheld),
             )
             for (topics, journal, stream), one in self._streams.items()
         ]
@@ -259,11 +249,14 @@ class JournalReader:
             reading = StreamReading(cursor.ask_from, cursor.highest)
             for first, last in cursor.holes:
                 reading.holes.add(first, last)
-            for first, last in cursor.withheld:
-                reading.withheld.add(first, last)
             topics = Topics(cursor.agency, cursor.unit)
             self._streams[topics, cursor.journal, Stream(cursor.stream)] = reading
             self._journals.setdefault(topics, cursor.journal)
+
+    def _whole(self, topic: str, payload: bytes) -> bytes | None:
+        """The payload of a batch; None until the last of its parts has come."""
+        part = decode_part(payload)
+        return payload if part is None else self._parts.setdefault(topic, PartCollector()).take(part)
 
     def _reading(self, topics: Topics, journal: int, stream: Stream, seq: int) -> StreamReading:
         key = topics, journal, stream
@@ -300,7 +293,9 @@ class JournalReader:
             if journal is None:
                 continue
             reading = self._streams.get((topics, journal, stream))
-            done = head.journal not in (None, journal) or head.seq <= (reading.highest if reading else 0)
+            if head.journal not in (None, journal):
+                continue  # of a store that is gone, or whose birth is still on its way
+            done = head.seq <= (reading.highest if reading else 0)
             if not done and head.since_s is None:
                 head.since_s = now_s
             elif not done and head.since_s is not None and now_s - head.since_s >= HEAD_GRACE_S:

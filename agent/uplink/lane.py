@@ -17,6 +17,7 @@ from agent.outbox.row import Row
 from agent.uplink.batching import Batcher, JournalIdentity, Parcel
 from agent.uplink.link import Link
 from agent.uplink.pacing import TokenBucket
+from agent.uplink.packet_limit import PacketLimit
 from agent.uplink.refusal import FAILURE, PACKET_TOO_LARGE
 from agent.uplink.window import Window
 
@@ -61,6 +62,7 @@ class Way:
     journal: Journal
     link: Link
     window: Window
+    limit: PacketLimit
     bucket: TokenBucket
     rng: random.Random
     answered: Callable[[Stream, int], None]
@@ -102,6 +104,7 @@ class Lane:
         self._epoch = 0
         self._flights: deque[_Flight] = deque()
         self._rows: list[Row] = []
+        self._parcels: deque[Parcel] = deque()
         self._failed = False
         self._stuck = False
         self._failures = 0
@@ -129,6 +132,9 @@ class Lane:
     def exhausted(self, course: Course) -> None:
         """The store has nothing more for this course, and nothing of it is in flight."""
 
+    def answered(self, code: int) -> None:
+        """The broker answered with this reason code, or can not be offered anything (0x95)."""
+
     # Connection
 
     def open(self) -> None:
@@ -139,10 +145,12 @@ class Lane:
 
     def close(self) -> None:
         """The connection ended: what was in flight is sent again by the next one."""
-        under_way = [one.parcel for one in self._flights if one.code is None]
-        if under_way:
-            self._batcher.lost(max(under_way, key=lambda parcel: parcel.size_bytes))
         self._reset()
+
+    @property
+    def largest_under_way_bytes(self) -> int:
+        """Size of the largest packet that was not answered; 0 when there is none."""
+        return max((one.parcel.size_bytes for one in self._flights if one.code is None), default=0)
 
     def wake(self) -> None:
         """Something changed: look again."""
@@ -167,6 +175,7 @@ class Lane:
 
     def _rewind(self) -> None:
         self._flights.clear()
+        self._parcels.clear()
         self._rows = []
         self._failed = self._stuck = False
         course = self.course()
@@ -249,16 +258,19 @@ class Lane:
         return None
 
     def _send(self, course: Course, now: float) -> None:
-        history, way = self.history(course), self._way
-        parcel = self._batcher.make(self._rows, history=history, replay=course.last is not None)
-        if parcel is None:
-            self._hold(course.stream, PACKET_TOO_LARGE, now)
+        way = self._way
+        if not self._parcels:
+            replay = course.last is not None
+            self._parcels.extend(self._batcher.make(self._rows, history=self.history(course), replay=replay))
+        if not self._parcels:
+            self._hold(PACKET_TOO_LARGE, now)
             return
+        parcel = self._parcels.popleft()
         flight = _Flight(parcel)
         if self.paced(course):
             way.bucket.take(parcel.size_bytes, now)
         self._flights.append(flight)
-        course.cursor = parcel.last_seq
+        course.cursor = max(course.cursor, parcel.last_seq)
         del self._rows[: parcel.count]
         landed = partial(self._on_landed, self._epoch, course, flight)
         way.window.sent(self, way.link.publish(parcel.message), landed, now)
@@ -269,30 +281,30 @@ class Lane:
             return
         flight.code = code
         if code < FAILURE:
-            self._batcher.landed(flight.parcel)
+            self._way.limit.taken(flight.parcel.size_bytes)
         if code >= FAILURE:
             self._failed = True
-            if code != PACKET_TOO_LARGE or not self._batcher.too_large(flight.parcel):
-                self._hold(course.stream, code, asyncio.get_running_loop().time())
+            if code != PACKET_TOO_LARGE or not self._way.limit.refused(flight.parcel.size_bytes):
+                self._hold(code, asyncio.get_running_loop().time())
         elif not self._failed:
             self._failures = 0
-            self._way.answered(course.stream, code)
+            self.answered(code)
         before = course.landed
         while self._flights and self._flights[0].code is not None:
             done = self._flights.popleft()
             self._stuck = self._stuck or (done.code or 0) >= FAILURE
             if not self._stuck:
-                course.landed = done.parcel.last_seq
+                course.landed = max(course.landed, done.parcel.last_seq)
         if course.landed > before:
             self.landed(course)
 
-    def _hold(self, stream: Stream, code: int, now: float) -> None:
+    def _hold(self, code: int, now: float) -> None:
         """The broker did not take it: wait, longer each time, and spread over the fleet."""
         limit_s = min(HOLD_MAX_S, HOLD_MIN_S * 2.0 ** min(self._failures, 16))
         self._hold_until = now + self._way.rng.uniform(limit_s / 2, limit_s)
         self._refused_at = now
         self._failures += 1
-        self._way.answered(stream, code)
+        self.answered(code)
 
 
 class StreamLane(Lane):
@@ -360,6 +372,10 @@ class StreamLane(Lane):
         if course is self._course and self._identity == self._way.journal.journal:
             self._landed(course)
 
+    def answered(self, code: int) -> None:
+        """Told to the publisher. Of a replay nobody is told: it says nothing of how live records fare."""
+        self._way.answered(self.stream, code)
+
     def appended(self) -> None:
         """There is more to send.
 
@@ -395,6 +411,7 @@ class ReplayLane(Lane):
         super().__init__(way, batcher, first_class=False)
         self.stream = stream
         self._requests: deque[Course] = deque()
+        self._identity = 0
 
     @property
     def waiting(self) -> int:
@@ -406,6 +423,7 @@ class ReplayLane(Lane):
 
         A range that is being sent already, or waits, is not sent twice.
         """
+        self.course()
         if any(c.landed < first and last <= (c.last or 0) for c in self._requests):
             return True
         if len(self._requests) >= self.MOST_REQUESTS:
@@ -414,14 +432,13 @@ class ReplayLane(Lane):
         self.wake()
         return True
 
-    def forget(self) -> None:
-        """The store was replaced: what was asked for is not there."""
-        self._requests.clear()
-        self._epoch += 1
-        self._rewind()
-
     def course(self) -> Course | None:
-        """The oldest request."""
+        """The oldest request; none once the store was replaced, since what was asked for is not there."""
+        if self._identity != self._way.journal.journal:
+            self._identity = self._way.journal.journal
+            self._requests.clear()
+            self._epoch += 1
+            self._rewind()
         return self._requests[0] if self._requests else None
 
     def history(self, course: Course) -> bool:

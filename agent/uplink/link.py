@@ -112,11 +112,13 @@ class Closed:
             `close` ended it.
         detail: one plain sentence with the endpoint.
         server_moved_to: "host:port" when the broker sent us elsewhere.
+        hung_up: the broker ended a connection that stood, and what we sent may be why. The network did not.
     """
 
     reason: str
     detail: str
     server_moved_to: str | None = None
+    hung_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,16 @@ class _Engine(paho.Client):
             self.failure = error  # paho would only log it
             raise
 
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        try:
+            return super()._sock_send(buf)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if not isinstance(error, ssl.SSLError):  # what TLS has to say comes by reading
+                self.failure = error
+            raise
+
 
 class Phase(Enum):
     """How far a session is."""
@@ -317,14 +327,15 @@ class Session:
 
     def _broken(self, engine: _Engine) -> Closed:
         """Why the connection broke, when nobody said so."""
-        if isinstance(engine.failure, ssl.SSLError):
+        if isinstance(engine.failure, ssl.SSLError) and self.phase is not Phase.OPEN:
             # With TLS 1.3 a broker's refusal of our certificate arrives after the handshake.
             return self._tls_failed(engine.failure)
         self.hung_up = self._no_answer_to_5
         sentence = str(engine.failure or "the broker closed the connection")
         if self._opened is None and engine.tls:
             sentence += " before it answered; it may have refused our certificate"
-        return self._lost(sentence)
+        by_broker = engine.failure is None or isinstance(engine.failure, ConnectionError | ssl.SSLEOFError)
+        return replace(self._lost(sentence), hung_up=by_broker and self.phase is Phase.OPEN)
 
     @property
     def _no_answer_to_5(self) -> bool:

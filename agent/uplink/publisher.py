@@ -22,6 +22,7 @@ from agent.uplink.connector import Connector, Probe
 from agent.uplink.lane import Course, Journal, Lane, ReplayLane, StreamLane, Way
 from agent.uplink.link import Acknowledged, Closed, Link, LinkEvent, Opened, Opening, Received
 from agent.uplink.pacing import TokenBucket
+from agent.uplink.packet_limit import PacketLimit
 from agent.uplink.presence import Presence
 from agent.uplink.reader_request import decode_replay_request
 from agent.uplink.receipts import Receipts
@@ -38,7 +39,7 @@ STALL_MIN_S = 30.0
 """A broker that answers pings but acknowledges nothing for this long is left."""
 OFFLINE_ACK_S = 1.0
 _NOT_TAKEN = "not taken"
-"""Owner of the reasons for what is withheld or refused, beside those of the topics."""
+"""Owner of the reasons for states that are too large or refused, beside those of the journal's topics."""
 LANES = (*(stream.value for stream in Stream), *(f"replay-{stream.value}" for stream in Stream))
 
 
@@ -117,11 +118,12 @@ class Publisher:
         self._presence = Presence(outbox, clock, rng, agent_version=agent_version, utc_now=utc_now)
         self._connector = Connector(settings, health, rng, utc_now=utc_now, probe=probe)
         self._window = Window(self._on_freed)
-        self._states = StateSender(settings, topics, link, self._window, rng)
+        self._limit = PacketLimit(settings.max_packet_bytes)
+        self._states = StateSender(settings, topics, link, self._window, self._limit, rng)
         bucket = TokenBucket(settings.drain_bytes_per_s)
-        way = Way(settings, outbox, link, self._window, bucket, rng, self._on_answered)
-        self._batchers = batchers = {
-            stream: Batcher(settings, topics, outbox, stream, resolve_utc) for stream in Stream
+        way = Way(settings, outbox, link, self._window, self._limit, bucket, rng, self._on_answered)
+        batchers = {
+            stream: Batcher(settings, topics, outbox, stream, self._limit, resolve_utc) for stream in Stream
         }
         self._streams = {
             stream: StreamLane(
@@ -277,8 +279,6 @@ class Publisher:
     async def _tend(self, opened: Opened, now: float) -> None:
         """What a standing connection needs besides its traffic."""
         if self._presence.outdated:
-            for replay in self._replays.values():
-                replay.forget()
             self._states.set(self._presence.birth(opened.mqtt_version))
         patience_s = max(STALL_MIN_S, STALL_KEEPALIVES * self._settings.keepalive_s)
         if self._window.stalled_s(now) > patience_s:
@@ -295,16 +295,15 @@ class Publisher:
             self._receipts.tend(now)
 
     def _tell_of_what_is_not_taken(self) -> None:
-        """Raise or clear the reasons for what this broker will not have, for its size or for our rights."""
-        records = {s.value: batcher.withheld for s, batcher in self._batchers.items() if batcher.withheld}
-        large = [f"{count} records of {stream}" for stream, count in records.items()]
-        large += [f"state {name}" for name in sorted(self._states.too_large)]
-        self._tell(HealthReason.PACKET_TOO_LARGE, "larger than the broker takes, kept: ", large)
-        self._tell(HealthReason.BROKER_REFUSED, "refused: state ", sorted(self._states.refused))
+        """Raise or clear the reasons for states that this broker will not have; the journal has its own."""
+        self._tell(
+            HealthReason.PACKET_TOO_LARGE, "larger than the broker takes: state ", self._states.too_large
+        )
+        self._tell(HealthReason.BROKER_REFUSED, "refused: state ", self._states.refused)
 
-    def _tell(self, reason: HealthReason, what: str, which: list[str]) -> None:
-        if which:
-            self._health.raise_(reason, what + ", ".join(which), owner=_NOT_TAKEN)
+    def _tell(self, reason: HealthReason, what: str, names: frozenset[str]) -> None:
+        if names:
+            self._health.raise_(reason, what + ", ".join(sorted(names)), owner=_NOT_TAKEN)
         else:
             self._health.clear(reason, owner=_NOT_TAKEN)
 
@@ -348,14 +347,16 @@ class Publisher:
         LOG.info("uplink_opened broker=%s mqtt=%s", self._connector.endpoint, opened.mqtt_version)
         self._window.open(min(self._settings.window, opened.receive_maximum))
         self._states.set(self._presence.birth(opened.mqtt_version))
-        self._states.open(opened)
-        for batcher in self._batchers.values():
-            batcher.open(self._connector.endpoint, opened.maximum_packet_bytes)
+        self._limit.open(self._connector.endpoint, opened.maximum_packet_bytes)
+        self._states.open()
         for lane in self._lanes:
             lane.open()
 
     def _on_closed(self, closed: Closed) -> None:
         was_open, self._opened, self._opening = self._opened is not None, None, False
+        if closed.hung_up:
+            of_journal = max(lane.largest_under_way_bytes for lane in self._lanes)
+            self._limit.hung_up(max(self._states.largest_under_way_bytes, of_journal))
         self._window.close()
         self._states.close()
         for lane in self._lanes:

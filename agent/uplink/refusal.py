@@ -8,6 +8,9 @@ FAILURE = 0x80
 """Reason codes from here on are failures."""
 NO_MATCHING_SUBSCRIBERS = 0x10
 UNSPECIFIED = 0x80
+MALFORMED_PACKET = 0x81
+PROTOCOL_ERROR = 0x82
+IMPLEMENTATION_SPECIFIC = 0x83
 UNSUPPORTED_VERSION = 0x84
 NOT_AUTHORISED = 0x87
 SERVER_UNAVAILABLE = 0x88
@@ -41,6 +44,12 @@ _PASSING = frozenset(
 """Nothing is wrong with what we are or said: the broker can not serve us now."""
 
 
+_OVER_WHAT_WE_SENT = frozenset(
+    {UNSPECIFIED, MALFORMED_PACKET, PROTOCOL_ERROR, IMPLEMENTATION_SPECIFIC, PACKET_TOO_LARGE}
+)
+"""What a broker may say that ends a connection for a packet that it finds too large."""
+
+
 def closed_by_reason(endpoint: str, code: int, words: str, server_reference: str | None) -> Closed:
     """What a CONNACK or DISCONNECT with a reason code amounts to.
 
@@ -58,4 +67,5 @@ def closed_by_reason(endpoint: str, code: int, words: str, server_reference: str
     detail = f"{endpoint}: {words.lower()} (0x{code:02x})"
     if code == SESSION_TAKEN_OVER:
         detail += "; another client uses the same client identifier"
-    return Closed("broker_unreachable" if code in _PASSING else "broker_refused", detail)
+    reason = "broker_unreachable" if code in _PASSING else "broker_refused"
+    return Closed(reason, detail, hung_up=code in _OVER_WHAT_WE_SENT)

@@ -11,8 +11,9 @@ from agent import config
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
 from agent.uplink.batch import CodecError
 from agent.uplink.codec import encode_state
-from agent.uplink.link import Link, Message, Opened
-from agent.uplink.refusal import FAILURE
+from agent.uplink.link import Link, Message
+from agent.uplink.packet_limit import PacketLimit
+from agent.uplink.refusal import FAILURE, PACKET_TOO_LARGE
 from agent.uplink.topics import Topics
 from agent.uplink.window import Window
 
@@ -32,26 +33,34 @@ class StateSender:
     On a slow link a newer state thus replaces one that still waits, instead of queueing behind it.
     """
 
-    def __init__(
-        self, settings: config.Uplink, topics: Topics, link: Link, window: Window, rng: random.Random
+    def __init__(  # noqa: PLR0917  # the parts of the uplink that it stands between
+        self,
+        settings: config.Uplink,
+        topics: Topics,
+        link: Link,
+        window: Window,
+        limit: PacketLimit,
+        rng: random.Random,
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._link = link
         self._window = window
+        self._limit = limit
         self._rng = rng
         self._states: dict[str, State] = {}
         self._waiting: set[str] = set()
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, int] = {}
+        """Name to size of the packet."""
+        self._paused: set[str] = set()
         self._epoch = 0
-        self._limit: int | None = None
         self._open = False
         self._too_large: set[str] = set()
         self._refused: set[str] = set()
 
     @property
     def too_large(self) -> frozenset[str]:
-        """Names of the states that this broker takes no packet large enough for."""
+        """Names of the states that are larger than what this broker takes."""
         return frozenset(self._too_large)
 
     @property
@@ -70,21 +79,28 @@ class StateSender:
         self._waiting.add(state.name)
         self.send()
 
-    def open(self, opened: Opened) -> None:
+    @property
+    def largest_under_way_bytes(self) -> int:
+        """Size of the largest packet that was not answered; 0 when there is none."""
+        return max(self._in_flight.values(), default=0)
+
+    def open(self) -> None:
         """A connection stands: everything is sent anew."""
-        self._epoch += 1
+        self._reset()
         self._open = True
-        self._limit = opened.maximum_packet_bytes
-        self._in_flight.clear()
         self._too_large.clear()
         self._waiting = set(self._states)
         self.send()
 
     def close(self) -> None:
         """The connection ended."""
+        self._reset()
+
+    def _reset(self) -> None:
         self._epoch += 1
         self._open = False
         self._in_flight.clear()
+        self._paused.clear()
         self._refused.clear()
 
     def send(self) -> None:
@@ -92,7 +108,7 @@ class StateSender:
         if not self._open or not self._waiting:
             return
         for name in ORDER:
-            if name not in self._waiting or name in self._in_flight:
+            if name not in self._waiting or name in self._in_flight or name in self._paused:
                 continue
             if not self._has_turn(name):
                 return
@@ -108,24 +124,30 @@ class StateSender:
         )
 
     def _publish(self, name: str, message: Message) -> None:
-        self._in_flight.add(name)
+        self._in_flight[name] = message.packet_bytes()
         landed = partial(self._landed, name, self._epoch)
         self._window.sent(self, self._link.publish(message), landed, asyncio.get_running_loop().time())
 
     def _landed(self, name: str, epoch: int, code: int) -> None:
         if epoch != self._epoch:
             return
-        self._in_flight.discard(name)
+        size_bytes = self._in_flight.pop(name)
         self._refused.discard(name)
-        if code >= FAILURE:
-            self._refused.add(name)
-            LOG.warning("state_refused name=%s code=0x%02x", name, code)
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._rng.uniform(0.5, 1.0) * REFUSED_PAUSE_S, self._again, name, epoch)
+        if code < FAILURE:
+            self._limit.taken(size_bytes)
+            return
+        self._waiting.add(name)
+        if code == PACKET_TOO_LARGE and self._limit.refused(size_bytes):
+            return
+        LOG.warning("state_refused name=%s code=0x%02x", name, code)
+        self._refused.add(name)
+        self._paused.add(name)
+        pause_s = self._rng.uniform(0.5, 1.0) * REFUSED_PAUSE_S
+        asyncio.get_running_loop().call_later(pause_s, self._again, name, epoch)
 
     def _again(self, name: str, epoch: int) -> None:
-        if epoch == self._epoch and self._open:
-            self._waiting.add(name)
+        if epoch == self._epoch:
+            self._paused.discard(name)
             self.send()
 
     def _message(self, state: State) -> Message | None:
@@ -148,10 +170,15 @@ class StateSender:
             urgent=True,
         )
         self._too_large.discard(state.name)
-        if self._limit is not None and message.packet_bytes() > self._limit:
+        if not self._may_try(state.name, message.packet_bytes()):
             self._too_large.add(state.name)
-            LOG.warning(
-                "state_too_large name=%s bytes=%s limit=%s", state.name, message.packet_bytes(), self._limit
-            )
+            LOG.warning("state_too_large name=%s bytes=%s", state.name, message.packet_bytes())
             return None
         return message
+
+    def _may_try(self, name: str, size_bytes: int) -> bool:
+        """Whether it may go: what was only learnt keeps back no state that dispatch acts on."""
+        told_bytes = self._limit.told_bytes
+        if name in AHEAD:
+            return told_bytes is None or size_bytes <= told_bytes
+        return self._limit.fits(size_bytes)

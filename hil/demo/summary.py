@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agent.domain.record import TOO_LARGE, Emergency, Gap, Kind, StatusChange, Stream
-from agent.uplink.codec import JournalRecord
+from agent.domain.record import Emergency, Kind, StatusChange, Stream
 from hil.dispatch import Dispatch
 from hil.process.press_log import PressLog, percentile_ms
 
@@ -90,8 +89,7 @@ def summarise(
     **rest: Any,
 ) -> Summary:
     """Count. `made` is each stream's last sequence number, `outages_s` loop times without network."""
-    # What was withheld for its size is not there; should it come later it is no duplicate.
-    records = [arrival.record for arrival in dispatch.arrivals if not _withheld(arrival.record)]
+    records = [arrival.record for arrival in dispatch.arrivals]
     times = Counter((record.journal, record.stream, record.seq) for record in records)
     press_times = Counter(
         (record.body.press_session, record.body.press_seq)
@@ -123,7 +121,3 @@ def summarise(
         ),
         **rest,
     )
-
-
-def _withheld(record: JournalRecord) -> bool:
-    return isinstance(record.body, Gap) and record.body.reason == TOO_LARGE

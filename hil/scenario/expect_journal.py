@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from agent.domain.record import TOO_LARGE, Emergency, Gap, Kind, StatusChange
+from agent.domain.record import Emergency, Gap, Kind, StatusChange
 from agent.domain.stamp import UtcSource
 from hil.process.press_log import LoggedPress
 from hil.scenario.expectation import Expectation, Verdict, listed, within
@@ -109,8 +109,6 @@ class NothingLost(Expectation):
         problems += [f"unreadable: {text}" for text in seen.refused]
         if seen.counts.holes_open:
             problems.append(f"{seen.counts.holes_open} sequence numbers are missing")
-        if seen.counts.withheld:
-            problems.append(f"{seen.counts.withheld} records were too large for the broker")
         covered = _covered(seen)
         newest = {(one.journal, one.stream): one.seq for one in seen.records}
         for stream, last in seen.made.items():
@@ -135,9 +133,7 @@ class SequenceWithoutHoles(Expectation):
             missing = sorted(set(range(1, max(numbers) + 1)) - numbers)
             if missing:
                 problems.append(f"{stream} of {journal:08x}: {missing[:5]} missing")
-        # A record that was withheld for its size comes in the place of the gap that said so.
-        final = [one for one in seen.records if not isinstance(one.body, Gap) or one.body.reason != TOO_LARGE]
-        identities = [(one.journal, one.stream, one.seq) for one in final]
+        identities = [(one.journal, one.stream, one.seq) for one in seen.records]
         doubled = len(identities) - len(set(identities))
         if doubled:
             problems.append(f"{doubled} records were handed on twice")

@@ -6,6 +6,7 @@ After a deliberate change of the format, write them anew with
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
 from agent.outbox.body import pack_body
 from agent.outbox.row import Row
-from agent.uplink.codec import BatchHeader, decode_batch, decode_state, encode_batch, encode_state
+from agent.uplink.codec import BatchHeader, Encoding, decode_batch, decode_state, encode_batch, encode_state
+from agent.uplink.parts import split
 from agent.uplink.reader_request import (
     Receipt,
     ReplayRequest,
@@ -216,11 +218,53 @@ def vectors() -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
+def parts_vector() -> dict[str, Any]:
+    """One payload in parts, in both forms."""
+    name = "one_position"
+    _, head, rows = BATCHES[name]
+    rooms: dict[Encoding, int] = {"msgpack": 31, "json": 220}
+    parts = {
+        encoding: [
+            part.payload for part in split(encode_batch(head, rows, encoding).payload, encoding, room) or []
+        ]
+        for encoding, room in rooms.items()
+    }
+    return {
+        "description": f"The payload of {name}.json in parts.",
+        "topic": A7.journal(head.stream),
+        "parts_hex": [part.hex() for part in parts["msgpack"]],
+        "parts_json": [json.loads(part) for part in parts["json"]],
+    }
+
+
 VECTORS = dict(vectors())
+PARTS = "parts"
 
 
 def test_there_is_a_file_for_each_vector_and_no_other() -> None:
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(VECTORS)
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*VECTORS, PARTS}
+
+
+def test_a_reader_made_from_the_document_alone_puts_parts_together() -> None:
+    stored = json.loads((FOLDER / f"{PARTS}.json").read_text(encoding="utf-8"))
+    assert stored == parts_vector()
+    pieces, crc = {}, 0
+    for part in map(bytes.fromhex, stored["parts_hex"]):
+        assert part[0] == 0x50
+        crc = int.from_bytes(part[1:5], "big")
+        index, at = varint(part, 5)
+        count, at = varint(part, at)
+        pieces[index] = part[at:]
+    whole = b"".join(pieces[index] for index in range(count))
+    assert zlib.crc32(whole) == crc
+    assert (
+        whole.hex() == json.loads((FOLDER / "one_position.json").read_text(encoding="utf-8"))["payload_hex"]
+    )
+
+    by_index = {part["part"]: base64.b64decode(part["base64"]) for part in stored["parts_json"]}
+    whole = b"".join(by_index[index] for index in range(stored["parts_json"][0]["parts"]))
+    assert {zlib.crc32(whole)} == {part["crc"] for part in stored["parts_json"]}
+    assert json.loads(whole) == json.loads((FOLDER / "one_position.json").read_text(encoding="utf-8"))["json"]
 
 
 @pytest.mark.parametrize("name", sorted(VECTORS))
@@ -357,7 +401,7 @@ def values(column: Any, count: int) -> list[Any]:
 
 def write_vectors() -> None:
     """Write every vector's file."""
-    for name, vector in VECTORS.items():
+    for name, vector in [*VECTORS.items(), (PARTS, parts_vector())]:
         text = json.dumps(vector, indent=1, ensure_ascii=False)
         (FOLDER / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 import pytest
 
+from agent.app import crew_path
 from agent.app.crew_path import CrewPath
 from agent.app.panel_voice import PanelVoice
 from agent.config import Buttons, Store
 from agent.domain.crew import ButtonEdge
-from agent.domain.health import HealthBoard
+from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Alert, Draft, Kind, StatusChange, Stream
 from agent.domain.stamp import Stamp
 from agent.domain.state import State, StatusState
@@ -21,7 +22,9 @@ from agent.domain.time_base import TimeBase
 from agent.hal.buttons import Lamp
 from agent.outbox.body import unpack_body
 from agent.outbox.entry import entry_of
+from agent.outbox.fault import StoreFaultError
 from agent.outbox.outbox import Outbox
+from agent.outbox.row import Row
 from hil.sim.inline_worker import InlineWorker
 from hil.sim.manual_clock import ManualClock
 
@@ -339,5 +342,74 @@ def test_another_store_in_the_place_of_ours_takes_no_press_for_delivered(
         crew.cancel()
         await asyncio.gather(crew, return_exceptions=True)
         await bench.close()
+
+    asyncio.run(main())
+
+
+def test_a_salvage_that_keeps_the_journal_but_not_the_press_puts_its_lamp_out_of_stored(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        await bench.open()
+        crew = asyncio.get_running_loop().create_task(bench.path.run(lambda: None))
+        for seq, key in enumerate(("en_route", "on_scene", "talk_request"), 1):
+            bench.press(key, seq)
+        await bench.settle()
+        keeper, journal = bench.outbox._keeper, bench.outbox.journal
+
+        def damage() -> None:
+            keeper._store.connection.execute("DELETE FROM events WHERE seq = 2")
+            keeper._set_aside()
+            keeper.open()
+
+        await bench.outbox._work(damage)
+        assert bench.outbox.journal == journal
+        async with asyncio.timeout(10):
+            while bench.panel.lamp("on_scene") is not Lamp.NOT_STORED:
+                await asyncio.sleep(0.01)
+        assert bench.panel.lamp("talk_request") is Lamp.STORED
+        bench.outbox.confirm(Stream.EVENTS, bench.outbox.last_seq(Stream.EVENTS))
+        await bench.settle()
+        assert bench.panel.lamp("on_scene") is Lamp.NOT_STORED
+        assert bench.panel.lamp("talk_request") is Lamp.DELIVERED
+        crew.cancel()
+        await asyncio.gather(crew, return_exceptions=True)
+        await bench.close()
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_can_not_be_read_ends_nothing_and_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        first = Bench(tmp_path)
+        await first.open()
+        first.press("transporting", 1)
+        await first.settle()
+        await first.close()
+        monkeypatch.setattr(crew_path, "_TICK_S", 0.01)
+        second, asked = Bench(tmp_path), 0
+        read_latest = second.outbox.latest
+
+        async def latest(kind: Kind) -> Row | None:
+            nonlocal asked
+            asked += 1
+            if asked < 4:
+                raise StoreFaultError(HealthReason.STORE_IO_ERROR, "not now")
+            return await read_latest(kind)
+
+        monkeypatch.setattr(second.outbox, "latest", latest)
+        await second.open()
+        assert second.states.newest() is None
+        crew = asyncio.get_running_loop().create_task(second.path.run(lambda: None))
+        async with asyncio.timeout(10):
+            while (state := second.states.newest()) is None:
+                await asyncio.sleep(0.01)
+        assert state.status == "transporting"
+        crew.cancel()
+        await asyncio.gather(crew, return_exceptions=True)
+        await second.close()
 
     asyncio.run(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -15,14 +14,10 @@ from agent.domain.record import KIND_OF_BODY, Body, Gap, Kind, Position, Stream,
 from agent.domain.stamp import UtcSource
 from agent.outbox.body import pack_body
 from agent.outbox.row import Row
-from agent.uplink.batching import (
-    GROW_AFTER_BATCHES,
-    LONE_LOSSES,
-    WITHHELD_INTERVALS,
-    Batcher,
-    Parcel,
-)
+from agent.uplink.batching import Batcher
 from agent.uplink.codec import JournalRecord, decode_batch
+from agent.uplink.packet_limit import PacketLimit
+from agent.uplink.parts import PartCollector, decode_part
 from agent.uplink.topics import Topics
 
 TOPICS = Topics("bems", "A1")
@@ -52,21 +47,19 @@ def trail(count: int) -> list[Row]:
     return [row(seq, HERE if seq % 2 else Telemetry((("Speed", float(seq)),))) for seq in range(1, count + 1)]
 
 
-def batcher(form: Form = "msgpack") -> Batcher:
+def batcher(form: Form = "msgpack", limit_bytes: int | None = None) -> Batcher:
     settings = config.Uplink(
         brokers=(config.Broker(host="b", port=1883, allow_plaintext=True),), encoding=form
     )
-    one = Batcher(settings, TOPICS, Identity(), Stream.TRAIL, lambda given: given)
-    one.open("b:1883", None)
-    return one
+    limit = PacketLimit(limit_bytes)
+    return Batcher(settings, TOPICS, Identity(), Stream.TRAIL, limit, lambda given: given)
 
 
 def told(batcher: Batcher, rows: Sequence[Row]) -> dict[int, JournalRecord]:
     """What a reader gets of these rows, by sequence number; sent as a lane does it."""
     records = {}
     while rows:
-        parcel = batcher.make(rows, history=True, replay=False)
-        assert parcel is not None
+        (parcel,) = batcher.make(rows, history=True, replay=False)
         assert parcel.last_seq >= rows[parcel.count - 1].seq
         for record in decode_batch(parcel.message.payload, "A1").records:
             records[record.seq] = record
@@ -136,122 +129,30 @@ def test_a_gap_that_went_bad_covers_what_it_must_and_no_more(form: Form, body: b
     assert last in (Gap(4, "damaged", ()), Gap(2, "damaged", ()))
 
 
-@pytest.mark.parametrize("limit", [1500, 700])
-def test_a_broker_that_hangs_up_on_what_is_too_large_for_it_gets_smaller_batches(limit: int) -> None:
-    noise, rows, one, connections, batches = random.Random(1), [], batcher(), 0, 0
-    for seq in range(1, 5001):
-        place = replace(HERE, lat_deg=42 + noise.random() / 1e3, lon_deg=-71 + noise.random() / 1e3)
-        rows.append(row(seq, place))
+@pytest.mark.parametrize("form", ["msgpack", "json"])
+@pytest.mark.parametrize("limit_bytes", [2000, 700, 300, 200])
+def test_everything_is_cut_to_the_size_that_the_broker_takes(form: Form, limit_bytes: int) -> None:
+    rows = trail(100)
+    for at in (0, 40, 41, 99):
+        text = random.Random(at).randbytes(1500).hex()
+        rows[at] = rows[at]._replace(kind=Kind.TELEMETRY, body=pack_body(Telemetry((("X", text),))))
+    one, reader, wholes = batcher(form, limit_bytes), PartCollector(), []
+    through = 0
     while rows:
-        one.open("b:1883", None)
-        connections += 1
-        while rows:
-            parcel = one.make(rows, history=True, replay=False)
-            assert parcel is not None
-            size_bytes = parcel.message.packet_bytes()
-            if size_bytes > limit:
-                one.lost(parcel)
-                break
-            one.landed(parcel)
-            rows = rows[parcel.count :]
-            batches += 1
-    assert connections < 8
-    assert batches < 5000 * 14 / (limit / 2)
+        parcels = one.make(rows, history=True, replay=False)
+        assert all(parcel.size_bytes <= limit_bytes for parcel in parcels)
+        assert [parcel.count for parcel in parcels[:-1]] == [0] * (len(parcels) - 1)
+        assert all(parcel.last_seq == through for parcel in parcels[:-1])
+        through = parcels[-1].last_seq
+        rows = rows[parcels[-1].count :]
+        for parcel in parcels:
+            part = decode_part(parcel.message.payload)
+            whole = parcel.message.payload if part is None else reader.take(part)
+            wholes += [] if whole is None else [whole]
+    records = [record for whole in wholes for record in decode_batch(whole, "A1").records]
+    assert [record.seq for record in records] == list(range(1, 101))
+    assert not any(isinstance(record.body, Gap) for record in records)
 
 
-def test_what_was_learnt_of_a_broker_passes() -> None:
-    rows, one = trail(1000), batcher()
-    first = one.make(rows, history=True, replay=False)
-    assert first is not None
-    one.lost(first)
-    one.open("b:1883", None)
-    less = one.make(rows, history=True, replay=False)
-    assert less is not None
-    assert less.message.packet_bytes() <= max(512, first.message.packet_bytes() // 2)
-    for _ in range(2000):
-        one.landed(less)
-    one.open("b:1883", None)
-    again = one.make(rows, history=True, replay=False)
-    assert again is not None
-    assert again.count == first.count
-
-
-def test_a_small_packet_is_never_the_reason_why_a_connection_ended() -> None:
-    rows, one = trail(10), batcher()
-    for _ in range(50):
-        parcel = one.make(rows, history=False, replay=False)
-        assert parcel is not None
-        assert parcel.count == 10
-        one.lost(parcel)
-        one.open("b:1883", None)
-
-
-def large(seq: int, size_bytes: int = 2000) -> Row:
-    return row(seq, Telemetry((("X", random.Random(seq).randbytes(size_bytes // 2).hex()),)))
-
-
-def first_of(one: Batcher, rows: Sequence[Row]) -> Parcel:
-    parcel = one.make(rows, history=False, replay=False)
-    assert parcel is not None
-    return parcel
-
-
-def test_a_record_under_which_the_broker_hangs_up_is_withheld_and_offered_to_another() -> None:
-    one = batcher()
-    for times in range(LONE_LOSSES):
-        parcel = first_of(one, [large(1)])
-        assert parcel.withheld == (), times
-        one.lost(parcel)
-        one.open("b:1883", None)
-    withheld = first_of(one, [large(1)])
-    assert withheld.withheld == (1,)
-    assert one.withheld == 0, "not before it landed"
-    one.landed(withheld)
-    assert one.withheld == 1
-    assert first_of(one, [large(2, 600)]).withheld == (), "what is smaller goes"
-
-    one.open("other:1883", None)
-    whole = first_of(one, [large(1)])
-    assert whole.withheld == ()
-    assert one.withheld == 1
-    one.landed(whole)
-    assert one.withheld == 0
-
-
-def test_a_record_that_landed_after_all_is_not_suspected() -> None:
-    one = batcher()
-    for _ in range(10):
-        for _ in range(LONE_LOSSES - 1):
-            one.lost(first_of(one, [large(1)]))
-            one.open("b:1883", None)
-        parcel = first_of(one, [large(1)])
-        assert parcel.withheld == ()
-        one.landed(parcel)
-        one.open("b:1883", None)
-
-
-def test_a_record_that_was_withheld_is_tried_again_when_much_has_landed() -> None:
-    one = batcher()
-    for _ in range(LONE_LOSSES):
-        one.lost(first_of(one, [large(1)]))
-        one.open("b:1883", None)
-    assert first_of(one, [large(1)]).withheld == (1,)
-    landed = 0
-    while first_of(one, [large(1)]).withheld:
-        one.landed(first_of(one, trail(3)))
-        landed += 1
-    assert landed > GROW_AFTER_BATCHES
-
-
-def test_what_is_withheld_is_forgotten_with_its_store_and_when_it_is_too_much() -> None:
-    one = batcher()
-    one.open("b:1883", 300)
-    for seq in range(1, 2 * WITHHELD_INTERVALS + 3, 2):
-        one.landed(first_of(one, [large(seq)]))
-    assert one.withheld == WITHHELD_INTERVALS
-    identity = Identity()
-    identity.journal = 8
-    one._identity = identity
-    assert one.withheld == 0
-    one.landed(first_of(one, [large(5)]))
-    assert one.withheld == 1
+def test_a_broker_that_takes_nothing_of_a_sensible_size_gets_nothing() -> None:
+    assert batcher("msgpack", 60).make(trail(1), history=False, replay=False) == []

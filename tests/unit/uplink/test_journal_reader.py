@@ -16,7 +16,14 @@ from agent.domain.state import LinkState, StatusState
 from agent.outbox.body import pack_body
 from agent.outbox.row import Row
 from agent.uplink import stream_reading
-from agent.uplink.codec import BatchHeader, CodecError, JournalRecord, encode_batch, encode_state
+from agent.uplink.codec import (
+    BatchHeader,
+    CodecError,
+    Encoding,
+    JournalRecord,
+    encode_batch,
+    encode_state,
+)
 from agent.uplink.interval_set import IntervalSet
 from agent.uplink.journal_reader import (
     JournalReader,
@@ -28,6 +35,7 @@ from agent.uplink.journal_reader import (
     encode_receipt,
     encode_replay_request,
 )
+from agent.uplink.parts import split
 from agent.uplink.topics import Topics
 
 A7 = Topics("boston-ems", "A7")
@@ -336,43 +344,38 @@ def test_an_interval_set_is_a_set(steps: list[tuple[bool, int, int]], probe: int
     assert intervals.last_through(probe) == max((n for n in model if n <= probe), default=None)
 
 
-def too_large(reader: JournalReader, seq: int, **options: Any) -> list[int]:
-    return feed(reader, seq, gap=Gap(seq, "too_large", (("alert", 1),)), **options)
+ROOM_BYTES: dict[Encoding, int] = {"msgpack": 30, "json": 80}
 
 
-def test_what_was_too_large_is_asked_for_after_each_birth_and_handed_on_when_it_comes() -> None:
+def test_what_is_counted_adds_up_whatever_gap_was_known_before() -> None:
     reader = JournalReader(want_history=True)
-    reader.feed(A7.state("link"), link())
     assert feed(reader, 1, 2) == [1, 2]
-    assert too_large(reader, 3) == [3]
-    assert too_large(reader, 4) == [4]
-    assert feed(reader, 5) == [5]
-    assert asked(reader, 0) == asked(reader, 1000) == []
-    assert (reader.counts.withheld, reader.counts.accounted, reader.counts.holes_open) == (2, 5, 0)
-    assert [receipt.through_seq for receipt in reader.receipts(A7)] == [5]
-
-    reader.feed(A7.state("link"), link())
-    assert asked(reader, 1001) == [(3, 4)]
-    assert too_large(reader, 3, replay=True) == []
-    assert feed(reader, 4, replay=True) == [4]
-    assert too_large(reader, 4, replay=True) == []
-    assert (reader.counts.withheld, reader.counts.accounted) == (1, 5)
-
-    again = JournalReader(want_history=True)
-    again.restore(reader.export())
-    again.feed(A7.state("link"), link())
-    assert asked(again, 0) == [(3, 3)]
-    assert feed(again, 3, 4, replay=True) == [3]
-    again.feed(A7.state("link"), link())
-    assert asked(again, 1) == []
+    assert feed(reader, 2, gap=Gap(5, "evicted", ())) == [2]
+    assert feed(reader, 8, gap=Gap(8, "evicted", ())) == [8]
+    assert feed(reader, 6, gap=Gap(9, "evicted", ())) == [6]
+    assert feed(reader, 6, gap=Gap(9, "evicted", ())) == []
+    assert reader.counts.accounted == 9
 
 
-def test_what_was_too_large_and_is_no_longer_kept_is_told_gone_once() -> None:
-    reader = JournalReader(want_history=True)
-    reader.feed(A7.state("link"), link())
-    for seq in (1, 2, 3):
-        too_large(reader, seq)
-    trimmed = Gap(2, "trimmed", (("alert", 2),))
-    assert feed(reader, 1, gap=trimmed, replay=True) == [1]
-    assert feed(reader, 1, gap=trimmed, replay=True) == []
-    assert (reader.counts.withheld, reader.counts.told_gone, reader.counts.accounted) == (1, 1, 3)
+def test_a_head_of_a_journal_that_is_told_later_is_kept_until_then() -> None:
+    reader = JournalReader()
+    reader.feed(A7.state("link"), link(journal=1))
+    feed(reader, 1)
+    reader.feed(A7.state("status"), status(4, journal=2))
+    assert asked(reader, 0) == asked(reader, 100) == []
+    reader.feed(A7.state("link"), link(journal=2))
+    assert asked(reader, 200) == []
+    assert asked(reader, 220) == [(4, 4)]
+
+
+@pytest.mark.parametrize("encoding", ["msgpack", "json"])
+def test_a_batch_in_parts_is_read_once_they_are_all_there(encoding: Encoding) -> None:
+    reader, topic, batch = JournalReader(), A7.journal(Stream.EVENTS), payload(1, 2, 3)
+    parts = [part.payload for part in split(batch, encoding, ROOM_BYTES[encoding]) or []]
+    assert len(parts) > 1
+    again = [part.payload for part in split(payload(4), encoding, ROOM_BYTES[encoding]) or []]
+    mixed = [parts[-1], again[0], parts[0], parts[0], *parts[1:-1]]
+    got = [seqs_of(reader.feed(topic, one)) for one in mixed]
+    assert got[-1] == [1, 2, 3]
+    assert not any(got[:-1])
+    assert [seqs_of(reader.feed(topic, one)) for one in again[1:]][-1] == [4]

@@ -22,8 +22,7 @@ from agent.domain.state import HealthState, LinkState, LocationState, StatusStat
 from agent.outbox.body import pack_body
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.row import Row
-from agent.uplink.batching import GROW_AFTER_BATCHES, LONE_LOSSES
-from agent.uplink.codec import Batch, decode_batch, decode_state
+from agent.uplink.codec import Batch, JournalRecord, decode_batch, decode_state
 from agent.uplink.journal_reader import JournalReader
 from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
 from agent.uplink.publisher import OFFLINE_ACK_S, Publisher
@@ -168,6 +167,11 @@ class FakeLink:
     def lose(self, reason: str = "broker_unreachable") -> None:
         self.tell(Closed(reason, "lost"))
 
+    def hang_up(self, opening: int) -> None:
+        """End the connection of that number, if it still stands, as a broker does."""
+        if len(self.openings) == opening:
+            self.tell(Closed("broker_unreachable", "the broker closed the connection", hung_up=True))
+
     async def close(self) -> None:
         self.closes += 1
         await asyncio.sleep(RTT_S)
@@ -219,10 +223,6 @@ class Rig:
 
     async def opened(self, count: int = 1) -> None:
         await until(lambda: self.publisher.connected and len(self.link.openings) >= count)
-
-    def ask(self, request: ReplayRequest) -> None:
-        """As a reader does."""
-        self.link.tell(Received(TOPICS.command("replay"), encode_replay_request(request).payload))
 
     async def settled(self) -> None:
         await until(lambda: all(self.journal.delivered[s] >= self.journal.last_seq(s) for s in Stream))
@@ -443,70 +443,109 @@ def test_batches_are_split_to_the_brokers_packet_size() -> None:
     virtually(work)
 
 
+def silent_limit(rig: Rig, limit_bytes: int) -> Callable[[Message], int | None]:
+    """A broker that hangs up on larger packets, and says nothing."""
+
+    given_up = 0
+
+    def answer(message: Message) -> int | None:
+        nonlocal given_up
+        opening = len(rig.link.openings)
+        if given_up == opening:
+            return None
+        if message.packet_bytes() > limit_bytes:
+            given_up = opening
+            asyncio.get_running_loop().call_later(RTT_S, rig.link.hang_up, opening)
+            return None
+        return 0
+
+    return answer
+
+
 @pytest.mark.parametrize("how", ["told in CONNACK", "told by PUBACK", "by hanging up"])
-def test_record_too_large_for_the_broker_is_told_and_comes_once_a_broker_takes_it(how: str) -> None:
-    large = Telemetry((("X", random.Random(1).randbytes(600).hex()),))
+@pytest.mark.parametrize("limit_bytes", [300, 600])
+def test_records_too_large_for_the_broker_go_in_parts_and_in_order(how: str, limit_bytes: int) -> None:
+    dice = random.Random(1)
+    large = [Telemetry((("X", dice.randbytes(400 + 300 * n).hex()),)) for n in range(5)]
 
     async def work() -> None:
         async with Rig(drain_bytes_per_s=10**9) as rig:
-            limit = 300 if how != "by hanging up" else 600
-
-            def answer(message: Message) -> int | None:
-                if message.packet_bytes() <= limit:
-                    return 0
-                if how == "told by PUBACK":
-                    return PACKET_TOO_LARGE
-                asyncio.get_running_loop().call_soon(rig.link.lose)
-                return None
-
             if how == "told in CONNACK":
-                rig.link.opened = Opened(5, maximum_packet_bytes=limit)
-            rig.link.answer = answer
-            rig.journal.positions(5)
-            rig.journal.add(large, Kind.TELEMETRY)
-            rig.journal.positions(5)
+                rig.link.opened = Opened(5, maximum_packet_bytes=limit_bytes, receive_maximum=3)
+            elif how == "told by PUBACK":
+                rig.link.answer = lambda m: PACKET_TOO_LARGE if m.packet_bytes() > limit_bytes else 0
+            else:
+                rig.link.answer = silent_limit(rig, limit_bytes)
+            alert = Alert("large", dice.randbytes(900).hex())
+            for body in large:
+                rig.journal.positions(3)
+                rig.journal.add(body, Kind.TELEMETRY)
+            rig.journal.press()
+            rig.journal.add(alert, Kind.ALERT)
+            rig.journal.press()
+            rig.publisher.set_state(StatusState(1, None, "on_scene"))
             await rig.settled()
-            await until(lambda: rig.health.reasons() == (HealthReason.PACKET_TOO_LARGE,))
-            assert "1 records of trail" in rig.health.details()[HealthReason.PACKET_TOO_LARGE]
-            reader = read_all(rig.link)
-            assert (reader.counts.accounted, reader.counts.withheld) == (11, 1)
-
-            # The same broker, with other settings: the reader asks once it sees the birth.
-            rig.link.opened, rig.link.answer = Opened(5), lambda _: 0
-            openings = len(rig.link.openings)
-            rig.link.lose()
-            await rig.opened(openings + 1)
-            assert rig.health.reasons() == (HealthReason.PACKET_TOO_LARGE,)
-            (ask,) = ask_after_birth(rig, reader)
-            assert (ask.first, ask.last) == (6, 6)
-            rig.ask(ask)
             if how == "by hanging up":
-                # What was learnt of a broker that says nothing holds for a while.
-                await until(lambda: rig.link.on(TRAIL)[-1].batch.header.replay)
-                assert isinstance(rig.link.on(TRAIL)[-1].batch.records[0].body, Gap)
-                for _ in range(2 * GROW_AFTER_BATCHES * 2**LONE_LOSSES):
-                    rig.journal.positions(1)
-                    await rig.settled()
-                rig.ask(ask)
-            await until(lambda: rig.health.reasons() == ())
-            reader = read_all(rig.link)
-            assert reader.counts.withheld == 0
-            assert reader.counts.accounted == rig.journal.last_seq(Stream.TRAIL)
-        records = [r for s in rig.link.on(TRAIL) if s.code == 0 for r in s.batch.records if r.seq == 6]
-        assert records[0].body == Gap(6, "too_large", (("telemetry", 1),))
-        assert records[-1].body == large
+                assert len(rig.link.openings) < 10
+            assert not any(rig.health.reasons())
+            records = handed_on(rig.link)
+            if how == "told by PUBACK":  # what was under way behind a refused one has overtaken it
+                records.sort(key=lambda record: (record.stream, record.seq))
+            bodies = [record.body for record in records]
+            assert [body for body in bodies if isinstance(body, Telemetry)] == large
+            assert [type(body) for body in bodies if not isinstance(body, Position | Telemetry)] == [
+                StatusChange,
+                Alert,
+                StatusChange,
+            ]
+            assert alert in bodies
+            rig.link.tell(replay(Stream.TRAIL, 1, 20))
+            await until(lambda: rig.publisher.snapshot().replays_waiting == 0)
+            assert read_all(rig.link).counts.duplicates_removed >= 20
 
     virtually(work)
 
 
-def ask_after_birth(rig: Rig, reader: JournalReader) -> list[ReplayRequest]:
-    """What the reader asks for once it has seen the newest birth."""
-    birth = rig.link.on(TOPICS.state("link"))[-1].message
-    reader.feed(birth.topic, birth.payload)
-    return [ask.request for ask in reader.asks(0.0)]
+def handed_on(link: FakeLink) -> list[JournalRecord]:
+    """What a reader hands on of all that the broker took."""
+    reader = JournalReader(want_history=True)
+    taken = [s.message for s in link.sent if "/journal/" in s.message.topic and s.code == 0]
+    return [record for message in taken for record in reader.feed(message.topic, message.payload)]
 
 
-def test_states_that_are_too_large_or_refused_are_named_reasons() -> None:
+def test_a_state_too_large_for_a_silent_broker_keeps_nothing_else_from_it() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.link.answer = silent_limit(rig, 600)
+            rig.publisher.set_state(VehicleState(1, None, (("X", random.Random(1).randbytes(4000).hex()),)))
+            rig.journal.press()
+            await rig.settled()
+            await until(lambda: rig.health.reasons() == (HealthReason.PACKET_TOO_LARGE,))
+            assert len(rig.link.openings) < 10
+            rig.journal.press()
+            await rig.settled()
+
+    virtually(work)
+
+
+def test_a_network_that_breaks_tells_nothing_about_sizes() -> None:
+    async def work() -> None:
+        async with Rig(drain_bytes_per_s=10**9) as rig:
+            rig.link.answer = lambda m: None if m.topic == TRAIL else 0
+            rig.journal.positions(1000)
+            for count in range(1, 6):
+                await rig.opened(count)
+                await until(lambda: bool(rig.link.in_flight))
+                await asyncio.sleep(1)
+                rig.link.lose()
+            rig.link.answer = lambda _: 0
+            await rig.settled()
+            assert [len(sent.seqs) for sent in rig.link.on(TRAIL)][-2:] == [500, 500]
+
+    virtually(work)
+
+
+def test_states_that_are_too_large_or_refused_are_named_reasons_and_offered_with_pauses() -> None:
     async def work() -> None:
         async with Rig() as rig:
             rig.link.opened = Opened(5, maximum_packet_bytes=300)
@@ -517,9 +556,52 @@ def test_states_that_are_too_large_or_refused_are_named_reasons() -> None:
             await until(lambda: rig.health.reasons() == reasons)
             assert "vehicle" in rig.health.details()[HealthReason.PACKET_TOO_LARGE]
             assert "location" in rig.health.details()[HealthReason.BROKER_REFUSED]
+            for second in range(100):
+                rig.publisher.set_state(LocationState(second * 1000, None, None, FixMode.NONE))
+                await asyncio.sleep(1)
+            assert len(rig.link.on(TOPICS.state("location"))) < 25
             rig.link.answer = lambda _: 0
             rig.publisher.set_state(VehicleState(1, None, (("X", 1),)))
             await until(lambda: rig.health.reasons() == ())
+
+    virtually(work)
+
+
+def test_a_replay_that_is_refused_says_nothing_of_how_live_records_fare() -> None:
+    async def work() -> None:
+        async with Rig(brokers=2, fail_over_after_s=5) as rig:
+            rig.link.answer = lambda m: QUOTA_EXCEEDED if is_replay(m) else 0
+            rig.journal.positions(5)
+            await rig.settled()
+            rig.link.tell(replay(Stream.TRAIL, 1, 5))
+            await asyncio.sleep(120)
+            assert len(rig.link.openings) == 1
+            assert rig.health.reasons() == ()
+
+    virtually(work)
+
+
+def is_replay(message: Message) -> bool:
+    return message.topic == TRAIL and decode_batch(message.payload, "A1").header.replay
+
+
+def test_replays_of_a_store_that_was_replaced_are_dropped_at_once() -> None:
+    async def work() -> None:
+        async with Rig(drain_bytes_per_s=200) as rig:
+            rig.journal.positions(2000)
+            rig.journal.delivered[Stream.TRAIL] = 2000
+            await rig.opened()
+            rig.link.tell(replay(Stream.TRAIL, 1, 2000))
+            await until(lambda: bool(rig.link.on(TRAIL)))
+            before = len(rig.link.on(TRAIL))
+            rig.journal.journal = 99
+            rig.journal.rows[Stream.TRAIL].clear()
+            rig.journal.delivered[Stream.TRAIL] = 0
+            rig.journal.positions(3)
+            await rig.settled()
+            after = [sent.batch for sent in rig.link.on(TRAIL)[before:]]
+            assert all(not batch.header.replay for batch in after)
+            assert [record.seq for batch in after for record in batch.records] == [1, 2, 3]
 
     virtually(work)
 
@@ -954,21 +1036,16 @@ def test_nothing_is_lost_or_reordered_whatever_the_broker_does(
                 await asyncio.sleep(chance.random() * 20)
                 if chance.random() < 0.3:
                     rig.link.lose()
+                elif chance.random() < 0.2:
+                    rig.link.hang_up(len(rig.link.openings))
             well, openings = True, len(rig.link.openings)
             rig.link.lose()
             await rig.opened(openings + 1)
             await rig.settled()
             assert rig.link.most_in_flight <= receive_maximum
-            reader = read_all(rig.link)
-            asks = ask_after_birth(rig, reader)
-            while asks:
-                for ask in asks:
-                    rig.ask(ask)
-                await until(lambda: rig.publisher.snapshot().replays_waiting == 0)
-                asks = [ask.request for ask in reader.asks(0.0)]
         reader = read_all(rig.link)
         assert reader.counts.accounted == sum(rig.journal.last_seq(stream) for stream in Stream)
-        assert reader.counts.withheld == reader.counts.holes_open == 0
+        assert reader.counts.holes_open == 0
 
     virtually(work)
 
@@ -1210,14 +1287,7 @@ def test_broker_that_hangs_up_on_large_packets_gets_smaller_ones() -> None:
     async def work() -> None:
         async with Rig() as rig:
             rig.link.opened = Opened(4)
-
-            def answer(message: Message) -> int | None:
-                if message.packet_bytes() <= 1500:
-                    return 0
-                asyncio.get_running_loop().call_soon(rig.link.lose)
-                return None
-
-            rig.link.answer = answer
+            rig.link.answer = silent_limit(rig, 1500)
             rig.journal.positions(5000)
             await rig.settled()
             assert len(rig.link.openings) < 10
