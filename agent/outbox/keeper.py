@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from agent import config
 from agent.domain.health import HealthReason
 from agent.domain.record import Kind, Stream
+from agent.domain.stamp import UtcSource
 from agent.hal.clock import Clock
 from agent.outbox.counters import Counters
 from agent.outbox.entry import Entry
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
 from agent.outbox.retention import Retention
 from agent.outbox.row import Row
-from agent.outbox.salvage import Found, finish_interrupted, set_aside
+from agent.outbox.salvage import Found, Moment, finish_interrupted, set_aside
 from agent.outbox.store import Store
 
 T = TypeVar("T")
@@ -39,8 +39,7 @@ class Report:
         over_budget: undelivered records take more than they may.
         work_due: there is maintenance to do.
         log_full: the log is to be brought home before it outgrows its size.
-        alerts: what dispatch must be told of the store, all since the start: a caller that is cancelled never
-            sees its report, so each is repeated.
+        set_asides: how often a damaged store was set aside since the start.
     """
 
     journal: int = 0
@@ -53,7 +52,7 @@ class Report:
     over_budget: bool = False
     work_due: bool = False
     log_full: bool = False
-    alerts: tuple[str, ...] = ()
+    set_asides: int = 0
 
     def last_seq(self, stream: Stream) -> int:
         """Newest sequence number on the disk."""
@@ -81,7 +80,7 @@ class Keeper:
         self._unseen: list[tuple[Stream, int]] = []
         self._spare_space = False
         self._stored_bytes = 0
-        self._alerts: list[str] = []
+        self._set_asides = 0
         self._oldest: dict[Stream, tuple[int, Row | None]] = {}
 
     def _new_retention(self) -> Retention:
@@ -194,8 +193,11 @@ class Keeper:
         self._stored_bytes = store.stored_bytes()
 
     def close(self) -> None:
-        """See Store.close."""
-        self._store.close()
+        """See Store.close. A store that is found damaged now is set aside by the next start."""
+        try:
+            self._store.close()
+        except StoreDamagedError as damage:
+            raise StoreFaultError(HealthReason.STORE_IO_ERROR, str(damage)) from damage
 
     def report(self) -> Report:
         """How things stand now; reads at most one row a stream."""
@@ -211,7 +213,7 @@ class Keeper:
             over_budget=self._retention.over_budget,
             work_due=store.checkpoint_due or self._spare_space or bool(self._unseen) or self._retention.due,
             log_full=store.checkpoint_due,
-            alerts=tuple(self._alerts),
+            set_asides=self._set_asides,
         )
 
     def _oldest_waiting(self, stream: Stream, counters: Counters) -> Row | None:
@@ -246,12 +248,13 @@ class Keeper:
                 journal=self._known_journal, counters={s: c.copy() for s, c in store.counters.items()}
             )
         store.forget()
-        dated = _compact_utc(self._clock.system_utc().unix_ms)
-        self._alerts.append(set_aside(store.folder, dated, known, self._entropy))
+        utc = self._clock.system_utc()
+        now = Moment(
+            self._clock.boot_id,
+            self._clock.boottime_ns() // 1_000_000,
+            utc.unix_ms,
+            UtcSource.NTP if utc.synchronised else UtcSource.LAST_KNOWN,
+        )
+        set_aside(store.folder, now, known, self._entropy)
+        self._set_asides += 1
         self._oldest.clear()
-
-
-def _compact_utc(unix_ms: int) -> str:
-    """A UTC for a file name."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=unix_ms)
-    return moment.strftime("%Y%m%dT%H%M%SZ")

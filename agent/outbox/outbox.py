@@ -75,7 +75,6 @@ class Outbox:
         self._outstanding = 0
         self._answered_s = 0.0
         self._stall_told = False
-        self._alerts_told = 0
         self._utc_offset_ms: int | None = None
         # An offset that would move the time forward, and the CLOCK_BOOTTIME at which it was first heard of.
         self._utc_claim: tuple[int, int] | None = None
@@ -99,7 +98,7 @@ class Outbox:
     @property
     def set_asides(self) -> int:
         """How often a damaged store was set aside since the start: what was stored may not be any more."""
-        return len(self._report.alerts)
+        return self._report.set_asides
 
     async def open(self) -> None:
         """Open the store: make, migrate or salvage it as needed, and register this boot.
@@ -133,7 +132,10 @@ class Outbox:
                 await self._work(self._keeper.close)
             except StoreFaultError as fault:
                 self._health.raise_(fault.reason, fault.detail)
-        await self._worker.close()
+            finally:
+                await self._worker.close()
+        else:
+            await self._worker.close()
 
     # ------------------------------------------------------------------ writing
 
@@ -342,12 +344,12 @@ class Outbox:
         return work(), self._keeper.report()
 
     def _adopt(self, report: Report) -> None:
-        journal_before, self._report = self._report.journal, report
-        if report.journal != journal_before:
+        before, self._report = self._report, report
+        if report.journal != before.journal:
             # Of another store nothing was delivered but what it says itself.
             for stream in Stream:
                 self._confirmed[stream] = report.confirmed_seq(stream)
-            if journal_before:
+            if before.journal and report.set_asides == before.set_asides:
                 self._tell("store_replaced", "the store in use was replaced; a new journal began")
         if report.log_full and not self._writer.refused:
             self._log_full.set()
@@ -357,9 +359,8 @@ class Outbox:
             self._health.raise_(HealthReason.STORE_OVER_BUDGET)
         else:
             self._health.clear(HealthReason.STORE_OVER_BUDGET)
-        told, self._alerts_told = self._alerts_told, len(report.alerts)
-        for text in report.alerts[told:]:
-            self._tell("store_set_aside", text)
+        if report.set_asides > before.set_asides:
+            self._tell_grown([Stream.EVENTS])  # by the alert that tells of it
 
     def _tell(self, code: str, text: str) -> None:
         if not self._writer.ended:

@@ -8,11 +8,12 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-from agent.domain.record import Gap, Kind, Stream
+from agent.domain.record import Alert, Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox import database
 from agent.outbox.body import pack_body, unpack_body
@@ -63,8 +64,28 @@ def finish_interrupted(folder: Path) -> None:
         database.flush_folder(folder)
 
 
-def set_aside(folder: Path, dated: str, known: Found, entropy: Callable[[int], bytes]) -> str:
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a store was set aside: the stamp of the alert that tells of it.
+
+    Attributes:
+        boot_id: of this boot.
+        boottime_ms: CLOCK_BOOTTIME.
+        utc_ms: what the computer's clock says.
+        utc_source: how far that is to be believed.
+    """
+
+    boot_id: str
+    boottime_ms: int
+    utc_ms: int
+    utc_source: UtcSource
+
+
+def set_aside(folder: Path, now: Moment, known: Found, entropy: Callable[[int], bytes]) -> None:
     """Carry what can be read into a new store, and give the damaged one a dated name.
+
+    The new store's last event is an alert that tells of it: so it is told once, also when the power goes
+    before anybody could be told.
 
     The new store is complete on the disk before the old one loses its name, and the old one loses it before
     its log does: without the log it would pass for a sound store that has never heard of the newest records.
@@ -73,12 +94,11 @@ def set_aside(folder: Path, dated: str, known: Found, entropy: Callable[[int], b
 
     Args:
         folder: where the store is; nothing has it open.
-        dated: UTC for the name, e.g. "20260314T070000Z".
+        now: for the name and the alert.
         known: what the process still knows of the store from before the damage; it wins over what is read.
         entropy: for a new journal.
 
-    Returns:
-        One plain sentence for a person. Raises StoreFaultError when the disk refuses.
+    Raises StoreFaultError when the disk refuses.
     """
     path, salvaged = folder / database.FILE_NAME, folder / SALVAGE_NAME
     with named_faults(str(salvaged)):
@@ -86,22 +106,18 @@ def set_aside(folder: Path, dated: str, known: Found, entropy: Callable[[int], b
         _remove(folder, _COPY_NAME)
         target = database.connect(salvaged, "FULL")
         try:
+            aside = _free_name(folder, now.utc_ms)
             with _source(path, folder) as source:
-                carried, kept_journal = _carry_over(source, target, known, entropy)
+                _carry_over(source, target, known, entropy, (now, aside.name))
         finally:
             target.close()
             _remove(folder, _COPY_NAME)
         database.flush_folder(folder)
-        aside = _free_name(folder, dated)
         path.rename(aside)
         database.flush_folder(folder)
         _move_logs(path, aside)
         salvaged.rename(path)
         database.flush_folder(folder)
-    identity = "" if kept_journal else "; its identity was lost, sequence numbers begin a new journal"
-    return (
-        f"the store was damaged and set aside as {aside.name}; {carried} records were carried over{identity}"
-    )
 
 
 def _remove(folder: Path, name: str) -> None:
@@ -124,10 +140,12 @@ def _move_logs(path: Path, aside: Path) -> None:
 def _last_set_aside(folder: Path) -> Path:
     """The file that was set aside last, while its log still waits for it; else a name of its own."""
     without_log = [path for path in folder.glob("outbox-damaged-*.db") if not _beside(path, "-wal").exists()]
-    return max(without_log, key=lambda path: path.stat().st_ctime_ns, default=_free_name(folder, "log"))
+    return max(without_log, key=lambda path: path.stat().st_ctime_ns, default=_free_name(folder, None))
 
 
-def _free_name(folder: Path, dated: str) -> Path:
+def _free_name(folder: Path, utc_ms: int | None) -> Path:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=utc_ms or 0)
+    dated = "log" if utc_ms is None else moment.strftime("%Y%m%dT%H%M%SZ")
     aside = folder / f"outbox-damaged-{dated}.db"
     number = 1
     while aside.exists() or _beside(aside, "-wal").exists():
@@ -184,8 +202,12 @@ def _readable(read: Callable[[], T]) -> T | None:
 
 
 def _carry_over(
-    source: sqlite3.Connection, target: sqlite3.Connection, known: Found, entropy: Callable[[int], bytes]
-) -> tuple[int, bool]:
+    source: sqlite3.Connection,
+    target: sqlite3.Connection,
+    known: Found,
+    entropy: Callable[[int], bytes],
+    told: tuple[Moment, str],
+) -> None:
     found = _identity(source, known)
     journal = found.journal
     kept_journal = journal is not None and len(found.counters) == len(Stream)
@@ -195,16 +217,39 @@ def _carry_over(
     )
     target.executemany("INSERT OR IGNORE INTO boot (boot, boot_id) VALUES (?, ?)", found.boots)
     carried = 0
+    all_counters = {}
     for stream in Stream:
         # What lies beyond the process's own count was refused, and is still held in memory.
         end_seq = known.counters[stream].last_seq if stream in known.counters else _NO_END
         counters, records = _carry_stream(source, target, stream, found.counters.get(stream), end_seq)
-        counters.save(target, stream)
+        all_counters[stream] = counters
         carried += records
     _keep_boot_count(target)
+    identity = "" if kept_journal else "; its identity was lost, sequence numbers begin a new journal"
+    moment, name = told
+    text = f"the store was damaged and set aside as {name}; {carried} records were carried over{identity}"
+    _tell(target, all_counters[Stream.EVENTS], moment, text)
+    for stream, counters in all_counters.items():
+        counters.save(target, stream)
     target.execute("COMMIT")
     target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return carried, kept_journal
+
+
+def _tell(target: sqlite3.Connection, counters: Counters, now: Moment, text: str) -> None:
+    """Add the alert that dispatch is to have of this."""
+    found = target.execute("SELECT boot FROM boot WHERE boot_id = ?", (now.boot_id,)).fetchone()
+    boot = (
+        found
+        or target.execute(
+            "INSERT INTO boot (boot, boot_id) SELECT coalesce(max(boot), 0) + 1, ? FROM boot RETURNING boot",
+            (now.boot_id,),
+        ).fetchone()
+    )
+    counters.last_seq += 1
+    counters.newest[Kind.ALERT.value] = counters.last_seq
+    body = pack_body(Alert("store_set_aside", text))
+    stamp = boot[0], now.boottime_ms, now.utc_ms, now.utc_source.value, None
+    _add(target, Stream.EVENTS, counters, Row(counters.last_seq, Kind.ALERT.value, *stamp, body))
 
 
 def _keep_boot_count(target: sqlite3.Connection) -> None:

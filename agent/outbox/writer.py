@@ -257,6 +257,9 @@ class Writer:
         except BaseException as error:
             if isinstance(error, StoreFaultError) and error.in_doubt:
                 self._doubtful = batch
+                # Whoever waits for a flush waits until the disk took or refused it, and it refused.
+                self._flushes[:0] = batch.flushes
+                batch.flushes = []
             else:
                 self._put_back(batch)
             if batch.staged:

@@ -83,7 +83,8 @@ async def frames_arrive_as_sent() -> str:
     vehicle.close()
     assert [(f.can_id, f.data) for f in got] == sent, got
     assert [f.extended for f in got] == [False] + [True] * 9
-    # The kernel's stamps are of the wall clock; bringing them to boot time may err by some microseconds.
+    # The kernel's stamps are of the wall clock; bringing them to boot time errs by as long as the
+    # process was kept from the processor between two readings.
     stamps = [before_ns - STAMP_ERROR_NS, *(f.received_boottime_ns for f in got), SystemClock().boottime_ns()]
     assert stamps == sorted(stamps), stamps
     return f"{len(got)} frames"

@@ -894,3 +894,46 @@ def test_a_cancelled_caller_does_not_take_its_press_back(tmp_path: Path, scribe:
             assert await bench.outbox.put(scribe.press()) == 2
 
     run(scenario)
+
+
+def test_a_flush_whose_commit_is_in_doubt_returns_and_so_does_closing(
+    tmp_path: Path, scribe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            bench.outbox.stage(scribe.position())
+            bench.store._open_connection = LostCommit(bench.store.connection)
+
+            def refuse(_: Path) -> None:
+                raise OSError(errno.EIO, "no")
+
+            monkeypatch.setattr("agent.outbox.database.probe", refuse)
+            async with asyncio.timeout(10):
+                await bench.outbox.flush()
+            assert bench.health.reasons() == (HealthReason.STORE_IO_ERROR,)
+            assert bench.outbox.backlog().unsaved == 1
+            async with asyncio.timeout(10):
+                await bench.outbox.close()
+
+    run(scenario)
+
+
+def test_damage_met_in_closing_keeps_nothing_from_ending(
+    tmp_path: Path, scribe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            assert await bench.outbox.put(scribe.press()) == 1
+
+            def found_damaged() -> None:
+                bench.store.abandon()
+                raise StoreDamagedError("a garbled page")
+
+            monkeypatch.setattr(bench.store, "close", found_damaged)
+            await bench.outbox.close()
+            assert bench.health.reasons() == (HealthReason.STORE_IO_ERROR,)
+            assert not [thread for thread in threading.enumerate() if thread.name == "outbox"]
+        async with opened(tmp_path, scribe) as again:
+            assert again.outbox.last_seq(Stream.EVENTS) == 1
+
+    run(scenario)

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from agent import config
-from agent.domain.record import Kind, Stream
+from agent.domain.record import Alert, Kind, Stream
+from agent.domain.stamp import UtcSource
 from agent.outbox import database
 from agent.outbox.body import unpack_body
 from agent.outbox.entry import Entry, entry_of
 from agent.outbox.fault import StoreDamagedError, StoreVersionError, named_faults
 from agent.outbox.gaps import gap_of
 from agent.outbox.keeper import Keeper
-from agent.outbox.salvage import SALVAGE_NAME, Found, set_aside
+from agent.outbox.row import Row
+from agent.outbox.salvage import SALVAGE_NAME, Found, Moment, set_aside
 from agent.outbox.store import Store
 
 PAGE = database.PAGE_BYTES
@@ -58,9 +60,20 @@ def everything(keeper: Keeper, stream: Stream) -> tuple[dict[int, Entry], int]:
             after_seq = row.seq
             if row.kind == Kind.GAP:
                 after_seq = gap_of(row).last_seq
-            else:
+            elif not is_telling(row):
                 records[row.seq] = Entry(row.kind, *row[3:])
     return records, after_seq
+
+
+def is_telling(row: Row) -> bool:
+    return row.kind == Kind.ALERT and b"store_set_aside" in row.body
+
+
+def told(keeper: Keeper) -> list[str]:
+    """What the store's own alerts say."""
+    rows = keeper.read(Stream.EVENTS, 0, max_records=1 << 30, max_bytes=1 << 40, last_seq=None)
+    bodies = [unpack_body(Kind.ALERT, row.body) for row in rows if is_telling(row)]
+    return [body.text for body in bodies if isinstance(body, Alert)]
 
 
 def aside(folder: Path) -> list[Path]:
@@ -98,6 +111,7 @@ def test_a_ruined_leaf_costs_only_its_own_records(tmp_path: Path, scribe: Any) -
     report = keeper.report()
     events, last_event = everything(keeper, Stream.EVENTS)
     trail, last_trail = everything(keeper, Stream.TRAIL)
+    texts = told(keeper)
     keeper.close()
     assert events == written[Stream.EVENTS]
     lost = set(written[Stream.TRAIL]) - set(trail)
@@ -108,8 +122,9 @@ def test_a_ruined_leaf_costs_only_its_own_records(tmp_path: Path, scribe: Any) -
     assert last_trail == report.last_seq(Stream.TRAIL) > max(written[Stream.TRAIL])
     assert last_event == report.last_seq(Stream.EVENTS) > max(written[Stream.EVENTS])
     assert (report.confirmed_seq(Stream.EVENTS), report.confirmed_seq(Stream.TRAIL)) == (100, 1000)
-    assert len(report.alerts) == 1
-    assert aside(tmp_path)[0].name in report.alerts[0]
+    assert report.set_asides == 1
+    assert aside(tmp_path)[0].name in texts[0]
+    assert len(texts) == 1
     assert "20260314T" in aside(tmp_path)[0].name
 
 
@@ -268,7 +283,7 @@ def test_garbled_tables_are_damage(tmp_path: Path, scribe: Any, statement: str) 
     keeper = keeper_of(tmp_path, scribe)
     keeper.open()
     events, _ = everything(keeper, Stream.EVENTS)
-    assert len(keeper.report().alerts) == 1
+    assert keeper.report().set_asides == 1
     assert keeper.append([entry_of(scribe.press())], confirmed={}, dropped=())[0] not in events
     keeper.close()
     assert events.items() <= written[Stream.EVENTS].items()
@@ -313,7 +328,7 @@ def test_a_misplaced_page_that_fits_where_it_lies_is_noticed(tmp_path: Path, scr
     keeper = keeper_of(tmp_path, scribe)
     keeper.open()
     events, _ = everything(keeper, Stream.EVENTS)
-    assert len(keeper.report().alerts) == 1
+    assert keeper.report().set_asides == 1
     keeper.close()
     assert set(written[Stream.EVENTS]) - set(events) == {4, 5, 6}
 
@@ -338,7 +353,7 @@ def test_damage_met_while_running_is_mended_at_once(tmp_path: Path, scribe: Any)
     written = make_store(tmp_path, scribe, trail=40_000)
     keeper = keeper_of(tmp_path, scribe)
     keeper.open()
-    assert keeper.report().alerts == ()
+    assert keeper.report().set_asides == 0
     data = (tmp_path / database.FILE_NAME).read_bytes()
     # A leaf in the middle of a large store: opening does not see it, reading does.
     leaves = [page for page in range(10, len(data) // PAGE) if data[(page - 1) * PAGE] == 13]
@@ -349,7 +364,7 @@ def test_damage_met_while_running_is_mended_at_once(tmp_path: Path, scribe: Any)
     lost = set(written[Stream.TRAIL]) - set(trail)
     assert 20 < len(lost) < 120
     assert report.journal == int.from_bytes(b"\x07" * 4, "big")
-    assert len(report.alerts) == 1
+    assert report.set_asides == 1
 
 
 def everything_after_mending(keeper: Keeper) -> tuple[dict[int, Entry], int]:
@@ -417,12 +432,14 @@ def test_a_power_cut_between_the_renames_of_a_salvage_costs_nothing(
 
     monkeypatch.setattr(Path, "rename", cut)
     with pytest.raises(PowerCutError) if renames < 4 else contextlib.nullcontext():
-        set_aside(tmp_path, "20260314T070000Z", Found(), lambda size: b"\x09" * size)
+        now = Moment("0" * 32, 5, 1_773_471_600_000, UtcSource.LAST_KNOWN)
+        set_aside(tmp_path, now, Found(), lambda size: b"\x09" * size)
     assert len(done) == renames
     monkeypatch.undo()
     keeper = keeper_of(tmp_path, scribe)
     keeper.open()
     assert everything(keeper, Stream.EVENTS)[0] == written
+    assert len(told(keeper)) == (renames > 0), "once, whenever the power went"
     assert keeper.append([entry_of(scribe.press())], confirmed={}, dropped=())[0] > max(written)
     keeper.close()
     for path in aside(tmp_path):
