@@ -30,9 +30,9 @@ from agent.supervision.supervisor import Progress
 log = EventLog("crew")
 _TICK_S = 1.0
 _PRESSES = frozenset({Kind.STATUS.value, Kind.EMERGENCY.value})
-_LOOK_BACK = 200
+_LOOK_BACK = 11_000
 _LOOK_BACK_BYTES = 1 << 20
-"""Events among which presses are looked for after the store was mended: more than a shift has."""
+"""Events among which presses are looked for in another store: what a salvage leaves out, and a shift's."""
 
 
 class _Place(NamedTuple):
@@ -150,21 +150,37 @@ class CrewPath:
 
     async def _find_again(self, store: tuple[int, int]) -> None:
         """The store was mended or replaced: what is held is where it has that now, or it is not stored."""
-        events = self._outbox.last_seq(Stream.EVENTS)
-        rows = await self._outbox.read(
-            Stream.EVENTS, max(0, events - _LOOK_BACK), max_records=_LOOK_BACK, max_bytes=_LOOK_BACK_BYTES
-        )
-        newest = [await self._outbox.latest(kind) for kind in (Kind.STATUS, Kind.EMERGENCY)]
-        presses = [row for row in (*newest, *rows) if row is not None and row.kind in _PRESSES]
+        held = [
+            one for one in (self._status, self._emergency, *self._undelivered.values()) if one is not None
+        ]
+        places = {id(one): await self._place_now(one, store[0]) for one in held if one.place is not None}
+        # From here on nothing else runs; what was pressed meanwhile knows its place.
         self._store = store
-        places = {(one := self._held(row)).body: one.place for row in presses}
-        for held in (self._status, self._emergency):
-            if held is not None and held.place is not None:
-                self._put_at(held, places.get(held.body))
-        for key, held in tuple(self._undelivered.items()):
-            del self._undelivered[key]
-            self._light(key, replace(held, place=places.get(held.body)))
+        for one in held:
+            if id(one) in places:
+                self._put_at(one, places[id(one)])
+        for key, one in tuple(self._undelivered.items()):
+            if id(one) in places:
+                del self._undelivered[key]
+                self._light(key, replace(one, place=places[id(one)]))
         self._publish()
+
+    async def _place_now(self, held: _Held, journal: int) -> _Place | None:
+        """Where a press that was stored is now: where it was, or in another store among the newest events."""
+        assert held.place is not None
+        if held.place.journal == journal:
+            after_seq, last_seq = held.place.seq - 1, held.place.seq
+        else:
+            after_seq, last_seq = max(0, self._outbox.last_seq(Stream.EVENTS) - _LOOK_BACK), None
+        rows = await self._outbox.read(
+            Stream.EVENTS, after_seq, max_records=_LOOK_BACK, max_bytes=_LOOK_BACK_BYTES, last_seq=last_seq
+        )
+        for row in reversed(rows):
+            if row.kind in _PRESSES and row.seq > after_seq:
+                at_ms = None if held.boottime_ns is None else held.boottime_ns // 1_000_000
+                if at_ms in (None, row.boottime_ms) and unpack_body(Kind(row.kind), row.body) == held.body:
+                    return _Place(journal, row.seq)
+        return None
 
     def _held(self, row: Row) -> _Held:
         """What a stored press says."""

@@ -97,7 +97,7 @@ class Keeper:
 
     def _open(self) -> None:
         with named_faults(str(self._store.folder)):
-            finish_interrupted(self._store.folder)
+            self._set_asides += finish_interrupted(self._store.folder)
         self._store.open(self._clock.boot_id)
         self._take_up()
 
@@ -134,7 +134,7 @@ class Keeper:
         if not self._store.is_open:
             # A salvage may have been refused between its renames; opening would begin an empty store.
             with named_faults(str(self._store.folder)):
-                finish_interrupted(self._store.folder)
+                self._set_asides += finish_interrupted(self._store.folder)
         came_through = self._recover_with_room()
         if self._store.journal != self._known_journal:
             self._take_up()

@@ -54,14 +54,16 @@ class Found:
     counters: dict[Stream, Counters] = field(default_factory=dict)
 
 
-def finish_interrupted(folder: Path) -> None:
-    """Complete a salvage that a power cut interrupted between its renames. Raises OSError."""
+def finish_interrupted(folder: Path) -> bool:
+    """Complete a salvage that was interrupted between its renames; True if there was one. Raises OSError."""
     path, salvaged = folder / database.FILE_NAME, folder / SALVAGE_NAME
-    if salvaged.exists() and not path.exists():
-        if _beside(path, "-wal").exists():
-            _move_logs(path, _last_set_aside(folder))
-        salvaged.rename(path)
-        database.flush_folder(folder)
+    if not salvaged.exists() or path.exists():
+        return False
+    if _beside(path, "-wal").exists():
+        _move_logs(path, _last_set_aside(folder))
+    salvaged.rename(path)
+    database.flush_folder(folder)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

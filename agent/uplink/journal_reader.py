@@ -256,7 +256,14 @@ class JournalReader:
     def _whole(self, topic: str, payload: bytes) -> bytes | None:
         """The payload of a batch; None until the last of its parts has come."""
         part = decode_part(payload)
-        return payload if part is None else self._parts.setdefault(topic, PartCollector()).take(part)
+        if part is None:
+            return payload
+        collector = self._parts.setdefault(topic, PartCollector())
+        try:
+            return collector.take(part)
+        finally:
+            if not collector:
+                del self._parts[topic]
 
     def _reading(self, topics: Topics, journal: int, stream: Stream, seq: int) -> StreamReading:
         key = topics, journal, stream

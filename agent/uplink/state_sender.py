@@ -55,7 +55,8 @@ class StateSender:
         self._paused: set[str] = set()
         self._epoch = 0
         self._open = False
-        self._too_large: set[str] = set()
+        self._too_large: dict[str, int] = {}
+        """Name to size of the packet."""
         self._refused: set[str] = set()
 
     @property
@@ -70,8 +71,8 @@ class StateSender:
 
     @property
     def settled(self) -> bool:
-        """True when the broker has every state as it is now."""
-        return not self._waiting and not self._in_flight
+        """True when the broker has every state as it is now, but those that it refuses."""
+        return not self._waiting - self._paused and not self._in_flight
 
     def set(self, state: State) -> None:
         """Replace the state of its name."""
@@ -105,7 +106,11 @@ class StateSender:
 
     def send(self) -> None:
         """Send what waits and has room."""
-        if not self._open or not self._waiting:
+        if not self._open:
+            return
+        # What was learnt of the broker passes: what it kept back goes then.
+        self._waiting.update(name for name, size in self._too_large.items() if self._may_try(name, size))
+        if not self._waiting:
             return
         for name in ORDER:
             if name not in self._waiting or name in self._in_flight or name in self._paused:
@@ -137,7 +142,7 @@ class StateSender:
             self._limit.taken(size_bytes)
             return
         self._waiting.add(name)
-        if code == PACKET_TOO_LARGE and self._limit.refused(size_bytes):
+        if code == PACKET_TOO_LARGE and name not in AHEAD and self._limit.refused(size_bytes):
             return
         LOG.warning("state_refused name=%s code=0x%02x", name, code)
         self._refused.add(name)
@@ -169,9 +174,9 @@ class StateSender:
             expiry_s=expiry_s,
             urgent=True,
         )
-        self._too_large.discard(state.name)
+        self._too_large.pop(state.name, None)
         if not self._may_try(state.name, message.packet_bytes()):
-            self._too_large.add(state.name)
+            self._too_large[state.name] = message.packet_bytes()
             LOG.warning("state_too_large name=%s bytes=%s", state.name, message.packet_bytes())
             return None
         return message

@@ -248,21 +248,22 @@ def test_there_is_a_file_for_each_vector_and_no_other() -> None:
 def test_a_reader_made_from_the_document_alone_puts_parts_together() -> None:
     stored = json.loads((FOLDER / f"{PARTS}.json").read_text(encoding="utf-8"))
     assert stored == parts_vector()
-    pieces, crc = {}, 0
+    crc, whole = 0, b""
     for part in map(bytes.fromhex, stored["parts_hex"]):
         assert part[0] == 0x50
         crc = int.from_bytes(part[1:5], "big")
-        index, at = varint(part, 5)
-        count, at = varint(part, at)
-        pieces[index] = part[at:]
-    whole = b"".join(pieces[index] for index in range(count))
+        offset, at = varint(part, 5)
+        total, at = varint(part, at)
+        whole = whole.ljust(total, b"?")
+        whole = whole[:offset] + part[at:] + whole[offset + len(part) - at :]
     assert zlib.crc32(whole) == crc
     assert (
         whole.hex() == json.loads((FOLDER / "one_position.json").read_text(encoding="utf-8"))["payload_hex"]
     )
 
-    by_index = {part["part"]: base64.b64decode(part["base64"]) for part in stored["parts_json"]}
-    whole = b"".join(by_index[index] for index in range(stored["parts_json"][0]["parts"]))
+    pieces = sorted((part["part"], base64.b64decode(part["base64"])) for part in stored["parts_json"])
+    whole = b"".join(piece for _, piece in pieces)
+    assert {len(whole)} == {part["of"] for part in stored["parts_json"]}
     assert {zlib.crc32(whole)} == {part["crc"] for part in stored["parts_json"]}
     assert json.loads(whole) == json.loads((FOLDER / "one_position.json").read_text(encoding="utf-8"))["json"]
 

@@ -43,6 +43,8 @@ BUDGET_BYTES, REPLAY_BYTES = 12_000, 3_000
 STAGED_MAX = 40
 EPOCH_MS = 1_790_000_000_000
 HEALED_WITHIN_S = 30.0
+SALVAGE_MARGIN = 10_000
+"""Sequence numbers that a salvage leaves out."""
 
 
 class StallingWorker(HurtWorker):
@@ -372,14 +374,15 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
         for press in self.life.presses:
             if press.place is None:
                 assert press.stored.cancelled()
-                assert press.number in place_of or gaps, "going away does not take a press back"
+                mended = any(last - first >= SALVAGE_MARGIN - 1 for first, last, _ in gaps)
+                assert press.number in place_of or mended, "going away does not take a press back"
 
     def _compare_trail(self) -> None:
         trail, gaps = self._rows(Stream.TRAIL)
         numbers = [number for _, number in trail]
         assert numbers == sorted(set(numbers)), "the trail is doubled or out of order"
         lost = self.flushed - set(numbers)
-        told = sum(max(last - first + 1, count) for first, last, count in gaps)
+        told = sum(max((last - first + 1) % SALVAGE_MARGIN, count) for first, last, count in gaps)
         assert len(lost) <= told, f"{len(lost)} positions are gone and {told} are told"
 
     def _rows(self, stream: Stream) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:

@@ -439,6 +439,7 @@ def test_a_power_cut_between_the_renames_of_a_salvage_costs_nothing(
     keeper = keeper_of(tmp_path, scribe)
     keeper.open()
     assert everything(keeper, Stream.EVENTS)[0] == written
+    assert keeper.report().set_asides == (0 < renames < 4), "whoever knows of the old store looks again"
     assert len(told(keeper)) == (renames > 0), "once, whenever the power went"
     assert keeper.append([entry_of(scribe.press())], confirmed={}, dropped=())[0] > max(written)
     keeper.close()

@@ -344,7 +344,7 @@ def test_an_interval_set_is_a_set(steps: list[tuple[bool, int, int]], probe: int
     assert intervals.last_through(probe) == max((n for n in model if n <= probe), default=None)
 
 
-ROOM_BYTES: dict[Encoding, int] = {"msgpack": 30, "json": 80}
+ROOM_BYTES: dict[Encoding, int] = {"msgpack": 20, "json": 72}
 
 
 def test_what_is_counted_adds_up_whatever_gap_was_known_before() -> None:

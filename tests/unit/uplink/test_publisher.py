@@ -567,6 +567,46 @@ def test_states_that_are_too_large_or_refused_are_named_reasons_and_offered_with
     virtually(work)
 
 
+def test_a_birth_that_is_too_large_is_offered_with_pauses() -> None:
+    async def work() -> None:
+        async with Rig(encoding="json") as rig:
+            rig.link.answer = lambda m: PACKET_TOO_LARGE if m.topic == TOPICS.state("link") else 0
+            await rig.opened()
+            await asyncio.sleep(60)
+            assert len(rig.link.on(TOPICS.state("link"))) < 15
+            assert rig.health.reasons() == (HealthReason.BROKER_REFUSED,)
+            rig.journal.press()
+            await rig.settled()
+            begun = asyncio.get_running_loop().time()
+            await rig.publisher.drain(15)
+            assert asyncio.get_running_loop().time() - begun < 5
+
+    virtually(work)
+
+
+def test_a_state_that_was_kept_back_goes_once_the_broker_seems_to_take_it() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.link.answer = lambda m: None if m.topic == TOPICS.state("vehicle") else 0
+            vehicle = VehicleState(1, None, (("X", random.Random(1).randbytes(600).hex()),))
+            rig.publisher.set_state(vehicle)
+            openings = 1
+            while HealthReason.PACKET_TOO_LARGE not in rig.health.reasons():
+                await rig.opened(openings)
+                await asyncio.sleep(2)
+                rig.link.hang_up(openings)
+                openings += 1
+            offered = len(rig.link.on(TOPICS.state("vehicle")))
+            rig.link.answer = lambda _: 0
+            for _ in range(600):
+                rig.journal.positions(1)
+                await rig.settled()
+            await until(lambda: HealthReason.PACKET_TOO_LARGE not in rig.health.reasons())
+            assert len(rig.link.on(TOPICS.state("vehicle"))) > offered
+
+    virtually(work)
+
+
 def test_a_replay_that_is_refused_says_nothing_of_how_live_records_fare() -> None:
     async def work() -> None:
         async with Rig(brokers=2, fail_over_after_s=5) as rig:
