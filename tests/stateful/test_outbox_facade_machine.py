@@ -34,6 +34,7 @@ from agent.outbox.fault import STORE_REASONS, OutboxClosedError
 from agent.outbox.keeper import Keeper
 from agent.outbox.outbox import Outbox
 from agent.outbox.retention import Retention
+from agent.outbox.writer import Writer
 from hil.rig import DiskTrouble
 from hil.sim.hurt_disk import HurtWorker
 from hil.sim.virtual_loop import VirtualLoop
@@ -156,6 +157,8 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
         self.pending_flushes: list[asyncio.Task[None]] = []
         self.life = Life()
         self.aside_seen = 0
+        self.dropped = 0
+        self.trail_confirmed = False
         self.before = (writer_module.STAGED_MAX, writer_module.BATCH_MAX)
         writer_module.STAGED_MAX, writer_module.BATCH_MAX = STAGED_MAX, STAGED_MAX
 
@@ -182,10 +185,21 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
         store = config.Store(directory=folder, synchronous="OFF", group_commit_s=10)
         self.outbox = Outbox(store, self.clock, self.worker, self.health)
         _make_small(self.outbox._keeper)
+        self._count_dropped(self.outbox._writer)
         self.life = Life()
         self.pending_flushes = []
         self._do(self.outbox.open())
         self.running = self.loop.create_task(self.outbox.run(lambda: None))
+
+    def _count_dropped(self, writer: Writer) -> None:
+        drop_excess = writer._drop_excess
+
+        def counted() -> None:
+            before = len(writer._staged)
+            drop_excess()
+            self.dropped += before - len(writer._staged)
+
+        writer._drop_excess = counted  # type: ignore[method-assign]  # the same, and counted
 
     def _do(self, work: Any) -> Any:
         async def bounded() -> Any:
@@ -275,6 +289,7 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
     @rule(part=st.floats(0, 1), stream=st.sampled_from(list(Stream)))
     def confirm(self, part: float, stream: Stream) -> None:
         last_seq, confirmed = self.outbox.last_seq(stream), self.outbox.confirmed(stream)
+        self.trail_confirmed |= stream is Stream.TRAIL
         self._on_loop(self.outbox.confirm, stream, confirmed + int(part * (last_seq - confirmed)))
         self._pass(0.0)
 
@@ -383,6 +398,9 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
         assert numbers == sorted(set(numbers)), "the trail is doubled or out of order"
         lost = self.flushed - set(numbers)
         told = sum(max((last - first + 1) % SALVAGE_MARGIN, count) for first, last, count in gaps)
+        # The gap that tells what memory could not hold takes one number. Once it was delivered it may be
+        # trimmed like any record, and what tells of that covers one number too.
+        told += self.dropped if self.trail_confirmed else 0
         assert len(lost) <= told, f"{len(lost)} positions are gone and {told} are told"
 
     def _rows(self, stream: Stream) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
