@@ -129,7 +129,7 @@ class CrashState:
 
 
 def choose_states(recording: Recording, count: int, seed: int, *, lying: bool = False) -> list[CrashState]:
-    """Random crash states, ascending in time, from the first promise on; and every tear of a superblock.
+    """Random crash states, ascending in time, from the first promise on; and torn superblocks.
 
     A crash just before a flush completes may find any subset of the writes since the flush before it: each
     kept with a probability drawn for the state, some torn at a sector. With `lying` the card had ignored
@@ -156,7 +156,10 @@ def choose_states(recording: Recording, count: int, seed: int, *, lying: bool = 
 
 
 def _torn_superblocks(recording: Recording) -> list[CrashState]:
-    """A superblock is written in place, and rarely: by chance alone its tears would hardly ever be met."""
+    """Each write of a superblock, torn after each sector, with all and with none of the writes beside it.
+
+    It is written in place, and rarely: by chance alone its tears would hardly ever be met.
+    """
     made = [position for position, _ in recording.promises]
     states = []
     for torn, write in enumerate(recording.writes):

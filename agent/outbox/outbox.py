@@ -132,10 +132,7 @@ class Outbox:
                 await self._work(self._keeper.close)
             except StoreFaultError as fault:
                 self._health.raise_(fault.reason, fault.detail)
-            finally:
-                await self._worker.close()
-        else:
-            await self._worker.close()
+        await self._worker.close()
 
     # ------------------------------------------------------------------ writing
 

@@ -109,7 +109,7 @@ class Batcher:
             self._most = len(cut)
 
     def _in_parts(self, message: Message, row: Row) -> list[Parcel]:
-        limit_bytes = self._limit.bytes
+        limit_bytes = self._limit.most_bytes
         assert limit_bytes is not None
         # Of the packet without payload only the length of the rest can still grow, to four bytes at most.
         room_bytes = limit_bytes - replace(message, payload=b"").packet_bytes() - 3

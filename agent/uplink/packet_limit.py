@@ -9,7 +9,7 @@ FLOOR_BYTES = 256
 GROW_AFTER_PACKETS = 64
 GROW_AFTER_PACKETS_MAX = 4_096
 _MOST_ENDPOINTS = 8
-_NO_CEILING_ABOVE = 1 << 18
+_NO_CEILING_ABOVE_BYTES = 1 << 18
 
 
 @dataclass(slots=True)
@@ -17,15 +17,15 @@ class _Learnt:
     """What the behaviour of one broker told.
 
     Attributes:
-        ceiling: it is offered nothing larger; None for no such limit.
-        good: packets that it took since the ceiling moved.
-        grow_after: after so many the ceiling is raised.
+        ceiling_bytes: it is offered nothing larger; None for no such limit.
+        good_packets: packets that it took since the ceiling moved.
+        grow_after_packets: after so many the ceiling is raised.
         raised: whether it was raised since the broker last objected.
     """
 
-    ceiling: int | None = None
-    good: int = 0
-    grow_after: int = GROW_AFTER_PACKETS
+    ceiling_bytes: int | None = None
+    good_packets: int = 0
+    grow_after_packets: int = GROW_AFTER_PACKETS
     raised: bool = False
 
 
@@ -43,7 +43,7 @@ class PacketLimit:
         self._told_bytes = configured_bytes
         self._learnt = _Learnt()
         self._endpoints: dict[str, _Learnt] = {}
-        self._largest_taken = 0
+        self._largest_taken_bytes = 0
 
     @property
     def told_bytes(self) -> int | None:
@@ -51,14 +51,14 @@ class PacketLimit:
         return self._told_bytes
 
     @property
-    def bytes(self) -> int | None:
+    def most_bytes(self) -> int | None:
         """The largest packet to send; None for no limit."""
-        limits = [limit for limit in (self._told_bytes, self._learnt.ceiling) if limit is not None]
+        limits = [limit for limit in (self._told_bytes, self._learnt.ceiling_bytes) if limit is not None]
         return min(limits, default=None)
 
     def fits(self, size_bytes: int) -> bool:
         """Whether a packet of that size may go."""
-        limit = self.bytes
+        limit = self.most_bytes
         return limit is None or size_bytes <= limit
 
     def open(self, endpoint: str, told_bytes: int | None) -> None:
@@ -69,21 +69,21 @@ class PacketLimit:
         self._endpoints[endpoint] = self._learnt
         if len(self._endpoints) > _MOST_ENDPOINTS:
             del self._endpoints[next(iter(self._endpoints))]
-        self._largest_taken = 0
+        self._largest_taken_bytes = 0
 
     def taken(self, size_bytes: int) -> None:
         """The broker took a packet of this size."""
-        self._largest_taken = max(self._largest_taken, size_bytes)
+        self._largest_taken_bytes = max(self._largest_taken_bytes, size_bytes)
         learnt = self._learnt
-        if learnt.ceiling is None:
+        if learnt.ceiling_bytes is None:
             return
-        learnt.good += 1
-        if learnt.good >= learnt.grow_after:
-            learnt.good, learnt.raised = 0, True
-            learnt.ceiling *= 2
-            if learnt.ceiling > _NO_CEILING_ABOVE:
-                learnt.ceiling = None
-                learnt.grow_after = max(GROW_AFTER_PACKETS, learnt.grow_after // 2)
+        learnt.good_packets += 1
+        if learnt.good_packets >= learnt.grow_after_packets:
+            learnt.good_packets, learnt.raised = 0, True
+            learnt.ceiling_bytes *= 2
+            if learnt.ceiling_bytes > _NO_CEILING_ABOVE_BYTES:
+                learnt.ceiling_bytes = None
+                learnt.grow_after_packets = max(GROW_AFTER_PACKETS, learnt.grow_after_packets // 2)
 
     def refused(self, size_bytes: int) -> bool:
         """The broker said that a packet of this size is too large. False when no smaller one makes sense."""
@@ -94,13 +94,13 @@ class PacketLimit:
 
     def hung_up(self, largest_under_way_bytes: int) -> None:
         """The broker ended the connection; the largest packet that it had not answered had this size."""
-        known_good = max(FLOOR_BYTES, self._largest_taken)
+        known_good = max(FLOOR_BYTES, self._largest_taken_bytes)
         if largest_under_way_bytes > known_good:
             self._fall(max(known_good, largest_under_way_bytes // 2))
 
-    def _fall(self, ceiling: int) -> None:
+    def _fall(self, ceiling_bytes: int) -> None:
         learnt = self._learnt
         if learnt.raised:
-            learnt.grow_after = min(GROW_AFTER_PACKETS_MAX, 2 * learnt.grow_after)
-        learnt.ceiling = ceiling if learnt.ceiling is None else min(ceiling, learnt.ceiling)
-        learnt.good, learnt.raised = 0, False
+            learnt.grow_after_packets = min(GROW_AFTER_PACKETS_MAX, 2 * learnt.grow_after_packets)
+        learnt.ceiling_bytes = min(ceiling_bytes, learnt.ceiling_bytes or ceiling_bytes)
+        learnt.good_packets, learnt.raised = 0, False

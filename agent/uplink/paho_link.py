@@ -62,11 +62,11 @@ class PahoLink:
             opening = replace(opening, will=replace(opening.will, retain=False))
             newest = Session(thread, opening, MQTT_5)
             closed = newest.run()
-        if newest.hung_up and not newest.refused_version and not thread.closing:
+        if newest.unanswered and not newest.refused_version and not thread.closing:
             # A network that blinks hangs up, too: only a broker that does it twice may be an old one.
             newest = Session(thread, opening, MQTT_5)
             closed = newest.run()
-        if thread.closing or not (newest.refused_version or newest.hung_up):
+        if thread.closing or not (newest.refused_version or newest.unanswered):
             return closed
         memory_s = REMEMBER_REFUSED_S if newest.refused_version else REMEMBER_HUNG_UP_S
         older = Session(

@@ -109,7 +109,7 @@ class Session:
         self.phase = Phase.CONNECTING
         self.refused_version = False
         self.refused_retain = False
-        self.hung_up = False
+        self.unanswered = False
         self._thread = thread
         self._opening = opening
         self._version = version
@@ -262,7 +262,7 @@ class Session:
             return
         if self.phase is not Phase.OPEN:
             if now >= self._answer_by and not (self._opened and self._subscribed):
-                self.hung_up = self._no_answer_to_5
+                self.unanswered = self._no_answer_to_5
                 self._closed = self._lost(f"{self.phase.value} in vain")
         elif now >= self._heard_at + DEAD * self._keepalive_s:
             self._closed = self._lost(f"silent for {now - self._heard_at:.1f} s")
@@ -330,7 +330,7 @@ class Session:
         if isinstance(engine.failure, ssl.SSLError) and self.phase is not Phase.OPEN:
             # With TLS 1.3 a broker's refusal of our certificate arrives after the handshake.
             return self._tls_failed(engine.failure)
-        self.hung_up = self._no_answer_to_5
+        self.unanswered = self._no_answer_to_5
         sentence = str(engine.failure or "the broker closed the connection")
         if self._opened is None and engine.tls:
             sentence += " before it answered; it may have refused our certificate"

@@ -174,10 +174,11 @@ class StateSender:
             expiry_s=expiry_s,
             urgent=True,
         )
-        self._too_large.pop(state.name, None)
+        known = self._too_large.pop(state.name, None)
         if not self._may_try(state.name, message.packet_bytes()):
             self._too_large[state.name] = message.packet_bytes()
-            LOG.warning("state_too_large name=%s bytes=%s", state.name, message.packet_bytes())
+            if known is None:  # once, not with every change: the log is on the memory card as well
+                LOG.warning("state_too_large name=%s bytes=%s", state.name, message.packet_bytes())
             return None
         return message
 

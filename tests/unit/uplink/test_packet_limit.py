@@ -15,7 +15,7 @@ from agent.uplink.packet_limit import (
 
 def bytes_of(limit: PacketLimit) -> int | None:
     """The limit; a call, because it changes behind the type checker's back."""
-    return limit.bytes
+    return limit.most_bytes
 
 
 def opened(told_bytes: int | None = None, configured_bytes: int | None = None) -> PacketLimit:
@@ -25,9 +25,9 @@ def opened(told_bytes: int | None = None, configured_bytes: int | None = None) -
 
 
 def test_the_smaller_of_what_is_told_and_configured_holds() -> None:
-    assert opened().bytes is None
+    assert opened().most_bytes is None
     for told_bytes, configured_bytes in [(500, None), (None, 500), (500, 900), (900, 500)]:
-        assert opened(told_bytes, configured_bytes).bytes == 500
+        assert opened(told_bytes, configured_bytes).most_bytes == 500
     assert opened(500).fits(500)
     assert not opened(500).fits(501)
 
@@ -37,7 +37,7 @@ def test_a_limit_that_nobody_tells_is_found_in_few_connections(theirs: int, larg
     limit = opened()
     hang_ups = 0
     while True:
-        size_bytes = min(largest, limit.bytes or largest)
+        size_bytes = min(largest, limit.most_bytes or largest)
         if size_bytes <= theirs:
             break
         limit.hung_up(size_bytes)
@@ -63,7 +63,7 @@ def test_the_ceiling_rises_with_what_is_taken_and_later_when_that_was_too_early(
     for _ in range(12):
         limit.hung_up(2000)
         taken = 0
-        while limit.bytes == 1000:
+        while limit.most_bytes == 1000:
             limit.taken(300)
             taken += 1
         limit.open("b:1883", None)
@@ -92,6 +92,6 @@ def test_a_refusal_halves_until_nothing_is_left_to_try() -> None:
     limit, size_bytes, refusals = opened(), 10_000, 0
     while limit.refused(size_bytes):
         refusals += 1
-        size_bytes = limit.bytes or size_bytes
+        size_bytes = limit.most_bytes or size_bytes
     assert size_bytes == FLOOR_BYTES
     assert refusals < 10
