@@ -18,11 +18,11 @@ from contextlib import suppress
 from typing import Any
 
 from agent import config
-from agent.hal.absent_library import absent
 from agent.hal.can import CanFrame
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError, DeviceProtocolError, HardwareError
-from agent.hal.spared_library import without_plugins
+from agent.runtime.absent_library import absent
+from agent.runtime.spared_library import without_plugins
 from firmware_shims.can_drain import SO_RXQ_OVFL, Filter, SlcanDrain, SocketCanDrain, WantedFrames
 from firmware_shims.slcan_line import SlcanLine
 

@@ -13,7 +13,7 @@ COMMANDS = {
     "drive": ("hil.drive.command", "simulate a shift and write it as a recording"),
     "import": ("hil.recording.command_import", "make a recording from logs"),
     "info": ("hil.recording.command_info", "channels, times, rates and gaps of a recording"),
-    "power-cuts": ("hil.power_cuts", "cut the power under the real store, again and again"),
+    "power-cuts": ("hil.kernel.power_cuts", "cut the power under the real store, again and again"),
     "bench": ("hil.bench.command", "speed and cost, each as a ratio against a peer"),
 }
 

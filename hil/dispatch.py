@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from agent.config import Broker
 from agent.domain.state import State
-from agent.uplink.batch import CodecError, JournalRecord
-from agent.uplink.codec import decode_state
-from agent.uplink.journal_reader import JournalReader, encode_receipt, encode_replay_request
-from agent.uplink.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
-from agent.uplink.topics import Area, Topics, parse_topic, subscriptions
+from agent.reader.journal_reader import JournalReader, encode_receipt, encode_replay_request
+from agent.uplink.link.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
+from agent.wire.batch import CodecError, JournalRecord
+from agent.wire.codec import decode_state
+from agent.wire.topics import Area, Topics, parse_topic, subscriptions
 
 RECONNECT_S = 0.3
 ASK_EVERY_S = 1.0

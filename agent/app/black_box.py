@@ -15,8 +15,8 @@ from agent.config import Config
 from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
-from agent.sources.recorder import Recorder
-from agent.sources.recording_files import OneFile, RecordingFiles, RotatingFiles
+from agent.recorder.recorder import Recorder
+from agent.recorder.recording_files import OneFile, RecordingFiles, RotatingFiles
 from agent.supervision.supervisor import Progress, Supervisor, Unit
 
 _MIB = 1024 * 1024

@@ -9,14 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
-from agent.app.clock_watch import ClockWatch
-from agent.app.crew_path import CrewPath
-from agent.app.fix_path import FixPath
-from agent.app.health_path import HealthPath
-from agent.app.panel_voice import PanelVoice
 from agent.app.platform import Platform
-from agent.app.row_time import RowTime
-from agent.app.signal_path import SignalPath
 from agent.config import Can, Config
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
@@ -28,16 +21,23 @@ from agent.domain.time_base import TimeBase
 from agent.hal.buttons import ButtonPanel
 from agent.hal.can import CanFeed
 from agent.outbox.outbox import Outbox
+from agent.paths.clock_watch import ClockWatch
+from agent.paths.crew_path import CrewPath
+from agent.paths.fix_path import FixPath
+from agent.paths.health_path import HealthPath
+from agent.paths.panel_voice import PanelVoice
+from agent.paths.row_time import RowTime
+from agent.paths.signal_path import SignalPath
+from agent.runtime.log import EventLog
+from agent.sources.can.vehicle_bus import VehicleBus
 from agent.sources.crew_panel import CrewPanel
-from agent.sources.gnss import GnssSource
-from agent.sources.vehicle_bus import VehicleBus
+from agent.sources.gnss.gnss_source import GnssSource
 from agent.supervision import watchdog
-from agent.supervision.log import EventLog
 from agent.supervision.service_manager import ServiceManager
 from agent.supervision.status_socket import StatusSocket
 from agent.supervision.supervisor import Progress, Supervisor, Unit
 from agent.uplink.publisher import Publisher
-from agent.uplink.topics import Topics
+from agent.wire.topics import Topics
 
 if TYPE_CHECKING:
     from agent.app.black_box import BlackBox
@@ -234,8 +234,8 @@ class Daemon:
 
     def _start_buses(self, buses: tuple[Can, ...]) -> None:
         # Here, so that a vehicle without a CAN interface never pays for the decoder.
-        from agent.sources.decoder_cache import DecoderCache
-        from agent.sources.vehicle_file import load_vehicle_file
+        from agent.sources.can.decoder_cache import DecoderCache
+        from agent.sources.can.vehicle_file import load_vehicle_file
 
         vehicles = [(settings, load_vehicle_file(settings.vehicle)) for settings in buses]
         decoders = DecoderCache(

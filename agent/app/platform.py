@@ -11,8 +11,8 @@ from agent.hal.buttons import ButtonPanel
 from agent.hal.can import CanFeed
 from agent.hal.clock import Clock
 from agent.hal.gnss import NmeaFeed
-from agent.outbox.worker import Worker
-from agent.uplink.link import Link
+from agent.runtime.worker import Worker
+from agent.uplink.link.link import Link
 
 CanFilter = tuple[int, int, bool]
 """(identifier, mask, extended): frames of that format whose masked identifier is this one."""

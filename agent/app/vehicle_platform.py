@@ -11,8 +11,8 @@ from agent.app.platform import CanFilter, CountedCanFeed
 from agent.hal.buttons import ButtonPanel
 from agent.hal.clock import Clock
 from agent.hal.gnss import NmeaFeed
-from agent.outbox.worker import ThreadWorker, Worker
-from agent.uplink.link import Link
+from agent.runtime.worker import ThreadWorker, Worker
+from agent.uplink.link.link import Link
 
 
 class VehiclePlatform:
@@ -38,11 +38,11 @@ class VehiclePlatform:
 
     def link(self) -> Link:
         """MQTT by paho."""
-        from agent.hal.spared_library import spared
+        from agent.runtime.spared_library import spared
 
         # paho would ask it for a proxy, if a library for proxies were installed.
         with spared("urllib.request"):
-            from agent.uplink.paho_link import PahoLink
+            from agent.uplink.link.paho_link import PahoLink
 
         return PahoLink()
 

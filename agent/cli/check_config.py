@@ -18,8 +18,8 @@ def load_all(path: Path) -> tuple[Config, list[str]]:
     config = load(path)
     problems: list[str] = []
     for bus in config.can:
-        from agent.sources.decoder_compiler import compile_decoder
-        from agent.sources.vehicle_file import load_vehicle_file
+        from agent.sources.can.decoder_compiler import compile_decoder
+        from agent.sources.can.vehicle_file import load_vehicle_file
 
         try:
             compile_decoder(load_vehicle_file(bus.vehicle), bus.vehicle)

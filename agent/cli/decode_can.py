@@ -11,10 +11,10 @@ from typing import TextIO
 from agent.cli.exit_code import ExitCode
 from agent.config import ConfigError
 from agent.domain.record import SignalValue
-from agent.sources.can_decoder import CanDecoder
-from agent.sources.decoder_compiler import compile_decoder
-from agent.sources.j1939_speakers import Speakers
-from agent.sources.vehicle_file import load_vehicle_file
+from agent.sources.can.can_decoder import CanDecoder
+from agent.sources.can.decoder_compiler import compile_decoder
+from agent.sources.can.j1939_speakers import Speakers
+from agent.sources.can.vehicle_file import load_vehicle_file
 from firmware_shims.can_log import CanLogError, LoggedFrame, read_can_log
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 from agent.cli.exit_code import ExitCode
 from agent.domain.fix import Fix
 from agent.hal.gnss import NmeaBytes
-from agent.sources.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.nmea_epoch import NmeaDecoder
 
 READ_BYTES = 65_536
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

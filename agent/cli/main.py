@@ -121,7 +121,7 @@ def _socket_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from agent.hal.spared_library import without_plugins
+    from agent.runtime.spared_library import without_plugins
 
     with without_plugins():  # pydantic's
         from agent.cli.run import run

@@ -24,7 +24,7 @@ def record(config_path: Path, out: Path, for_s: float | None) -> int:
 
     from agent.app import black_box
     from agent.app.vehicle_platform import VehiclePlatform
-    from agent.supervision import log
+    from agent.runtime import log
 
     log.set_up(config.log.level)
 

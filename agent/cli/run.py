@@ -23,7 +23,7 @@ def run(config_path: Path) -> int:
     from agent.app.daemon import Daemon
     from agent.app.vehicle_platform import VehiclePlatform
     from agent.outbox.fault import StoreVersionError
-    from agent.supervision import log
+    from agent.runtime import log
     from agent.supervision.status_socket import DaemonRunningError
     from agent.supervision.supervisor import BudgetSpentError
     from firmware_shims.process_memory import one_malloc_arena

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from agent.cli.exit_code import ExitCode
 from agent.cli.watch_display import Display, JsonDisplay, TextDisplay
 from agent.config import Broker, Secret, Tls
-from agent.uplink.codec import CodecError, decode_state
-from agent.uplink.journal_reader import JournalReader, encode_replay_request
-from agent.uplink.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
-from agent.uplink.topics import Area, parse_topic, subscriptions
+from agent.reader.journal_reader import JournalReader, encode_replay_request
+from agent.uplink.link.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
+from agent.wire.codec import CodecError, decode_state
+from agent.wire.topics import Area, parse_topic, subscriptions
 
 PASSWORD_VARIABLE = "MDT_BROKER_PASSWORD"  # noqa: S105  # the name of a variable, not a password
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -65,7 +65,7 @@ def watch(
         return ExitCode.BAD_CONFIG
 
     async def serve() -> int:
-        from agent.uplink.paho_link import PahoLink
+        from agent.uplink.link.paho_link import PahoLink
         from firmware_shims.system_clock import SystemClock
 
         clock = SystemClock()

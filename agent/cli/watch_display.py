@@ -10,10 +10,10 @@ from typing import Protocol, TextIO
 from agent.cli.watch_table import LiveTable, Picture, event_line, link_line, location_line
 from agent.domain.record import Position, Telemetry
 from agent.domain.state import LocationState, State
-from agent.uplink.batch_json import record_to_json
-from agent.uplink.codec import JournalRecord
-from agent.uplink.state_codec import state_to_json
-from agent.uplink.topics import Topics
+from agent.wire.batch_json import record_to_json
+from agent.wire.codec import JournalRecord
+from agent.wire.state_codec import state_to_json
+from agent.wire.topics import Topics
 
 _LOCATION_EVERY_MS = 10_000
 

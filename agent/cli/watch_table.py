@@ -24,9 +24,9 @@ from agent.domain.state import (
     StatusState,
     VehicleState,
 )
-from agent.uplink.codec import JournalRecord
-from agent.uplink.time_text import utc_text
-from agent.uplink.topics import Topics
+from agent.wire.codec import JournalRecord
+from agent.wire.time_text import utc_text
+from agent.wire.topics import Topics
 
 _BEHIND_MS = 15_000
 """A trail that is this much older than the location state has a backlog before it."""

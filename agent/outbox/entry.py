@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from agent.domain.record import Draft, Kind
 from agent.domain.stamp import UtcSource
-from agent.outbox.body import pack_body
+from agent.wire.body import pack_body
 
 STREAM_OF_KIND = {kind.value: kind.stream for kind in Kind}
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from agent.domain.record import Gap, Kind
-from agent.outbox.body import pack_body, unpack_body
 from agent.outbox.fault import StoreDamagedError
-from agent.outbox.row import Row
+from agent.wire.body import pack_body, unpack_body
+from agent.wire.row import Row
 
 _GRAVITY = ("trimmed", "thinned", "evicted", "damaged")
 """Reasons from harmless to grave: merged gaps are told by the graver one, their counts name the kinds."""

@@ -16,9 +16,9 @@ from agent.outbox.counters import Counters
 from agent.outbox.entry import Entry
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
 from agent.outbox.retention import Retention
-from agent.outbox.row import Row
 from agent.outbox.salvage import Found, Moment, finish_interrupted, set_aside
 from agent.outbox.store import Store
+from agent.wire.row import Row
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ from agent.outbox.backlog import Backlog, Waiting
 from agent.outbox.entry import entry_of
 from agent.outbox.fault import OutboxClosedError, StoreFaultError
 from agent.outbox.keeper import Keeper, Report
-from agent.outbox.row import Row
-from agent.outbox.worker import Worker
 from agent.outbox.writer import Writer
+from agent.runtime.worker import Worker
+from agent.wire.row import Row
 
 T = TypeVar("T")
 

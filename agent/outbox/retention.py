@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from agent.domain.record import Kind, Position, Stream
 from agent.domain.stamp import UtcSource
-from agent.outbox.body import unpack_body
 from agent.outbox.counters import ROW_BYTES
 from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import without
-from agent.outbox.row import Row
 from agent.outbox.simplify import TrackPoint, points_to_keep
 from agent.outbox.store import Store
+from agent.wire.body import unpack_body
+from agent.wire.row import Row
 
 _TRIM_ROWS = 1000
 _THIN_ROWS = 256

@@ -16,11 +16,11 @@ from typing import TypeVar
 from agent.domain.record import Alert, Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox import database
-from agent.outbox.body import pack_body, unpack_body
 from agent.outbox.counters import ROW_BYTES, Counters
 from agent.outbox.fault import StoreDamagedError, named_faults
-from agent.outbox.row import Row
 from agent.outbox.schema import RECORD_COLUMNS, create, is_journal
+from agent.wire.body import pack_body, unpack_body
+from agent.wire.row import Row
 
 T = TypeVar("T")
 

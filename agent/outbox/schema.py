@@ -20,7 +20,7 @@ MIGRATIONS: Mapping[int, Migration] = {}
 """From each earlier version: the step to the next. A step runs inside the transaction of its caller."""
 
 RECORD_COLUMNS = "seq, kind, boot, boottime_ms, utc_ms, utc_source, utc_uncertainty_ms, body"
-"""Columns of a stream's table, in the order of `agent.outbox.row.Row`."""
+"""Columns of a stream's table, in the order of `agent.wire.row.Row`."""
 
 COUNTER_COLUMNS = (
     "last_seq, confirmed_seq, floor_seq, waiting_records, waiting_bytes, replay_records, replay_bytes, newest"

@@ -13,14 +13,14 @@ from typing import cast
 from agent.domain.record import Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox import database
-from agent.outbox.body import pack_body
 from agent.outbox.counters import ROW_BYTES
 from agent.outbox.entry import STREAM_OF_KIND, Entry
 from agent.outbox.fault import StoreDamagedError, named_faults
 from agent.outbox.gaps import gap_of
-from agent.outbox.row import Row
 from agent.outbox.schema import RECORD_COLUMNS
 from agent.outbox.store_file import StoreFile
+from agent.wire.body import pack_body
+from agent.wire.row import Row
 
 _AS_ROW = cast("Callable[[tuple[object, ...]], Row]", partial(tuple.__new__, Row))
 _BODY = itemgetter(7)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent import config
 from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.errors import HardwareError
-from agent.supervision.log import EventLog
+from agent.runtime.log import EventLog
 
 log = EventLog("supervisor")
 _MOST_DOUBLINGS = 16

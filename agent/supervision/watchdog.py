@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.supervision.log import EventLog
+from agent.runtime.log import EventLog
 from agent.supervision.service_manager import ServiceManager
 from agent.supervision.supervisor import Supervisor
 

@@ -9,15 +9,15 @@ from typing import Protocol
 from agent import config
 from agent.domain.record import Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
-from agent.outbox.body import pack_body
 from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import gap_of
-from agent.outbox.row import Row
-from agent.uplink.codec import BatchHeader, CodecError, encode_batch
-from agent.uplink.link import Message
+from agent.uplink.link.link import Message
 from agent.uplink.packet_limit import PacketLimit
-from agent.uplink.parts import split
-from agent.uplink.topics import Topics
+from agent.wire.body import pack_body
+from agent.wire.codec import BatchHeader, CodecError, encode_batch
+from agent.wire.parts import split
+from agent.wire.row import Row
+from agent.wire.topics import Topics
 
 _KINDS = frozenset(kind.value for kind in Kind)
 _MAX_BOOT = (1 << 32) - 1

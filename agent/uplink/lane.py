@@ -13,13 +13,13 @@ from typing import Protocol
 from agent import config
 from agent.domain.record import Stream
 from agent.outbox.fault import StoreFaultError
-from agent.outbox.row import Row
 from agent.uplink.batching import Batcher, JournalIdentity, Parcel
-from agent.uplink.link import Link
+from agent.uplink.link.link import Link
+from agent.uplink.link.refusal import FAILURE, PACKET_TOO_LARGE
 from agent.uplink.pacing import TokenBucket
 from agent.uplink.packet_limit import PacketLimit
-from agent.uplink.refusal import FAILURE, PACKET_TOO_LARGE
 from agent.uplink.window import Window
+from agent.wire.row import Row
 
 AHEAD_BATCHES = 4
 """Batches that one read of the store fetches."""

@@ -10,9 +10,9 @@ from agent.domain.record import Stream
 from agent.domain.stamp import Utc
 from agent.domain.state import LinkState
 from agent.hal.clock import Clock
-from agent.uplink.codec import Encoding, encode_state
-from agent.uplink.link import Message
-from agent.uplink.topics import Topics
+from agent.uplink.link.link import Message
+from agent.wire.codec import Encoding, encode_state
+from agent.wire.topics import Topics
 
 
 class Delivery(Protocol):

@@ -15,21 +15,21 @@ from agent.domain.record import Stream
 from agent.domain.stamp import Utc
 from agent.domain.state import State
 from agent.hal.clock import Clock
-from agent.outbox.row import Row
-from agent.uplink.batch import CodecError
 from agent.uplink.batching import Batcher
-from agent.uplink.connector import Connector, Probe
+from agent.uplink.broker.connector import Connector, Probe
 from agent.uplink.lane import Course, Journal, Lane, ReplayLane, StreamLane, Way
-from agent.uplink.link import Acknowledged, Closed, Link, LinkEvent, Opened, Opening, Received
+from agent.uplink.link.link import Acknowledged, Closed, Link, LinkEvent, Opened, Opening, Received
+from agent.uplink.link.tcp import reachable
 from agent.uplink.pacing import TokenBucket
 from agent.uplink.packet_limit import PacketLimit
 from agent.uplink.presence import Presence
-from agent.uplink.reader_request import decode_replay_request
 from agent.uplink.receipts import Receipts
 from agent.uplink.state_sender import StateSender
-from agent.uplink.tcp import reachable
-from agent.uplink.topics import REPLAY, Topics
 from agent.uplink.window import Window
+from agent.wire.batch import CodecError
+from agent.wire.reader_request import decode_replay_request
+from agent.wire.row import Row
+from agent.wire.topics import REPLAY, Topics
 
 LOG = logging.getLogger("mdt.uplink")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent.domain.record import Stream
 from agent.uplink.lane import Journal, StreamLane
-from agent.uplink.reader_request import decode_receipt
+from agent.wire.reader_request import decode_receipt
 
 PATIENCE_S = 120.0
 PATIENCE_MAX_S = 3600.0

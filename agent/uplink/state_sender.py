@@ -9,13 +9,13 @@ from functools import partial
 
 from agent import config
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
-from agent.uplink.batch import CodecError
-from agent.uplink.codec import encode_state
-from agent.uplink.link import Link, Message
+from agent.uplink.link.link import Link, Message
+from agent.uplink.link.refusal import FAILURE, PACKET_TOO_LARGE
 from agent.uplink.packet_limit import PacketLimit
-from agent.uplink.refusal import FAILURE, PACKET_TOO_LARGE
-from agent.uplink.topics import Topics
 from agent.uplink.window import Window
+from agent.wire.batch import CodecError
+from agent.wire.codec import encode_state
+from agent.wire.topics import Topics
 
 LOG = logging.getLogger("mdt.uplink")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from agent import config
 from agent.hal.can import CanFrame
-from agent.sources.can_decoder import CanDecoder
-from agent.sources.decoder_compiler import compile_decoder
-from agent.sources.signal_changes import SignalChanges
-from agent.sources.vehicle_file import load_vehicle_file
+from agent.sources.can.can_decoder import CanDecoder
+from agent.sources.can.decoder_compiler import compile_decoder
+from agent.sources.can.signal_changes import SignalChanges
+from agent.sources.can.vehicle_file import load_vehicle_file
 from firmware_shims.can_bus import CanBus, import_can
 from firmware_shims.simulated.slcan_adapter import PtySlcanAdapter
 from firmware_shims.system_clock import SystemClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hil.bench.figure import Figure, Target
 from hil.bench.setting import NotHereError, Setting
 from hil.kernel.linux import RigUnavailable, find_linux
-from hil.wear import measure_wear
+from hil.kernel.wear import measure_wear
 
 DRIVE_S = 3600
 DEFAULT_GROUP_S = 10

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.hal.gnss import NmeaBytes
-from agent.sources.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.nmea_epoch import NmeaDecoder
 from firmware_shims.serial_line import SerialLine
 from firmware_shims.serial_nmea import SerialNmea
 from firmware_shims.simulated.nmea_receiver import PtyReceiver, paced_epochs

@@ -10,7 +10,7 @@ from pathlib import Path
 from agent import config
 from agent.domain.health import HealthBoard
 from agent.outbox.outbox import Outbox
-from agent.outbox.worker import ThreadWorker
+from agent.runtime.worker import ThreadWorker
 from firmware_shims.system_clock import SystemClock
 
 AMPLE_MIB = 16_384

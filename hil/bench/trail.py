@@ -13,7 +13,7 @@ from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.hal.gnss import NmeaBytes
 from agent.outbox.entry import Entry, entry_of
 from agent.outbox.store import Store
-from agent.sources.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.nmea_epoch import NmeaDecoder
 from hil.bench.setting import NotHereError
 from hil.drive.items import NmeaItem
 from hil.drive.shift import Options, load_shift

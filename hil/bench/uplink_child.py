@@ -22,9 +22,9 @@ from agent import config
 from agent.domain.health import HealthBoard
 from agent.domain.record import Stream
 from agent.outbox.outbox import Outbox
-from agent.uplink.paho_link import PahoLink
+from agent.uplink.link.paho_link import PahoLink
 from agent.uplink.publisher import Publisher
-from agent.uplink.topics import Topics
+from agent.wire.topics import Topics
 from firmware_shims.system_clock import SystemClock
 from hil.bench.opened_outbox import opened_outbox
 from hil.bench.process_cost import memory_mib

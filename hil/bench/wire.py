@@ -13,8 +13,8 @@ from typing import Any
 
 from agent.domain.record import Draft, Position, Stream
 from agent.outbox.entry import entry_of
-from agent.outbox.row import Row
-from agent.uplink.codec import BatchHeader, encode_batch
+from agent.wire.codec import BatchHeader, encode_batch
+from agent.wire.row import Row
 from hil.bench.figure import Figure, Target
 from hil.bench.setting import NotHereError, Setting
 from hil.bench.trail import UPTIME_MS, positions, recorded_positions

@@ -28,10 +28,10 @@ from agent.domain.record import Draft, Kind, Position, StatusChange, Stream
 from agent.domain.stamp import Stamp
 from agent.domain.status import UnitStatus
 from agent.hal.clock import Clock
-from agent.outbox.body import pack_body, unpack_body
 from agent.outbox.outbox import Outbox
-from agent.outbox.row import Row
-from agent.outbox.worker import ThreadWorker
+from agent.runtime.worker import ThreadWorker
+from agent.wire.body import pack_body, unpack_body
+from agent.wire.row import Row
 from firmware_shims.system_clock import SystemClock
 from hil.kernel.console import say
 

@@ -19,7 +19,7 @@ from agent.domain.health import HealthBoard
 from agent.domain.record import Draft, Stream
 from agent.domain.stamp import Stamp
 from agent.outbox.outbox import Outbox
-from agent.outbox.worker import ThreadWorker
+from agent.runtime.worker import ThreadWorker
 from firmware_shims.system_clock import SystemClock
 from hil.kernel.console import say
 from hil.kernel.guest_outbox import Shift, make_position

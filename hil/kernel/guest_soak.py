@@ -15,7 +15,7 @@ from agent.domain.health import HealthBoard
 from agent.domain.record import Draft, Kind, StatusChange, Stream
 from agent.domain.stamp import Stamp
 from agent.outbox.outbox import Outbox
-from agent.outbox.worker import ThreadWorker
+from agent.runtime.worker import ThreadWorker
 from firmware_shims.system_clock import SystemClock
 from hil.kernel.console import say
 from hil.kernel.guest_outbox import STATUSES, make_position, rows_of

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from agent.config import Broker as BrokerConfig
 from agent.domain.record import Stream
-from agent.uplink.paho_link import PahoLink
+from agent.uplink.link.paho_link import PahoLink
 from firmware_shims.simulated.button_box import PtyButtonBox
 from firmware_shims.simulated.nmea_receiver import PtyReceiver
 from firmware_shims.simulated.slcan_adapter import PtySlcanAdapter

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mcap.records import Channel, Message, Metadata
 
-from agent.sources import recording_format as form
-from agent.sources.recording_file import RecordingFile
+from agent.recorder import recording_format as form
+from agent.recorder.recording_file import RecordingFile
 from hil.drive.items import ButtonItem, TimedItem
 from hil.recording.mcap_records import DamagedError, read_records
 from hil.recording.messages import item_of, message_of

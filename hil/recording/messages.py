@@ -7,7 +7,7 @@ from typing import Any
 
 from mcap.records import Message
 
-from agent.sources import recording_format as form
+from agent.recorder import recording_format as form
 from hil.drive.items import (
     ButtonItem,
     CanItem,

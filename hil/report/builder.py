@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from agent.domain.record import Gap, Health, Position
 from agent.domain.stamp import UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState
-from agent.uplink.batch import JournalRecord
+from agent.wire.batch import JournalRecord
 from hil.dispatch import Arrival, StateArrival
 from hil.drive.items import TruthItem
 from hil.drive.route import distance_m

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from agent.domain.record import Kind, Stream
 from agent.domain.state import LinkState, State
-from agent.uplink.batch import JournalRecord
-from agent.uplink.journal_reader import ReaderCounts
+from agent.reader.journal_reader import ReaderCounts
+from agent.wire.batch import JournalRecord
 from hil.dispatch import Arrival, StateArrival
 from hil.drive.items import TruthItem
 from hil.process.press_log import LoggedPress

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class InlineWorker:
-    """Implements agent.outbox.worker.Worker."""
+    """Implements agent.runtime.worker.Worker."""
 
     async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
         """Do `work` now."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -144,7 +144,7 @@ class MemoryBroker:
 
 
 class MemoryLink:
-    """Implements agent.uplink.link.Link over a MemoryBroker."""
+    """Implements agent.uplink.link.link.Link over a MemoryBroker."""
 
     def __init__(self, broker: MemoryBroker, network: Network) -> None:
         self._broker = broker

@@ -11,8 +11,8 @@ from agent.hal.buttons import ButtonPanel
 from agent.hal.can import CanFrame
 from agent.hal.clock import Clock
 from agent.hal.gnss import NmeaBytes, NmeaFeed
-from agent.outbox.worker import Worker
-from agent.uplink.link import Link
+from agent.runtime.worker import Worker
+from agent.uplink.link.link import Link
 from firmware_shims.serial_button_box import SerialButtonBox
 from firmware_shims.simulated.memory_button_box import MemoryButtonBox
 from firmware_shims.simulated.scripted_feed import ScriptedFeed

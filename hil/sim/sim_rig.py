@@ -16,8 +16,8 @@ from agent.config import Config, validate
 from agent.domain.record import Stream
 from agent.hal.can import CanFrame
 from agent.hal.gnss import NmeaBytes
-from agent.uplink.link import Message
-from agent.uplink.topics import Area, parse_topic
+from agent.uplink.link.link import Message
+from agent.wire.topics import Area, parse_topic
 from firmware_shims.simulated.memory_button_box import MemoryButtonBox
 from hil.dispatch import Dispatch
 from hil.drive.items import ButtonItem, CanItem, NmeaItem, TimedItem

@@ -359,7 +359,7 @@ def test_the_drivers_do_not_load_asammdf() -> None:
 
     code = (
         "import sys; from firmware_shims.can_bus import import_can; import_can(); "
-        "import agent.sources.decoder_compiler; print('asammdf' in sys.modules, 'numpy' in sys.modules)"
+        "import agent.sources.can.decoder_compiler; print('asammdf' in sys.modules, 'numpy' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30

@@ -16,8 +16,8 @@ from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.clock import SystemUtc
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
 from agent.hal.gnss import NmeaBytes, NmeaFeed
-from agent.sources.gnss import GnssSource
-from agent.sources.nmea_framing import checksum
+from agent.sources.gnss.gnss_source import GnssSource
+from agent.sources.gnss.nmea_framing import checksum
 from firmware_shims.serial_line import SerialLine
 from firmware_shims.serial_nmea import SerialNmea
 from firmware_shims.simulated.nmea_receiver import PtyReceiver, paced_epochs

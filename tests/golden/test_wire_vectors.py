@@ -32,11 +32,10 @@ from agent.domain.record import (
 )
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
-from agent.outbox.body import pack_body
-from agent.outbox.row import Row
-from agent.uplink.codec import BatchHeader, Encoding, decode_batch, decode_state, encode_batch, encode_state
-from agent.uplink.parts import split
-from agent.uplink.reader_request import (
+from agent.wire.body import pack_body
+from agent.wire.codec import BatchHeader, Encoding, decode_batch, decode_state, encode_batch, encode_state
+from agent.wire.parts import split
+from agent.wire.reader_request import (
     Receipt,
     ReplayRequest,
     decode_receipt,
@@ -44,7 +43,8 @@ from agent.uplink.reader_request import (
     encode_receipt,
     encode_replay_request,
 )
-from agent.uplink.topics import Topics
+from agent.wire.row import Row
+from agent.wire.topics import Topics
 
 FOLDER = Path(__file__).parents[2] / "config" / "contract" / "vectors"
 A7 = Topics("boston-ems", "A7")

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hil.block_replay import Campaign, replay_campaign
+from hil.kernel.block_replay import Campaign, replay_campaign
 from hil.kernel.linux import Linux, RigUnavailable, find_linux
-from hil.wear import measure_wear
+from hil.kernel.wear import measure_wear
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
 

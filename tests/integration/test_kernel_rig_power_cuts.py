@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hil.kernel.linux import Linux, RigUnavailable, find_linux
-from hil.power_cuts import Plan, cut_power
+from hil.kernel.power_cuts import Plan, cut_power
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.config import Broker, Tls
-from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
-from agent.uplink.paho_link import PahoLink
+from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.link.paho_link import PahoLink
 from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
 from hil.private_ca import Certificate, OpensslUnavailableError, PrivateCa
 

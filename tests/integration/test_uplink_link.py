@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import pytest
 
 from agent.config import Broker, Secret, Tls
-from agent.uplink.credentials import CertificateFiles, expires_unix_s
-from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
-from agent.uplink.paho_link import PahoLink
-from agent.uplink.refusal import PACKET_TOO_LARGE
+from agent.uplink.link.credentials import CertificateFiles, expires_unix_s
+from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.link.paho_link import PahoLink
+from agent.uplink.link.refusal import PACKET_TOO_LARGE
 from hil.broker_process import (
     BrokerOptions,
     BrokerTls,

@@ -22,10 +22,10 @@ from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import LinkState, StatusState
 from agent.hal.clock import SystemUtc
 from agent.outbox.outbox import Outbox
-from agent.outbox.worker import ThreadWorker
-from agent.uplink.paho_link import PahoLink
+from agent.runtime.worker import ThreadWorker
+from agent.uplink.link.paho_link import PahoLink
 from agent.uplink.publisher import Publisher
-from agent.uplink.topics import Topics
+from agent.wire.topics import Topics
 from hil.broker_process import Broker, BrokerOptions, EmbeddedBroker, Mosquitto, find_mosquitto
 from hil.dispatch import Dispatch
 from hil.tcp_proxy import TcpProxy, Weather

@@ -8,12 +8,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.domain.record import Alert, Gap, Kind, Stream
 from agent.domain.state import LinkState
-from agent.outbox.body import pack_body
-from agent.outbox.row import Row
-from agent.uplink.codec import BatchHeader, JournalRecord, encode_batch, encode_state
-from agent.uplink.journal_reader import JournalReader
-from agent.uplink.parts import split
-from agent.uplink.topics import Topics
+from agent.reader.journal_reader import JournalReader
+from agent.wire.body import pack_body
+from agent.wire.codec import BatchHeader, JournalRecord, encode_batch, encode_state
+from agent.wire.parts import split
+from agent.wire.row import Row
+from agent.wire.topics import Topics
 
 UNIT = Topics("boston-ems", "A7")
 

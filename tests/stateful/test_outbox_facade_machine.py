@@ -29,12 +29,12 @@ from agent.domain.record import Alert, Body, Draft, Emergency, Gap, Kind, Positi
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.hal.clock import SystemUtc
 from agent.outbox import writer as writer_module
-from agent.outbox.body import unpack_body
 from agent.outbox.fault import STORE_REASONS, OutboxClosedError
 from agent.outbox.keeper import Keeper
 from agent.outbox.outbox import Outbox
 from agent.outbox.retention import Retention
 from agent.outbox.writer import Writer
+from agent.wire.body import unpack_body
 from hil.rig import DiskTrouble
 from hil.sim.hurt_disk import HurtWorker
 from hil.sim.virtual_loop import VirtualLoop

@@ -30,12 +30,12 @@ from agent.domain.record import (
 )
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState
-from agent.outbox.body import pack_body
-from agent.outbox.row import Row
-from agent.uplink.codec import BatchHeader, JournalRecord, decode_batch, encode_batch, encode_state
-from agent.uplink.journal_reader import ReplayRequest, decode_replay_request
-from agent.uplink.link import Closed, LinkEvent, Message, Opened, Opening, Received
-from agent.uplink.topics import Topics
+from agent.reader.journal_reader import ReplayRequest, decode_replay_request
+from agent.uplink.link.link import Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.wire.body import pack_body
+from agent.wire.codec import BatchHeader, JournalRecord, decode_batch, encode_batch, encode_state
+from agent.wire.row import Row
+from agent.wire.topics import Topics
 
 A7 = Topics("boston-ems", "A7")
 P2 = Topics("boston-ems", "P2")

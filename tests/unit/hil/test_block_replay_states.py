@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hil.block_replay import Promise, Recording, choose_states
+from hil.kernel.block_replay import Promise, Recording, choose_states
 from hil.kernel.write_log import Mark, Write, read_write_log
 
 SECTOR = 512

@@ -17,9 +17,9 @@ from agent.domain.fix import Fix, FixMode
 from agent.domain.status import UnitStatus
 from agent.hal.can import CanFrame
 from agent.hal.gnss import NmeaBytes
-from agent.sources.decoder_compiler import compile_decoder
-from agent.sources.nmea_epoch import NmeaDecoder
-from agent.sources.vehicle_file import load_vehicle_file
+from agent.sources.can.decoder_compiler import compile_decoder
+from agent.sources.can.vehicle_file import load_vehicle_file
+from agent.sources.gnss.nmea_epoch import NmeaDecoder
 from hil.drive.can_writer import DEMO_DBC, bus_messages
 from hil.drive.drive_file import drive_names, drive_path
 from hil.drive.items import ButtonItem, CanItem, CoverageItem, IgnitionItem, NmeaItem, TimedItem, TruthItem

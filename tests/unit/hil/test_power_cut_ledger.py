@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hil.kernel.machine import Message
-from hil.power_cuts import Ledger
+from hil.kernel.power_cuts import Ledger
 
 
 def hear(ledger: Ledger, text: str, run: int = 1) -> None:

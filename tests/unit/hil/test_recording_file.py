@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mcap.reader import make_reader
 from mcap.writer import Writer
 
-from agent.sources import recording_file
-from agent.sources.recording_format import schema_of
+from agent.recorder import recording_file
+from agent.recorder.recording_format import schema_of
 from hil.drive.items import (
     ButtonItem,
     CanItem,

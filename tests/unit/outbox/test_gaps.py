@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from agent.domain.record import Gap, Kind
-from agent.outbox.body import pack_body
 from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import Replacement, gap_of, without
-from agent.outbox.row import Row
+from agent.wire.body import pack_body
+from agent.wire.row import Row
 
 
 def row(seq: int, kind: Kind = Kind.POSITION, body: bytes = b"x") -> Row:

@@ -24,11 +24,11 @@ from agent.domain.record import Alert, Draft, Gap, Kind, Stream
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.outbox import outbox as outbox_module
 from agent.outbox import writer as writer_module
-from agent.outbox.body import unpack_body
 from agent.outbox.fault import OutboxClosedError, StoreDamagedError, StoreFaultError, StoreVersionError
 from agent.outbox.gaps import gap_of
 from agent.outbox.outbox import Outbox
-from agent.outbox.worker import ThreadWorker
+from agent.runtime.worker import ThreadWorker
+from agent.wire.body import unpack_body
 
 T = TypeVar("T")
 MANY = {"max_records": 100_000, "max_bytes": 1 << 30}

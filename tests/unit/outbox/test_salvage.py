@@ -16,14 +16,14 @@ from agent import config
 from agent.domain.record import Alert, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox import database
-from agent.outbox.body import unpack_body
 from agent.outbox.entry import Entry, entry_of
 from agent.outbox.fault import StoreDamagedError, StoreVersionError, named_faults
 from agent.outbox.gaps import gap_of
 from agent.outbox.keeper import Keeper
-from agent.outbox.row import Row
 from agent.outbox.salvage import SALVAGE_NAME, Found, Moment, set_aside
 from agent.outbox.store import Store
+from agent.wire.body import unpack_body
+from agent.wire.row import Row
 
 PAGE = database.PAGE_BYTES
 

@@ -15,11 +15,11 @@ import pytest
 from agent.domain.health import HealthReason
 from agent.domain.record import Gap, Kind, Stream
 from agent.outbox import database
-from agent.outbox.body import pack_body, unpack_body
 from agent.outbox.entry import entry_of
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, StoreVersionError, named_faults
 from agent.outbox.gaps import gap_of
 from agent.outbox.store import Store
+from agent.wire.body import pack_body, unpack_body
 
 MANY = {"max_records": 10_000, "max_bytes": 1 << 30}
 

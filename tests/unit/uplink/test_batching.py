@@ -12,13 +12,13 @@ from agent import config
 from agent.domain.fix import FixMode
 from agent.domain.record import KIND_OF_BODY, Body, Gap, Kind, Position, Stream, Telemetry
 from agent.domain.stamp import UtcSource
-from agent.outbox.body import pack_body
-from agent.outbox.row import Row
 from agent.uplink.batching import Batcher
-from agent.uplink.codec import JournalRecord, decode_batch
 from agent.uplink.packet_limit import PacketLimit
-from agent.uplink.parts import PartCollector, decode_part
-from agent.uplink.topics import Topics
+from agent.wire.body import pack_body
+from agent.wire.codec import JournalRecord, decode_batch
+from agent.wire.parts import PartCollector, decode_part
+from agent.wire.row import Row
+from agent.wire.topics import Topics
 
 TOPICS = Topics("bems", "A1")
 HERE = Position(42.36, -71.06, 5.0, 10.0, 90.0, FixMode.FIX_3D, 9, 0.9)

@@ -19,17 +19,17 @@ from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Alert, Body, Gap, Kind, Position, StatusChange, Stream, Telemetry
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState, StatusState, VehicleState
-from agent.outbox.body import pack_body
 from agent.outbox.fault import StoreFaultError
-from agent.outbox.row import Row
-from agent.uplink.codec import Batch, JournalRecord, decode_batch, decode_state
-from agent.uplink.journal_reader import JournalReader
-from agent.uplink.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.reader.journal_reader import JournalReader
+from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.link.refusal import NOT_AUTHORISED, PACKET_TOO_LARGE, QUOTA_EXCEEDED
 from agent.uplink.publisher import OFFLINE_ACK_S, Publisher
-from agent.uplink.reader_request import Receipt, ReplayRequest, encode_receipt, encode_replay_request
 from agent.uplink.receipts import PATIENCE_S
-from agent.uplink.refusal import NOT_AUTHORISED, PACKET_TOO_LARGE, QUOTA_EXCEEDED
-from agent.uplink.topics import Topics
+from agent.wire.body import pack_body
+from agent.wire.codec import Batch, JournalRecord, decode_batch, decode_state
+from agent.wire.reader_request import Receipt, ReplayRequest, encode_receipt, encode_replay_request
+from agent.wire.row import Row
+from agent.wire.topics import Topics
 from hil.sim.manual_clock import ManualClock
 from hil.sim.virtual_loop import VirtualLoop
 

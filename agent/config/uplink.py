@@ -1,0 +1,109 @@
+"""The brokers, the way to them, and what proves who we are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from agent.config.section import Section, from_file_folder
+
+
+class Secret(Section):
+    """Where a secret is: in a file, or in an environment variable. Never in the configuration itself."""
+
+    file: Path | None = None
+    environment: str | None = None
+
+    _paths = field_validator("file", mode="after")(
+        lambda path, info: None if path is None else from_file_folder(path, info)
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Secret:
+        if (self.file is None) == (self.environment is None):
+            raise ValueError("give exactly one of `file` and `environment`")
+        return self
+
+    def read(self) -> str:
+        """The secret, read now, so that a changed file is seen. Raises OSError or KeyError."""
+        if self.file is not None:
+            return self.file.read_text(encoding="utf-8").strip()
+        return os.environ[self.environment or ""]
+
+
+class Tls(Section):
+    """TLS to the broker. The server is always verified; there is no key to switch that off."""
+
+    ca_file: Path | None = None
+    """Authority to trust; without it the system's."""
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+    _paths = field_validator("ca_file", "certificate_file", "key_file", mode="after")(
+        lambda path, info: None if path is None else from_file_folder(path, info)
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        return self
+
+
+class Broker(Section):
+    """One broker, in order of preference."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(8883, ge=1, le=65535)
+    tls: Tls | None = None
+    allow_plaintext: bool = False
+    """Must be said to go without TLS, so that leaving `tls` out never does it by omission."""
+    username: str | None = None
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Broker:
+        if self.tls is None and not self.allow_plaintext:
+            raise ValueError("without a [tls] table, `allow_plaintext = true` must be said")
+        if self.tls is not None and self.allow_plaintext:
+            raise ValueError("`allow_plaintext` contradicts the [tls] table")
+        if self.password is not None and self.username is None:
+            raise ValueError("`password` needs `username`")
+        return self
+
+
+class Uplink(Section):
+    """The way to dispatch."""
+
+    brokers: tuple[Broker, ...] = Field(min_length=1)
+    encoding: Literal["msgpack", "json"] = "msgpack"
+    confirm: Literal["puback", "dispatch"] = "puback"
+    """What counts as delivered: the broker's PUBACK, or a receipt from dispatch."""
+    keepalive_s: float = Field(30, ge=1, le=600)
+    connect_timeout_s: float = Field(10, gt=0)
+    window: int = Field(100, ge=1, le=10_000)
+    """Messages in flight."""
+    batch_records: int = Field(500, ge=1, le=10_000)
+    batch_bytes: int = Field(32_768, ge=64)
+    """Upper bound of a batch before compression; the broker's own maximum is kept as well."""
+    max_packet_bytes: int | None = Field(None, ge=128)
+    """Largest packet sent, for a broker that takes no larger ones and does not say so."""
+    drain_bytes_per_s: int = Field(50_000, ge=100)
+    """Pace of the backlog; live records are not paced."""
+    reconnect_min_s: float = Field(1, gt=0)
+    reconnect_max_s: float = Field(60, gt=0)
+    fail_over_after_s: float = Field(60, gt=0)
+    return_after_s: float = Field(300, gt=0)
+    """How long a preferred broker must have been reachable before the agent goes back to it."""
+    position_expiry_s: int = Field(3600, ge=0)
+    """MQTT 5 expiry of live state positions; 0 for none."""
+    will_delay_s: int = Field(15, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Uplink:
+        if self.reconnect_max_s < self.reconnect_min_s:
+            raise ValueError("reconnect_max_s is below reconnect_min_s")
+        return self

@@ -1,0 +1,1 @@
+"""From event to record, one path for each subject."""

@@ -1,0 +1,109 @@
+"""From fix to position record and live location."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.domain.fix import Fix, FixMode
+from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.plausibility import FixGate
+from agent.domain.record import Draft, Kind, Position
+from agent.domain.reporting import PositionPolicy, position_of
+from agent.domain.stamp import Stamp, Utc, UtcSource
+from agent.domain.state import LocationState
+from agent.domain.time_base import TimeBase
+from agent.outbox.outbox import Outbox
+from agent.paths.state_sink import StateSink
+from agent.wire.body import unpack_body
+
+
+class FixPath:
+    """Takes every fix; stages those that are due, and keeps `state/location` true."""
+
+    def __init__(
+        self,
+        policy: PositionPolicy,
+        time_base: TimeBase,
+        *,
+        outbox: Outbox,
+        states: StateSink,
+        health: HealthBoard,
+    ) -> None:
+        self._policy = policy
+        self._time_base = time_base
+        self._outbox = outbox
+        self._states = states
+        self._health = health
+        self._gate = FixGate()
+        self._mode: FixMode | None = None
+        self._last: Position | None = None
+        self._last_utc: Utc | None = None
+        self.newest: Fix | None = None
+
+    async def open(self, boottime_ns: int) -> None:
+        """Say that no position is known yet, and which was the last: what a run before said is over."""
+        row = await self._outbox.latest(Kind.POSITION)
+        if row is not None:
+            body = unpack_body(Kind.POSITION, row.body)
+            self._last = body if isinstance(body, Position) else None
+            if row.utc_ms is not None:
+                self._last_utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)
+                if row.boot == self._outbox.boot:
+                    self._time_base.learn_stored(self._last_utc, row.boottime_ms * 1_000_000)
+        self._mode = FixMode.NONE
+        utc = self._time_base.utc(boottime_ns)
+        self._states.set_state(self._state(boottime_ns, utc, None, FixMode.NONE))
+
+    def on_fix(self, fix: Fix) -> None:
+        """Take one epoch of the receiver."""
+        if fix.utc_ms is not None and fix.has_position:
+            self._time_base.learn_gnss(fix.utc_ms, fix.received_boottime_ns)
+        if self._gate.admits(fix):
+            if fix.has_position:
+                self._health.clear(HealthReason.GNSS_IMPLAUSIBLE)
+        else:
+            self._health.raise_(HealthReason.GNSS_IMPLAUSIBLE, f"{fix.lat_deg:.4f} {fix.lon_deg:.4f}")
+            fix = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
+        self.newest = fix
+        position = position_of(fix)
+        stamp = self._stamp(fix)
+        if position is not None:
+            self._last, self._last_utc = position, stamp.utc
+            self._tell(fix, stamp, position)
+        elif self._mode is not FixMode.NONE:
+            # Without a fix there is nothing new to say each second: the loss itself is told once.
+            self._tell(fix, stamp, None)
+        self._mode = fix.mode if position is not None else FixMode.NONE
+        due = self._policy.decide(fix)
+        if due is not None:
+            self._outbox.stage(Draft(stamp, due))
+
+    def on_silence(self, boottime_ns: int) -> None:
+        """The receiver is gone or says nothing: the last position is no longer what is true now."""
+        if self._mode not in (None, FixMode.NONE):
+            self._mode = FixMode.NONE
+            stamp = self._time_base.stamp(boottime_ns)
+            self._states.set_state(self._state(boottime_ns, stamp.utc, None, FixMode.NONE))
+
+    def _tell(self, fix: Fix, stamp: Stamp, position: Position | None) -> None:
+        mode = FixMode.NONE if position is None else fix.mode
+        self._states.set_state(self._state(fix.received_boottime_ns, stamp.utc, position, mode))
+
+    def _state(
+        self, boottime_ns: int, utc: Utc | None, position: Position | None, mode: FixMode
+    ) -> LocationState:
+        lost = position is None
+        return LocationState(
+            boottime_ms=boottime_ns // 1_000_000,
+            utc=utc,
+            position=position,
+            mode=mode,
+            last_known=self._last if lost else None,
+            last_known_utc=self._last_utc if lost else None,
+        )
+
+    def _stamp(self, fix: Fix) -> Stamp:
+        if fix.utc_ms is not None and fix.has_position:
+            # The epoch's own time, not its arrival: exact to the receiver's solution.
+            return Stamp(fix.received_boottime_ns, Utc(fix.utc_ms, UtcSource.GNSS, 0))
+        return self._time_base.stamp(fix.received_boottime_ns)

@@ -1,0 +1,1 @@
+"""Dispatch's end of the journal: exactly once, holes, receipts."""

@@ -1,0 +1,1 @@
+"""The black box: everything the drivers read, in files."""

@@ -1,0 +1,1 @@
+"""What every part may use: a worker, the log, tricks of importing."""

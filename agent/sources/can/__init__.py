@@ -1,0 +1,1 @@
+"""From frames of a vehicle bus to signals."""

@@ -1,0 +1,214 @@
+"""Decoders that were made before, as JSON, so that a start needs neither cantools nor the memory it takes.
+
+A decoder is a function of the vehicle file, the DBC and the code that compiles them. The digest of these
+three stands in the file; when it is another, or the file is damaged, the decoder is made again, by a process
+of its own: cantools brings 2.3 MiB that the agent would carry for weeks after a tenth of a second of use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from agent.config import ConfigError
+from agent.sources.can.can_decoder import (
+    BitField,
+    CanDecoder,
+    MessageLayout,
+    MultiplexCondition,
+    SignalLayout,
+)
+from agent.sources.can.vehicle_file import VehicleFile
+
+COMPILER = "agent.sources.can.decoder_compiler"
+COMPILE_TIMEOUT_S = 30.0
+"""Half of what systemd gives the whole start. It takes half a second on a small x86 machine."""
+_CODE = (
+    "can_decoder.py",
+    "decoder_cache.py",
+    "decoder_compiler.py",
+    "dbc_excerpt.py",
+    "vehicle_file.py",
+    "vss.py",
+)
+
+
+class DecoderCache:
+    """Decoders of vehicle files, one JSON file each. Blocking; used before the vehicle's units start.
+
+    Args:
+        directory: where they are kept; made when needed. Without write access nothing is kept.
+        on_trouble: is told in one sentence why a decoder was not kept or not made by a process of its own.
+    """
+
+    def __init__(self, directory: Path, on_trouble: Callable[[str], None]) -> None:
+        self._directory = directory
+        self._on_trouble = on_trouble
+
+    def decoder(self, vehicle: VehicleFile, path: Path) -> CanDecoder:
+        """The decoder of a vehicle file; `path` names the file in messages.
+
+        Raises:
+            ConfigError: as `compile_decoder` does.
+        """
+        name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+        file = self._directory / f"{name}.json"
+        try:
+            digest = _digest(vehicle)
+        except OSError:
+            # The DBC can not be read: the compiler has the words for it.
+            return self._compiled(vehicle, path)
+        decoder = _kept(file, digest)
+        if decoder is None:
+            decoder = self._compiled(vehicle, path)
+            self._keep(file, digest, decoder)
+        return decoder
+
+    def _compiled(self, vehicle: VehicleFile, path: Path) -> CanDecoder:
+        if "cantools" not in sys.modules:
+            try:
+                return _compiled_elsewhere(vehicle, path)
+            except (OSError, subprocess.SubprocessError, ValueError, TypeError, LookupError) as error:
+                # No process to be had, or killed for want of memory: better large than blind.
+                self._on_trouble(f"the compiler did not do as a process of its own: {error!r}")
+        from agent.sources.can.decoder_compiler import compile_decoder
+
+        return compile_decoder(vehicle, path)
+
+    def _keep(self, file: Path, digest: str, decoder: CanDecoder) -> None:
+        # Not synchronised with the disk: what a power cut leaves of it is told by the digest and made again.
+        fresh = file.with_suffix(".new")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(_sealed(digest, to_json(decoder)), encoding="utf-8")
+            fresh.replace(file)
+        except OSError as error:
+            self._on_trouble(f"{file}: not kept: {error.strerror}")
+
+
+def to_json(decoder: CanDecoder) -> str:
+    """The decoder as JSON."""
+    table = {"protocol": decoder.protocol, "messages": [_message_table(one) for one in decoder.messages]}
+    return json.dumps(table, separators=(",", ":"))
+
+
+def from_json(text: str) -> CanDecoder:
+    """The decoder that `to_json` wrote. Raises ValueError, TypeError or LookupError for anything else."""
+    table = json.loads(text)
+    return CanDecoder([_message(one) for one in table["messages"]], table["protocol"])
+
+
+def _digest(vehicle: VehicleFile) -> str:
+    """Of everything that a decoder is made from. Raises OSError."""
+    digest = hashlib.sha256(
+        vehicle.model_dump_json(exclude={"dbc", "description"}, exclude_unset=True).encode()
+    )
+    digest.update(vehicle.dbc.read_bytes())
+    for name in _CODE:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    # cantools is not loaded to ask for its version: an installation of another one has another time.
+    spec = find_spec("cantools")
+    if spec is not None and spec.origin is not None:
+        digest.update(f"{spec.origin} {Path(spec.origin).stat().st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _sealed(digest: str, text: str) -> str:
+    """Two lines: the digest of what the decoder was made from with the digest of the decoder; the decoder."""
+    return f"{digest} {hashlib.sha256(text.encode()).hexdigest()}\n{text}\n"
+
+
+def _kept(file: Path, digest: str) -> CanDecoder | None:
+    """What was kept under `digest`, if it is that and whole."""
+    try:
+        sealed = file.read_text(encoding="utf-8")
+        text = sealed.partition("\n")[2].removesuffix("\n")
+        return from_json(text) if sealed == _sealed(digest, text) else None
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
+def _compiled_elsewhere(vehicle: VehicleFile, path: Path) -> CanDecoder:
+    """Let the compiler's own command make the decoder.
+
+    Raises:
+        ConfigError: what the compiler found.
+        OSError, SubprocessError, ValueError, TypeError, LookupError: it gave no proper answer.
+    """
+    # -P: not from whatever folder the agent was started in.
+    done = subprocess.run(  # noqa: S603  # our own interpreter and module; the path is one argument
+        [sys.executable, "-P", "-m", COMPILER, str(path)],
+        input=vehicle.model_dump_json(exclude_unset=True),
+        stdout=subprocess.PIPE,
+        timeout=COMPILE_TIMEOUT_S,
+        check=True,
+        encoding="utf-8",
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if "problems" in answer:
+        raise ConfigError([str(problem) for problem in answer["problems"]])
+    return from_json(answer["decoder"])
+
+
+def _message_table(message: MessageLayout) -> dict[str, Any]:
+    return {
+        "name": message.name,
+        "can_id": message.can_id,
+        "extended": message.extended,
+        "length": message.length,
+        "signals": [_signal_table(signal) for signal in message.signals],
+        "used_bits": message.used_bits,
+        "has_big_endian": message.has_big_endian,
+        "source_address": message.source_address,
+    }
+
+
+def _message(table: dict[str, Any]) -> MessageLayout:
+    return MessageLayout(**table | {"signals": tuple(_signal(one) for one in table["signals"])})
+
+
+def _signal_table(signal: SignalLayout) -> dict[str, Any]:
+    return {
+        "name": signal.name,
+        "unit": signal.unit,
+        "bits": _bits_list(signal.bits),
+        "sign_bit": signal.sign_bit,
+        "float_format": signal.float_format,
+        "scale": signal.scale,
+        "offset": signal.offset,
+        "decimals": signal.decimals,
+        # Pairs, for JSON's keys are text.
+        "values": list(signal.values.items()),
+        "only_values": signal.only_values,
+        "highest_raw": signal.highest_raw,
+        "conditions": [[_bits_list(one.selector), sorted(one.ids)] for one in signal.conditions],
+        "deadband": signal.deadband,
+        "min_interval_ns": signal.min_interval_ns,
+    }
+
+
+def _signal(table: dict[str, Any]) -> SignalLayout:
+    float_format = table["float_format"]
+    return SignalLayout(
+        **table
+        | {
+            "bits": BitField(*table["bits"]),
+            "float_format": None if float_format is None else tuple(float_format),
+            "values": dict(table["values"]),
+            "conditions": tuple(
+                MultiplexCondition(BitField(*selector), frozenset(ids))
+                for selector, ids in table["conditions"]
+            ),
+        }
+    )
+
+
+def _bits_list(bits: BitField) -> list[Any]:
+    return [bits.shift, bits.mask, bits.big_endian]

@@ -1,0 +1,144 @@
+"""One vehicle bus: frames in, changed signals out, and whether the bus is well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol, runtime_checkable
+
+from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.vehicle import Signal
+from agent.hal.can import CanFeed, CanFrame
+from agent.hal.errors import DeviceNotFoundError, HardwareError
+from agent.sources.can.can_decoder import CanDecoder
+from agent.sources.can.signal_changes import SignalChanges
+
+TICK_S = 0.5
+"""How often the bus is looked at when nothing arrives: progress, silence, changes that were held back."""
+OPEN_TIMEOUT_S = 15.0
+"""Longer than any adapter takes to settle, shorter than what would starve the watchdog."""
+OVERRUN_LASTS_S = 30.0
+"""An overrun is history when no frame was lost for this long."""
+
+
+@runtime_checkable
+class CountsLosses(Protocol):
+    """A feed that knows of frames which it could not deliver."""
+
+    @property
+    def overruns(self) -> int:
+        """Frames known to be lost since the feed was opened."""
+        ...
+
+
+class VehicleBus:
+    """Reads one bus until it is cancelled or the device fails. Event loop only.
+
+    Args:
+        feed: the bus; when it is a `CountsLosses`, its losses are told.
+        decoder: what is taken from it.
+        health: is told CAN_LOST, CAN_SILENT and CAN_OVERRUN.
+        silent_after_s: no wanted frame for this long is silence.
+    """
+
+    def __init__(
+        self, feed: CanFeed, decoder: CanDecoder, health: HealthBoard, *, silent_after_s: float
+    ) -> None:
+        self._feed = feed
+        self._decoder = decoder
+        self._health = health
+        self._silent_after_s = silent_after_s
+
+    async def run(
+        self, on_signals: Callable[[Sequence[Signal]], None], progress: Callable[[], None]
+    ) -> NoReturn:
+        """Open the bus and hand on what changes, and about once a second what is still true.
+
+        `progress` is called at least once a second once the bus is open, also when it is silent.
+
+        Raises:
+            HardwareError: the bus can not be opened, or went away.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            await self._open()
+            self._health.clear(HealthReason.CAN_LOST, owner=self._feed.name)
+            # A fresh start tells every signal again: what changed while the device was away is not known.
+            changes = SignalChanges(self._decoder)
+            watch = _Watch(self._feed, self._health, self._silent_after_s, loop.time())
+            while True:
+                progress()
+                frames = await self._read()
+                now_s = loop.time()
+                signals: list[Signal] = []
+                for frame in frames:
+                    layout = changes.wanted(frame)
+                    if layout is not None:
+                        watch.heard(frame, now_s)
+                        signals += changes.take(layout, frame)
+                signals += changes.release(watch.boottime_ns(now_s))
+                if signals:
+                    on_signals(signals)
+                watch.judge(now_s)
+        except HardwareError as error:
+            self._health.raise_(HealthReason.CAN_LOST, str(error), owner=self._feed.name)
+            raise
+        finally:
+            self._health.clear(HealthReason.CAN_SILENT, HealthReason.CAN_OVERRUN, owner=self._feed.name)
+            await self._feed.close()
+
+    async def _open(self) -> None:
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await self._feed.open()
+        except TimeoutError as error:
+            raise DeviceNotFoundError(self._feed.name, "opening takes too long") from error
+
+    async def _read(self) -> Sequence[CanFrame]:
+        try:
+            async with asyncio.timeout(TICK_S):
+                return await self._feed.read()
+        except TimeoutError:
+            return ()
+
+
+class _Watch:
+    """Judges a bus by what comes from it."""
+
+    def __init__(self, feed: CanFeed, health: HealthBoard, silent_after_s: float, now_s: float) -> None:
+        self._feed = feed
+        # Asked once: the look at a protocol's members costs more than reading a frame.
+        self._counts = feed if isinstance(feed, CountsLosses) else None
+        self._health = health
+        self._silent_after_s = silent_after_s
+        self._heard_at_s = now_s
+        self._heard_boottime_ns = 0
+        self._lost = 0
+        self._lost_at_s = now_s
+
+    def heard(self, frame: CanFrame, now_s: float) -> None:
+        """A wanted frame arrived."""
+        self._heard_at_s = now_s
+        self._heard_boottime_ns = frame.received_boottime_ns
+
+    def boottime_ns(self, now_s: float) -> int:
+        """CLOCK_BOOTTIME now, as the newest frame's stamp and the time since tell it; 0 before the first."""
+        if not self._heard_boottime_ns:
+            return 0
+        return self._heard_boottime_ns + round((now_s - self._heard_at_s) * 1e9)
+
+    def judge(self, now_s: float) -> None:
+        """Raise and clear the reasons."""
+        name = self._feed.name
+        if now_s - self._heard_at_s > self._silent_after_s:
+            detail = f"{name}: no wanted frame for {self._silent_after_s:g} s"
+            self._health.raise_(HealthReason.CAN_SILENT, detail, owner=self._feed.name)
+        else:
+            self._health.clear(HealthReason.CAN_SILENT, owner=self._feed.name)
+        lost = 0 if self._counts is None else self._counts.overruns
+        if lost > self._lost:
+            self._lost, self._lost_at_s = lost, now_s
+            detail = f"{name}: {lost} frames lost since it was opened"
+            self._health.raise_(HealthReason.CAN_OVERRUN, detail, owner=name)
+        elif now_s - self._lost_at_s > OVERRUN_LASTS_S:
+            self._health.clear(HealthReason.CAN_OVERRUN, owner=self._feed.name)

@@ -1,0 +1,1 @@
+"""From a receiver's bytes to fixes."""

@@ -1,0 +1,152 @@
+"""The GNSS receiver as a part of the agent that is supervised."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NoReturn
+
+from agent.domain.fix import Fix
+from agent.domain.health import HealthBoard, HealthReason
+from agent.hal.errors import DeviceNotFoundError, HardwareError
+from agent.hal.gnss import NmeaFeed
+from agent.sources.gnss.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.nmea_framing import Rejection
+
+PROGRESS_EVERY_S = 1.0
+OPEN_TIMEOUT_S = 15.0
+REOPEN_AFTER = 6
+"""So many times `silent_after_s` without a byte, and the device is opened afresh: a forwarder in a router may
+have forgotten us although its TCP still answers."""
+
+
+class GnssSource:
+    """Reads a receiver for as long as it is there. Event loop only.
+
+    Args:
+        feed: the device.
+        health: gets GNSS_LOST, GNSS_SILENT, GNSS_NO_FIX and GNSS_GARBLED.
+        silent_after_s: without an epoch for longer, the receiver counts as silent.
+        not_before_day: days since 1970-01-01 before which no true date can lie (see `EpochAssembler`).
+    """
+
+    def __init__(
+        self, feed: NmeaFeed, health: HealthBoard, *, silent_after_s: float, not_before_day: int = 0
+    ) -> None:
+        self._feed = feed
+        self._health = health
+        self._silent_after_s = silent_after_s
+        self._not_before_day = not_before_day
+
+    async def run(self, on_fix: Callable[[Fix], None], progress: Callable[[], None]) -> NoReturn:
+        """Open the receiver and give each epoch to `on_fix`, until cancelled or the device fails.
+
+        Epochs without a fix are given too. Calls `progress` at least once a second, also while the receiver
+        says nothing.
+
+        Raises:
+            HardwareError: the receiver is not there or went away; GNSS_LOST then holds until it is heard.
+        """
+        try:
+            await self._open(progress)
+            await self._listen(on_fix, progress)
+        except HardwareError as error:
+            self._health.clear(HealthReason.GNSS_SILENT, HealthReason.GNSS_NO_FIX, HealthReason.GNSS_GARBLED)
+            self._health.raise_(HealthReason.GNSS_LOST, str(error))
+            raise
+        finally:
+            await self._feed.close()
+
+    async def _open(self, progress: Callable[[], None]) -> None:
+        opening = asyncio.ensure_future(self._feed.open())
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                while not opening.done():
+                    progress()
+                    await asyncio.wait({opening}, timeout=PROGRESS_EVERY_S)
+            opening.result()
+        except TimeoutError as error:
+            raise DeviceNotFoundError(self._feed.name, "opening takes too long") from error
+        finally:
+            opening.cancel()
+            await asyncio.wait({opening})
+            if not opening.cancelled():
+                opening.exception()  # looked at, so that asyncio does not complain when we were cancelled
+
+    async def _listen(self, on_fix: Callable[[Fix], None], progress: Callable[[], None]) -> NoReturn:
+        loop = asyncio.get_running_loop()
+        decoder = NmeaDecoder(self._not_before_day)
+        watch = _Watch(self._feed.name, self._health, self._silent_after_s, loop.time())
+        while True:
+            wait_s = decoder.idle_gap_s
+            try:
+                async with asyncio.timeout(PROGRESS_EVERY_S if wait_s is None else wait_s):
+                    chunks = await self._feed.read()
+            except TimeoutError:
+                fixes = decoder.idle()
+            else:
+                watch.heard(loop.time())
+                fixes = [fix for chunk in chunks for fix in decoder.feed(chunk)]
+            for fix in fixes:
+                watch.saw(fix, loop.time())
+                on_fix(fix)
+            progress()
+            watch.judge(decoder, loop.time())
+            if watch.is_dead(loop.time()):
+                await self._feed.close()
+                await self._open(progress)
+                watch.heard(loop.time())
+
+
+class _Watch:
+    """Judges a receiver by what comes from it."""
+
+    def __init__(self, name: str, health: HealthBoard, silent_after_s: float, now_s: float) -> None:
+        self._name = name
+        self._health = health
+        self._silent_after_s = silent_after_s
+        self._heard_at_s = now_s
+        self._epoch_at_s = now_s
+        self._judged_at_s = now_s
+        self._judged_good = 0
+        self._judged_bad = 0
+
+    def heard(self, now_s: float) -> None:
+        """Bytes arrived."""
+        self._heard_at_s = now_s
+
+    def saw(self, fix: Fix, now_s: float) -> None:
+        """An epoch is over."""
+        self._epoch_at_s = now_s
+        self._health.clear(HealthReason.GNSS_LOST, HealthReason.GNSS_SILENT)
+        if fix.has_position:
+            self._health.clear(HealthReason.GNSS_NO_FIX)
+        else:
+            self._health.raise_(HealthReason.GNSS_NO_FIX, f"{self._name}: {fix.satellites or 0} satellites")
+
+    def judge(self, decoder: NmeaDecoder, now_s: float) -> None:
+        """Look at silence at any time, and at garbling once every `silent_after_s`."""
+        if now_s - self._judged_at_s >= self._silent_after_s:
+            self._judged_at_s = now_s
+            self._judge_garbling(decoder)
+        if now_s - self._epoch_at_s >= self._silent_after_s:
+            what = "bytes" if now_s - self._heard_at_s >= self._silent_after_s else "new epoch"
+            self._health.clear(HealthReason.GNSS_LOST)
+            self._health.raise_(
+                HealthReason.GNSS_SILENT, f"{self._name}: no {what} for {now_s - self._epoch_at_s:.0f} s"
+            )
+
+    def is_dead(self, now_s: float) -> bool:
+        """True when not a byte came for so long that opening the device afresh is worth trying."""
+        return now_s - self._heard_at_s >= self._silent_after_s * REOPEN_AFTER
+
+    def _judge_garbling(self, decoder: NmeaDecoder) -> None:
+        # A malformed field stands in a sentence whose checksum is right: a quirk, no garbling.
+        bad = decoder.rejections.total() - decoder.rejections[Rejection.BAD_FIELD]
+        new_good, new_bad = decoder.sentences - self._judged_good, bad - self._judged_bad
+        self._judged_good, self._judged_bad = decoder.sentences, bad
+        if new_bad > new_good:
+            detail = f"{self._name}: {new_bad} of {new_bad + new_good} sentences; is the baud rate right?"
+            self._health.raise_(HealthReason.GNSS_GARBLED, detail)
+        elif new_good:
+            self._health.clear(HealthReason.GNSS_GARBLED)

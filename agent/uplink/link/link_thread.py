@@ -1,0 +1,167 @@
+"""The thread of one connection, and the mailboxes between it and the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from agent.uplink.link.link import Closed, LinkEvent, Message
+from agent.uplink.link.tcp import InterruptedByCloseError
+
+LOG = logging.getLogger("mdt.uplink")
+
+WAITING_EVENTS = 10_000
+"""Events that may wait for the loop before the thread stops reading."""
+CLOSES_WITHIN_S = 6.0
+"""Longest that an orderly end may take before the thread is left to itself."""
+_WAKE_BYTES = 4096
+
+
+class LinkThread:
+    """Runs `converse` on a thread; messages go to it, events come from it.
+
+    `publish`, `close` and `over` belong to the loop; everything below "the thread's side" to the thread.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        endpoint: str,
+        converse: Callable[[LinkThread], Closed],
+        on_event: Callable[[LinkEvent], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.closing = False
+        self.over = False
+        self._loop = loop
+        self._converse = converse
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._events: deque[LinkEvent] = deque()
+        self._posted = False
+        self._paused = False
+        self._listening = False
+        self._urgent: deque[tuple[int, Message]] = deque()
+        self._ordinary: deque[tuple[int, Message]] = deque()
+        self._next_token = 0
+
+    def start(self) -> None:
+        """Start the thread. It is a daemon only so that a name look-up that hangs can not hold up an exit."""
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        self.wake_read, self._wake_write = socket.socketpair()
+        self.wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+        self._thread.start()
+
+    def publish(self, message: Message) -> int:
+        """Queue a message for the thread and return its token."""
+        self._next_token += 1
+        (self._urgent if message.urgent else self._ordinary).append((self._next_token, message))
+        if self._listening:
+            self._wake()
+        return self._next_token
+
+    async def close(self) -> None:
+        """Ask the thread to end and wait until it has, and `Closed` was told."""
+        if self.over:
+            return
+        self.closing = True
+        self._wake()
+        await asyncio.wait([self._finished], timeout=CLOSES_WITHIN_S)
+        if not self.over:
+            # Only a name look-up can hang like this; the thread ends by itself once the resolver gives up.
+            self._end(Closed("", f"{self.endpoint}: closed while its name was being looked up"))
+
+    def _wake(self) -> None:
+        # A full socket means that the thread is going to wake anyway, a closed one that it has ended.
+        with contextlib.suppress(OSError):
+            self._wake_write.send(b"\0")
+
+    def _deliver(self) -> None:
+        with self._lock:
+            events, self._events = self._events, deque()
+            self._posted = False
+            paused, self._paused = self._paused, False
+        if paused:
+            self._wake()
+        try:
+            while events and not self.over:
+                event = events.popleft()
+                if isinstance(event, Closed):
+                    self._thread.join()
+                    self._end(event)
+                else:
+                    self._on_event(event)
+        finally:
+            if events and not self.over:
+                # The listener raised: the loop reports that, and the rest is still delivered.
+                with self._lock:
+                    self._events.extendleft(reversed(events))
+                    self._posted = True
+                self._loop.call_soon(self._deliver)
+
+    def _end(self, closed: Closed) -> None:
+        self.over = True
+        self._wake_write.close()
+        self._urgent.clear()
+        self._ordinary.clear()
+        if not self._finished.done():
+            self._finished.set_result(None)
+        self._on_event(closed)
+
+    # The thread's side
+
+    def listen(self) -> None:
+        """From now on `publish` wakes the thread; before, a wake-up can only mean `close`."""
+        self._listening = True
+
+    def post(self, event: LinkEvent) -> None:
+        """Hand an event to the loop."""
+        with self._lock:
+            self._events.append(event)
+            if self._posted:
+                return
+            self._posted = True
+        try:
+            self._loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            LOG.debug("the loop is closed; nobody hears of %s", type(event).__name__)
+
+    def next_outgoing(self) -> tuple[int, Message] | None:
+        """The next message to write, urgent ones first, with its token."""
+        for queue in (self._urgent, self._ordinary):
+            if queue:
+                return queue.popleft()
+        return None
+
+    def flooded(self) -> bool:
+        """True while so many events wait that reading must stop; the loop then wakes the thread."""
+        with self._lock:
+            self._paused = len(self._events) > WAITING_EVENTS
+            return self._paused
+
+    def swallow_wake(self) -> None:
+        """Empty the wake socket."""
+        with contextlib.suppress(BlockingIOError):
+            while len(self.wake_read.recv(_WAKE_BYTES)) == _WAKE_BYTES:
+                pass
+
+    def _run(self) -> None:
+        closed = Closed("broker_unreachable", f"{self.endpoint}: the connection ended")
+        try:
+            closed = self._converse(self)
+        except InterruptedByCloseError:
+            closed = Closed("", f"{self.endpoint}: closed while connecting")
+        except Exception as error:
+            # A supervision boundary: hostile bytes can make a protocol engine raise anything.
+            LOG.warning("the MQTT engine failed", exc_info=error)
+            closed = Closed("broker_refused", f"{self.endpoint}: protocol error: {error!r}")
+        finally:
+            self.wake_read.close()
+            self.post(closed)

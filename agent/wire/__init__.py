@@ -1,0 +1,1 @@
+"""The contract: values, bytes, topics and requests, as units and dispatch exchange them."""

@@ -1,0 +1,161 @@
+"""The bus as a unit: what it tells, and what it says of its health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.vehicle import Signal
+from agent.hal.can import CanFrame
+from agent.hal.errors import DeviceLostError
+from agent.sources.can import vehicle_bus
+from agent.sources.can.can_decoder import BitField, CanDecoder, MessageLayout, SignalLayout
+from agent.sources.can.vehicle_bus import VehicleBus
+
+BYTE = SignalLayout(name="Speed", unit="km/h", bits=BitField(0, 0xFF, False), min_interval_ns=50_000_000)
+DECODER_MESSAGE = MessageLayout("M", 1, False, 1, (BYTE,), 0xFF, False)
+
+
+class ScriptedBus:
+    """A feed that gives what the test puts in."""
+
+    def __init__(self) -> None:
+        self.name = "can-test"
+        self.overruns = 0
+        self.is_open = False
+        self.queue: asyncio.Queue[Sequence[CanFrame] | Exception] = asyncio.Queue()
+
+    async def open(self) -> None:
+        self.is_open = True
+
+    async def read(self) -> Sequence[CanFrame]:
+        item = await self.queue.get()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    async def close(self) -> None:
+        self.is_open = False
+
+
+class Bench:
+    """A bus under test, running."""
+
+    def __init__(self, silent_after_s: float = 60) -> None:
+        self.feed = ScriptedBus()
+        self.health = HealthBoard()
+        self.signals: list[Signal] = []
+        self.progress = 0
+        self.bus = VehicleBus(
+            self.feed, CanDecoder([DECODER_MESSAGE]), self.health, silent_after_s=silent_after_s
+        )
+
+    def hear(self, value: int, at_ns: int = 1, can_id: int = 1) -> None:
+        self.feed.queue.put_nowait([CanFrame(can_id, False, bytes([value]), at_ns)])
+
+    def progressed(self) -> None:
+        self.progress += 1
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():  # conditions of many objects, without events
+                await asyncio.sleep(0.005)
+
+    def run(self, script: Callable[[Bench], Awaitable[None]]) -> None:
+        async def main() -> None:
+            running = asyncio.create_task(self.bus.run(self.signals.extend, self.progressed))
+            try:
+                await script(self)
+            finally:
+                running.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await running
+            assert not self.feed.is_open
+            assert self.health.reasons() == ()
+
+        asyncio.run(main())
+
+
+@pytest.fixture(autouse=True)
+def quick_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vehicle_bus, "TICK_S", 0.02)
+
+
+def test_signals_are_told_and_progress_goes_on_in_silence() -> None:
+    async def script(bench: Bench) -> None:
+        bench.hear(7)
+        await bench.until(lambda: bench.signals)
+        assert bench.signals == [Signal("Speed", 7, 1)]
+        before = bench.progress
+        await bench.until(lambda: bench.progress > before + 3)
+
+    Bench().run(script)
+
+
+def test_a_held_change_is_told_although_nothing_follows() -> None:
+    async def script(bench: Bench) -> None:
+        bench.hear(7, at_ns=1_000_000_000)
+        bench.hear(8, at_ns=1_001_000_000)
+        await bench.until(lambda: len(bench.signals) == 2)
+        assert bench.signals[-1] == Signal("Speed", 8, 1_001_000_000)
+
+    Bench().run(script)
+
+
+def test_silence_is_told_and_ends_with_a_wanted_frame() -> None:
+    async def script(bench: Bench) -> None:
+        await bench.until(lambda: bench.health.reasons() == (HealthReason.CAN_SILENT,))
+        assert "can-test: no wanted frame for 0.05 s" in bench.health.details().values()
+        bench.hear(1, can_id=2)
+        await bench.until(bench.feed.queue.empty)
+        assert bench.health.reasons() == (HealthReason.CAN_SILENT,)
+        bench.hear(1)
+        await bench.until(lambda: bench.health.reasons() == ())
+
+    Bench(silent_after_s=0.05).run(script)
+
+
+def test_lost_frames_are_told_and_forgotten_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vehicle_bus, "OVERRUN_LASTS_S", 0.1)
+
+    async def script(bench: Bench) -> None:
+        await bench.until(lambda: bench.progress)
+        bench.feed.overruns = 3
+        await bench.until(lambda: bench.health.reasons() == (HealthReason.CAN_OVERRUN,))
+        assert bench.health.details()[HealthReason.CAN_OVERRUN].startswith("can-test: 3 frames lost")
+        await bench.until(lambda: bench.health.reasons() == ())
+
+    Bench().run(script)
+
+
+def test_a_lost_device_is_raised_and_the_feed_closed() -> None:
+    async def main() -> None:
+        bench = Bench(silent_after_s=0.01)
+        bench.feed.queue.put_nowait(DeviceLostError("can-test", "gone"))
+        with pytest.raises(DeviceLostError):
+            await bench.bus.run(bench.signals.extend, bench.progressed)
+        assert not bench.feed.is_open
+        assert bench.health.reasons() == (HealthReason.CAN_LOST,)
+
+    asyncio.run(main())
+
+
+def test_opening_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vehicle_bus, "OPEN_TIMEOUT_S", 0.02)
+
+    async def main() -> None:
+        bench = Bench()
+
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(bench.feed, "open", never)
+        with pytest.raises(Exception, match="opening takes too long"):
+            await bench.bus.run(bench.signals.extend, bench.progressed)
+        assert bench.progress == 0  # it is not well before it is open
+
+    asyncio.run(main())
