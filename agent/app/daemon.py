@@ -325,7 +325,7 @@ async def _stage(name: str, work: Awaitable[None], deadline_s: float) -> None:
     except TimeoutError:
         log.error("stop_stage_late", stage=name, deadline_s=deadline_s)
     except Exception as error:  # noqa: BLE001  # the supervision boundary
-        log.error("stop_stage_failed", stage=name, error=repr(error), exc=error)
+        log.error("stop_stage_failed", stage=name, error=error, exc=error)
 
 
 def _fix_report(fix: Fix, now_ns: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from agent import config
 from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.errors import HardwareError
 from agent.runtime.log import EventLog
+from agent.runtime.plain_text import told
 
 log = EventLog("supervisor")
 _MOST_DOUBLINGS = 16
@@ -107,7 +108,7 @@ class Supervisor:
             except (Exception, asyncio.CancelledError) as error:  # the supervision boundary
                 if _is_ours(error):
                     raise
-                why = repr(error)
+                why = told(error)
                 if not self._may_restart(unit, error):
                     return
             if attempt == 0:
@@ -134,13 +135,13 @@ class Supervisor:
         failures.append(now)
         while failures and failures[0] < now - self._settings.restart_window_s:
             failures.popleft()
-        log.error("unit_failed", unit=unit.name, error=repr(error), failures=len(failures), exc=error)
-        self._health.raise_(HealthReason.UNIT_RESTARTED, f"{unit.name}: {error!r}", owner=unit.name)
+        log.error("unit_failed", unit=unit.name, error=error, failures=len(failures), exc=error)
+        self._health.raise_(HealthReason.UNIT_RESTARTED, f"{unit.name}: {told(error)}", owner=unit.name)
         loop.call_later(self._settings.restart_window_s, self._forgive, unit.name)
         if len(failures) <= self._settings.restart_budget:
             return True
         if self._fatal is not None and not self._fatal.done():
-            why = f"{unit.name} failed {len(failures)} times: {error!r}"
+            why = f"{unit.name} failed {len(failures)} times: {told(error)}"
             self._fatal.set_exception(BudgetSpentError(why))
         return False
 
