@@ -55,6 +55,7 @@ class HealthBoard:
 
     def __init__(self) -> None:
         self._details: dict[HealthReason, dict[str, str]] = {}
+        self._raises: dict[HealthReason, int] = {}
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -66,6 +67,7 @@ class HealthBoard:
         new = reason not in self._details
         self._details.setdefault(reason, {})[owner] = detail
         if new:
+            self._raises[reason] = self._raises.get(reason, 0) + 1
             self._tell()
 
     def clear(self, *reasons: HealthReason, owner: str = "") -> None:
@@ -82,6 +84,10 @@ class HealthBoard:
     def reasons(self) -> tuple[HealthReason, ...]:
         """All reasons that hold, sorted by token."""
         return tuple(sorted(self._details))
+
+    def raises(self) -> dict[HealthReason, int]:
+        """How often each reason came to hold since the start, for those that ever did."""
+        return dict(self._raises)
 
     def details(self) -> dict[HealthReason, str]:
         """Each reason with its details."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from agent.domain.health import HealthBoard
+from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Draft, Health
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState
+from agent.domain.steady_health import HealthRecordBudget, SteadyHealth
 from agent.domain.time_base import TimeBase
 from agent.hal.clock import Clock
 from agent.outbox.backlog import Backlog
@@ -22,7 +23,12 @@ _SETTLE_S = 0.2
 
 
 class HealthPath:
-    """Writes a record whenever the set of reasons changed, and refreshes `state/health` now and then."""
+    """Writes a record whenever the set of reasons changed, and refreshes `state/health` now and then.
+
+    What flaps is steadied (`SteadyHealth`), and records are bounded by the hour (`HealthRecordBudget`):
+    changes that find no budget are told together by the next record that does. The live state is not bounded
+    by it.
+    """
 
     def __init__(
         self,
@@ -40,7 +46,10 @@ class HealthPath:
         self._outbox = outbox
         self._states = states
         self._interval_s = interval_s
-        self._told: frozenset[str] | None = None
+        self._steady = SteadyHealth()
+        self._budget = HealthRecordBudget()
+        self._held: frozenset[HealthReason] = frozenset()
+        self._told: frozenset[HealthReason] | None = None
         self._changed = asyncio.Event()
         board.listen(self._changed.set)
         self._changed.set()
@@ -54,9 +63,7 @@ class HealthPath:
             if self._changed.is_set():
                 await asyncio.sleep(_SETTLE_S)
                 self._changed.clear()
-                self._record()
-                next_refresh = loop.time()
-            if loop.time() >= next_refresh:
+            if self._look() or loop.time() >= next_refresh:
                 self._refresh()
                 next_refresh = loop.time() + self._interval_s
             try:
@@ -65,36 +72,55 @@ class HealthPath:
             except TimeoutError:
                 continue
 
-    def _record(self) -> None:
-        now = frozenset(str(reason) for reason in self._board.reasons())
-        before = self._told or frozenset()
-        raised, cleared = sorted(now - before), sorted(before - now)
+    def _look(self) -> bool:
+        """Write what is new; returns whether what is told to hold changed."""
+        before = self._held
+        now_ns = self._clock.boottime_ns()
+        self._held = self._steady.look(self._board.reasons(), self._board.raises(), now_ns)
         # The first record of a run is written also when all is well: it ends what the run before had told.
-        if not raised and not cleared and self._told is not None:
-            return
-        details = self._board.details()
+        if self._told != self._held and self._budget.take(now_ns):
+            self._record(now_ns)
+        return self._held != before
+
+    def _record(self, now_ns: int) -> None:
+        before = self._told or frozenset()
+        raised, cleared = sorted(self._held - before), sorted(before - self._held)
+        details, flaps = self._board.details(), self._steady.flaps()
         for reason in raised:
-            log.warning("unwell", reason=reason, detail=details.get(reason, ""))  # type: ignore[call-overload]
+            log.warning("unwell", reason=reason, detail=details.get(reason, ""), flaps=flaps.get(reason, 0))
         for reason in cleared:
-            log.info("well_again", reason=reason)
-        self._told = now
-        body = Health(tuple(sorted(now)), tuple(raised), tuple(cleared))
-        self._outbox.stage(Draft(self._time_base.stamp(self._clock.boottime_ns()), body))
+            log.info("well_again", reason=reason, flaps=flaps.get(reason, 0))
+        self._told = self._held
+        body = Health(_tokens(self._held), _tokens(raised), _tokens(cleared))
+        self._outbox.stage(Draft(self._time_base.stamp(now_ns), body))
 
     def _refresh(self) -> None:
         now_ns = self._clock.boottime_ns()
         backlog = self._outbox.backlog()
-        details = self._board.details()
+        details, flaps = self._board.details(), self._steady.flaps()
+        told = {reason: _detail(details.get(reason), flaps.get(reason, 0)) for reason in sorted(self._held)}
         self._states.set_state(
             HealthState(
                 boottime_ms=now_ns // 1_000_000,
                 utc=self._time_base.utc(now_ns),
-                reasons=tuple(str(reason) for reason in self._board.reasons()),
-                details=tuple((str(reason), detail) for reason, detail in sorted(details.items())),
+                reasons=_tokens(self._held),
+                details=tuple((str(reason), detail) for reason, detail in told.items()),
                 backlog_records=backlog.records,
                 backlog_oldest_utc=_oldest_utc(backlog),
             )
         )
+
+
+def _tokens(reasons: Iterable[HealthReason]) -> tuple[str, ...]:
+    return tuple(sorted(str(reason) for reason in reasons))
+
+
+def _detail(detail: str | None, flaps: int) -> str:
+    """What a person is told of a reason: of one that flaps how often, and when it is just not there."""
+    parts = ["away at this moment" if detail is None else detail]
+    if flaps:
+        parts.append("came and went once" if flaps == 1 else f"came and went {flaps} times")
+    return "; ".join(part for part in parts if part)
 
 
 def _oldest_utc(backlog: Backlog) -> Utc | None:
