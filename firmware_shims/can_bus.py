@@ -15,15 +15,17 @@ import termios
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from agent import config
-from agent.hal.can import CanFrame
+from pydantic import AfterValidator, Field
+
+from agent.config import Baud, CanDevice, DevicePath
+from agent.hal.can import CanFilter, CanFrame
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError, DeviceProtocolError, HardwareError
 from agent.runtime.absent_library import absent
 from agent.runtime.spared_library import without_plugins
-from firmware_shims.can_drain import SO_RXQ_OVFL, Filter, SlcanDrain, SocketCanDrain, WantedFrames
+from firmware_shims.can_drain import SO_RXQ_OVFL, SlcanDrain, SocketCanDrain, WantedFrames
 from firmware_shims.slcan_line import SlcanLine
 
 DRAIN_INTERVAL_S = 0.1
@@ -32,31 +34,86 @@ BUSY_DRAIN_INTERVAL_S = 0.02
 """After a batch of many. The kernel keeps about 500 frames; a full 500 kbit/s bus brings 90 in this time."""
 RECEIVE_BUFFER_BYTES = 1 << 20
 CLOSE_TIMEOUT_S = 2.0
+BITRATES = (10_000, 20_000, 50_000, 83_300, 100_000, 125_000, 250_000, 500_000, 750_000, 1_000_000)
+"""What SLCAN has a command for."""
+INTERFACE_NAME_LETTERS = 15
+"""IFNAMSIZ of the kernel, without the final zero."""
+
+
+def _known_bitrate(bitrate: int) -> int:
+    if bitrate not in BITRATES:
+        raise ValueError(f"no adapter can be set to it; there are {', '.join(map(str, BITRATES))}")
+    return bitrate
+
+
+def _interface_name(channel: str) -> str:
+    if "/" in channel:
+        raise ValueError(
+            'a path, where a network interface is expected; a serial adapter is kind = "can_slcan"'
+        )
+    if not channel or len(channel) > INTERFACE_NAME_LETTERS or any(letter.isspace() for letter in channel):
+        raise ValueError(f"no interface can have this name (1 to {INTERFACE_NAME_LETTERS} letters, no space)")
+    return channel
+
+
+Bitrate = Annotated[int, AfterValidator(_known_bitrate)]
+
+
+class SocketCan(CanDevice):
+    """A CAN interface of the kernel. Whoever brings the link up sets its bit rate (see systemd/)."""
+
+    kind: Literal["can_socketcan"] = "can_socketcan"
+    channel: Annotated[str, AfterValidator(_interface_name)]
+    """Name of the network interface, such as "can0"."""
+
+    def takes(self) -> tuple[str, ...]:
+        """The interface."""
+        return (f"interface {self.channel}",)
+
+
+class Slcan(CanDevice):
+    """An adapter on a serial line that speaks SLCAN (Lawicel), set to listen only."""
+
+    kind: Literal["can_slcan"] = "can_slcan"
+    device: DevicePath
+    """The adapter's serial device."""
+    baud: Baud | None = None
+    """Speed of the serial line; an adapter on USB has none, and it is left as it is."""
+    bitrate: Bitrate = 500_000
+    """Of the bus, in bits a second."""
+    settle_s: float = Field(0, ge=0, le=10)
+    """How long the adapter needs after its port is opened."""
+
+    @property
+    def channel(self) -> str:
+        """As python-can writes it."""
+        return self.device if self.baud is None else f"{self.device}@{self.baud}"
+
+    def takes(self) -> tuple[str, ...]:
+        """The serial device."""
+        return (self.device,)
 
 
 class CanBus:
     """Implements agent.hal.can.CanFeed. Used from the event loop; a thread of its own opens and closes.
 
     Args:
-        settings: interface, channel, bit rate, settling time. A serial channel may end in "@115200" for the
-            speed of its line. A SocketCAN interface has its bit rate from whoever brought it up.
+        settings: which bus.
         clock: stamps the frames.
-        wanted: frames to pass; all when empty.
         drain_interval_s: least time between two batches of a quiet bus.
     """
 
     def __init__(
         self,
-        settings: config.Can,
+        settings: SocketCan | Slcan,
         clock: Clock,
-        wanted: Sequence[Filter] = (),
         *,
         drain_interval_s: float = DRAIN_INTERVAL_S,
     ) -> None:
         self._settings = settings
         self._channel = settings.channel
         self._clock = clock
-        self._wanted = tuple(wanted)
+        self._wanted: tuple[CanFilter, ...] = ()
         self._drain_interval_s = drain_interval_s
         self._bus: Any = None
         self._drain: SocketCanDrain | SlcanDrain | None = None
@@ -80,6 +137,10 @@ class CanBus:
     def error_frames(self) -> int:
         """Error frames that the controller reported since the bus was opened."""
         return self._drain.error_frames if isinstance(self._drain, SocketCanDrain) else 0
+
+    def listen_for(self, wanted: Sequence[CanFilter]) -> None:
+        """Pass only frames that are `wanted` from the next `open` on; all of them when it is empty."""
+        self._wanted = tuple(wanted)
 
     async def open(self) -> None:
         """Open the bus, listening only.
@@ -106,7 +167,7 @@ class CanBus:
             raise
         opener.shutdown()
         self._bus = bus
-        if self._settings.interface == "socketcan":
+        if isinstance(self._settings, SocketCan):
             self._drain = SocketCanDrain(bus.socket)
         else:
             self._drain = SlcanDrain(bus.fileno(), SlcanLine(WantedFrames(self._wanted).includes))
@@ -172,9 +233,9 @@ class CanBus:
     def _open_blocking(self) -> Any:
         can = import_can()
         try:
-            if self._settings.interface == "socketcan":
+            if isinstance(self._settings, SocketCan):
                 return self._open_socketcan(can)
-            return self._open_slcan(can)
+            return self._open_slcan(can, self._settings)
         except can.CanError as error:
             raise DeviceNotFoundError(self._channel, _plain(error)) from error
         except (OSError, termios.error) as error:
@@ -200,15 +261,15 @@ class CanBus:
             bus.socket.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         return bus
 
-    def _open_slcan(self, can: Any) -> Any:
+    def _open_slcan(self, can: Any, settings: Slcan) -> Any:
         # python-can talks to the adapter before we could lock it: see first whether somebody else has it.
-        _check_free(self._channel.partition("@")[0])
+        _check_free(settings.device)
         bus = can.Bus(
             interface="slcan",
             channel=self._channel,
-            bitrate=self._settings.bitrate,
+            bitrate=settings.bitrate,
             listen_only=True,
-            sleep_after_open=self._settings.settle_s,
+            sleep_after_open=settings.settle_s,
             ignore_config=True,
         )
         try:
@@ -246,8 +307,6 @@ def _probe(channel: str) -> None:
 
 def _check_free(device: str) -> None:
     """See that no other program has a serial device. Raises OSError."""
-    if "://" in device:
-        return
     fileno = os.open(device, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(fileno, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,12 +8,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.hal.can import CanFrame
+from agent.hal.can import CanFilter, CanFrame
 from agent.hal.clock import Clock
 from firmware_shims.slcan_line import SlcanLine
-
-Filter = tuple[int, int, bool]
-"""(identifier, mask, extended): frames of that format whose masked identifier is this one."""
 
 MAX_BATCH = 1000
 MAX_WAIT_NS = 250_000_000
@@ -38,7 +35,7 @@ _COUNTER = struct.Struct("=I")
 class WantedFrames:
     """Filters for a line that has none in the kernel: a look-up, and masks for J1939."""
 
-    def __init__(self, filters: Sequence[Filter]) -> None:
+    def __init__(self, filters: Sequence[CanFilter]) -> None:
         self._all = not filters
         self._exact = {
             (can_id, extended)

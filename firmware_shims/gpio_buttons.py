@@ -14,9 +14,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from agent.config import ButtonGpio
+from pydantic import Field, model_validator
+
+from agent.config import ButtonDevice, DevicePath
 from agent.hal.buttons import ButtonEdge, Lamp
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError, HardwareError
@@ -31,6 +33,44 @@ LOOK_EVERY_S = 1.0
 ROUNDS = 8
 """Bound of one visit to the queue: a line that chatters must not hold the loop."""
 BLINK_HALF_S = 0.25
+Offset = Annotated[int, Field(ge=0, le=1023)]
+"""Of a line on its chip."""
+
+
+class ButtonGpio(ButtonDevice):
+    """Buttons, and lamps if any, on lines of a GPIO chip."""
+
+    kind: Literal["button_gpio"] = "button_gpio"
+    chip: DevicePath = "/dev/gpiochip0"
+    """The chip's device."""
+    lines: dict[str, Offset] = Field(min_length=1)
+    """Key name to line offset."""
+    lamp_lines: dict[str, Offset] = Field(default_factory=dict)
+    """Key name to the line of its lamp: dark = off, blinking = not stored, lit = stored or delivered."""
+    active_low: bool = True
+    """Whether a pressed button pulls its line down."""
+    bias: Literal["pull_up", "pull_down", "disabled", "as_is"] = "pull_up"
+    """The chip's own resistor on the lines."""
+    debounce_ms: int = Field(20, ge=0, le=500)
+    """How long a contact must rest before its edge counts."""
+
+    def takes(self) -> tuple[str, ...]:
+        """The lines."""
+        offsets = sorted([*self.lines.values(), *self.lamp_lines.values()])
+        return tuple(f"{self.chip} line {offset}" for offset in offsets)
+
+    def keys(self) -> tuple[str, ...]:
+        """The keys that have a line."""
+        return tuple(self.lines)
+
+    @model_validator(mode="after")
+    def _one_purpose_a_line(self) -> ButtonGpio:
+        offsets = [*self.lines.values(), *self.lamp_lines.values()]
+        if len(set(offsets)) != len(offsets):
+            raise ValueError("a line offset is used twice")
+        if strangers := set(self.lamp_lines) - set(self.lines):
+            raise ValueError(f"lamp_lines without a button: {', '.join(sorted(strangers))}")
+        return self
 
 
 class GpioButtons:

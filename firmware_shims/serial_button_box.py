@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Protocol
+from typing import Literal, Protocol
 
+from pydantic import Field
+
+from agent.config import Baud, ButtonDevice, DevicePath
 from agent.hal.buttons import ButtonEdge, Lamp
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError, DeviceProtocolError
@@ -23,9 +26,26 @@ from firmware_shims.button_box_protocol import (
     encode,
     lamps_digest,
 )
+from firmware_shims.serial_line import SerialLine
 
 OFFSET_WINDOW_MS = 30_000
 """Half the time in which the least delay is sought: a crystal 100 ppm off drifts 6 ms in all of it."""
+
+
+class ButtonBox(ButtonDevice):
+    """A serial button box with lamps (docs/button-box.md)."""
+
+    kind: Literal["button_box"] = "button_box"
+    device: DevicePath
+    """The box's serial device."""
+    baud: Baud = 115_200
+    """Speed of the line."""
+    silent_after_s: float = Field(5, gt=0)
+    """The box says hello every second; silence for longer means that it is gone."""
+
+    def takes(self) -> tuple[str, ...]:
+        """The serial device."""
+        return (self.device,)
 
 
 class Line(Protocol):
@@ -271,3 +291,9 @@ class SerialButtonBox:
             data = b"".join(self._replies)
             self._replies.clear()
             await self._line.write(data)
+
+
+def button_box(settings: ButtonBox, clock: Clock) -> SerialButtonBox:
+    """The box of a configuration."""
+    line = SerialLine(settings.device, settings.baud)
+    return SerialButtonBox(line, clock, silent_after_s=settings.silent_after_s)

@@ -1,10 +1,14 @@
-"""A GNSS receiver on a serial port, a PTY or `socket://host:port`."""
+"""A GNSS receiver on a serial port or PTY, or at a TCP port of an in-vehicle router."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Literal
 
+from pydantic import Field
+
+from agent.config import Baud, DevicePath, GnssDevice, Host
 from agent.hal.clock import Clock
 from agent.hal.gnss import NmeaBytes
 from firmware_shims.serial_line import SerialLine
@@ -12,6 +16,34 @@ from firmware_shims.serial_line import SerialLine
 GATHER_S = 0.05
 """How long bytes are left to gather. A UART hands over 16 at a time, and waking up for each handful costs
 more than all decoding."""
+
+
+class GnssSerial(GnssDevice):
+    """A receiver on a serial port or PTY."""
+
+    kind: Literal["gnss_serial"] = "gnss_serial"
+    device: DevicePath
+    """The receiver's serial device. A router's TCP port is a device of kind "gnss_tcp"."""
+    baud: Baud = 9600
+    """Speed of the line."""
+
+    def takes(self) -> tuple[str, ...]:
+        """The serial device."""
+        return (self.device,)
+
+
+class GnssTcp(GnssDevice):
+    """A receiver at a TCP port, such as of an in-vehicle router."""
+
+    kind: Literal["gnss_tcp"] = "gnss_tcp"
+    host: Host
+    """Its name or address."""
+    port: int = Field(ge=1, le=65535)
+    """Its TCP port."""
+
+    def takes(self) -> tuple[str, ...]:
+        """The address."""
+        return (f"{self.host}:{self.port}",)
 
 
 class SerialNmea:
@@ -47,3 +79,14 @@ class SerialNmea:
     async def close(self) -> None:
         """Release the device; never raises."""
         await self._line.close()
+
+
+def serial_receiver(settings: GnssSerial, clock: Clock) -> SerialNmea:
+    """The receiver of a configuration."""
+    return SerialNmea(SerialLine(settings.device, settings.baud), clock)
+
+
+def tcp_receiver(settings: GnssTcp, clock: Clock) -> SerialNmea:
+    """The receiver of a configuration."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return SerialNmea(SerialLine(f"socket://{host}:{settings.port}", 0), clock)

@@ -9,7 +9,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from agent import config
-from agent.config import Config, ConfigError, Section, load_as, validate
+from agent.app.devices import KINDS, validate
+from agent.config import Config, ConfigError, Section, load_as
+from agent.config.devices import DeviceBlock
+from firmware_shims.can_bus import Slcan
+from firmware_shims.serial_nmea import GnssSerial
 
 
 class GnssFeed(Section):
@@ -53,9 +57,8 @@ class BenchRig(Section):
     unit: config.Unit
     store: config.Store = config.Store()
     broker: config.Broker
-    gnss: config.Gnss
-    can: tuple[config.Can, ...] = ()
-    buttons: config.Buttons
+    devices: tuple[DeviceBlock, ...] = Field(alias="device")
+    buttons: config.Buttons = config.Buttons()
     feed_gnss: GnssFeed
     feed_can: dict[str, CanFeed] = Field(default_factory=dict)
     """Name of the bus to the adapter that feeds it."""
@@ -63,39 +66,42 @@ class BenchRig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> BenchRig:
-        if self.feed_gnss.device == self.gnss.device:
+        receivers = [device for device in self.devices if isinstance(device, GnssSerial)]
+        if not receivers:
+            raise ValueError('no device of kind = "gnss_serial" that the harness could feed')
+        if self.feed_gnss.device == receivers[0].device:
             raise ValueError("feed_gnss.device is the agent's own: two ends of one cable are needed")
-        if self.feed_gnss.baud != self.gnss.baud:
+        if self.feed_gnss.baud != receivers[0].baud:
             raise ValueError(
-                f"feed_gnss.baud = {self.feed_gnss.baud}, but the agent reads at {self.gnss.baud}"
+                f"feed_gnss.baud = {self.feed_gnss.baud}, but the agent reads at {receivers[0].baud}"
             )
-        buses = {bus.name: bus for bus in self.can}
+        buses = {bus.name: bus for bus in self.devices if isinstance(bus, config.CanDevice)}
         for name, feed in self.feed_can.items():
             if name not in buses:
                 raise ValueError(f"feed_can.{name}: the agent has no such bus")
-            if feed.bitrate != buses[name].bitrate:
-                raise ValueError(f"feed_can.{name}: {feed.bitrate} bit/s on a bus of {buses[name].bitrate}")
+            bus = buses[name]
+            if isinstance(bus, Slcan) and feed.bitrate != bus.bitrate:
+                raise ValueError(f"feed_can.{name}: {feed.bitrate} bit/s on a bus of {bus.bitrate}")
         unknown = sorted(set(self.feed_relays.keys) - set(self.buttons.keys))
         if unknown:
             raise ValueError(f"feed_relays.keys: {', '.join(unknown)} mean nothing to the agent")
-        if self.buttons.box is None and self.buttons.gpio is None:
-            raise ValueError("buttons: neither a box nor GPIO lines")
+        if not any(isinstance(device, config.ButtonDevice) for device in self.devices):
+            raise ValueError("no buttons: neither a box nor GPIO lines")
         return self
 
     def configuration(self, path: Path) -> Config:
         """The agent's configuration for this bench. Raises ConfigError."""
         table: dict[str, Any] = {
-            name: getattr(self, name).model_dump(exclude_none=True)
-            for name in ("unit", "store", "gnss", "buttons")
+            name: getattr(self, name).model_dump(exclude_none=True) for name in ("unit", "store", "buttons")
         }
-        table["can"] = [bus.model_dump(exclude_none=True) for bus in self.can]
+        table["device"] = [device.model_dump(exclude_none=True) for device in self.devices]
         table["uplink"] = {"brokers": [self.broker.model_dump(exclude_none=True)]}
-        return validate(Config, table, path)
+        return validate(table, path)
 
 
 def read_bench(path: Path) -> BenchRig:
     """Read a bench's file. Raises ConfigError with every problem at once."""
-    return load_as(BenchRig, path)
+    return load_as(BenchRig, path, kinds=KINDS)
 
 
 def main(arguments: list[str]) -> int:
@@ -109,7 +115,9 @@ def main(arguments: list[str]) -> int:
         except ConfigError as error:
             problems += error.problems
         else:
-            print(f"{path}: {bench.title}: {len(bench.feed_relays.keys)} buttons, {len(bench.can)} buses")
+            print(
+                f"{path}: {bench.title}: {len(bench.devices)} devices, {len(bench.feed_relays.keys)} relays"
+            )
     for problem in problems:
         print(problem, file=sys.stderr)
     return 78 if problems else 0

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.app.device_feeds import device_feed
+from agent.app.device_units import DeviceUnits
 from agent.app.platform import Platform
-from agent.config import Can, Config
+from agent.config import Config
 from agent.domain.fix import Fix
-from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.health import HealthBoard
 from agent.domain.record import Stream
 from agent.domain.reporting import PositionPolicy
 from agent.domain.state import VehicleState
 from agent.domain.telemetry import TelemetryPolicy
 from agent.domain.time_base import TimeBase
-from agent.hal.buttons import ButtonPanel
-from agent.hal.can import CanFeed
+from agent.domain.vehicle import Signal
 from agent.outbox.outbox import Outbox
 from agent.paths.clock_watch import ClockWatch
 from agent.paths.crew_path import CrewPath
 from agent.paths.fix_path import FixPath
 from agent.paths.health_path import HealthPath
-from agent.paths.panel_voice import PanelVoice
 from agent.paths.row_time import RowTime
 from agent.paths.signal_path import SignalPath
 from agent.runtime.log import EventLog
-from agent.sources.can.vehicle_bus import VehicleBus
-from agent.sources.crew_panel import CrewPanel
-from agent.sources.gnss.gnss_source import GnssSource
 from agent.supervision import watchdog
 from agent.supervision.service_manager import ServiceManager
 from agent.supervision.status_socket import StatusSocket
-from agent.supervision.supervisor import Progress, Supervisor, Unit
+from agent.supervision.supervisor import Supervisor, Unit
 from agent.uplink.publisher import Publisher
 from agent.wire.topics import Topics
 
@@ -86,7 +82,8 @@ class Daemon:
         )
         self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, self.publisher)
         self._clock_watch = ClockWatch(self._clock, self.time_base, self.health)
-        self._signals: SignalPath | None = None
+        self._devices = DeviceUnits(config, self._clock, self.health, fixes=self._fixes, crew=self._crew)
+        self._signals = self._signal_path() if self._devices.gives_signals else None
         self._black_box: BlackBox | None = None
         if config.recorder is not None:
             from agent.app.black_box import BlackBox
@@ -95,6 +92,19 @@ class Daemon:
         self._supervisor = Supervisor(config.supervision, self.health, self._rng)
         self._sources: list[str] = []
         self._flushing: asyncio.Task[None] | None = None
+
+    def _signal_path(self) -> SignalPath:
+        return SignalPath(
+            TelemetryPolicy(
+                interval_s=self._config.reporting.telemetry_interval_s,
+                stale_after_s_of=self._devices.stale_after_s(),
+            ),
+            self._clock,
+            self.time_base,
+            outbox=self.outbox,
+            states=self.publisher,
+            on_ignition=self._on_ignition,
+        )
 
     def stop(self) -> None:
         """Begin the orderly stop."""
@@ -204,65 +214,21 @@ class Daemon:
         start(Unit("health", health.run))
         if self._black_box is not None:
             start(Unit("black-box", self._black_box.recorder.run))
-        if config.gnss is not None:
-            feed = self._platform.nmea(config.gnss, self._clock)
-            if self._black_box is not None:
-                feed = self._black_box.recorder.nmea(feed)
-            gnss = GnssSource(feed, self.health, silent_after_s=config.gnss.silent_after_s)
-            self._start_source(Unit("gnss", partial(self._read_gnss, gnss)))
-        if config.can:
-            self._start_buses(config.can)
-        if config.buttons.box is not None:
-            self._start_panel("buttons", self._platform.button_box(config.buttons.box, self._clock))
-        if config.buttons.gpio is not None:
-            self._start_panel("gpio-buttons", self._platform.button_gpio(config.buttons.gpio, self._clock))
+        for device in config.devices:
+            recorder = None if self._black_box is None else self._black_box.recorder
+            feed = device_feed(device, self._platform, self._clock, recorder)
+            for unit in self._devices.units(device, feed, self._on_signals):
+                self._start_source(unit)
+        if self._signals is not None:
+            self._start_source(Unit("telemetry", self._signals.run))
 
     def _start_source(self, unit: Unit) -> None:
         self._sources.append(unit.name)
         self._supervisor.start(unit)
 
-    async def _read_gnss(self, gnss: GnssSource, progress: Progress) -> None:
-        def alive() -> None:
-            progress()
-            if HealthReason.GNSS_SILENT in self.health.reasons():
-                self._fixes.on_silence(self._clock.boottime_ns())
-
-        try:
-            await gnss.run(self._fixes.on_fix, alive)
-        finally:
-            self._fixes.on_silence(self._clock.boottime_ns())
-
-    def _start_buses(self, buses: tuple[Can, ...]) -> None:
-        # Here, so that a vehicle without a CAN interface never pays for the decoder.
-        from agent.sources.can.decoder_cache import DecoderCache
-        from agent.sources.can.vehicle_file import load_vehicle_file
-
-        vehicles = [(settings, load_vehicle_file(settings.vehicle)) for settings in buses]
-        decoders = DecoderCache(
-            self._config.store.directory / "decoders", lambda why: log.warning("decoder_cache", why=why)
-        )
-        self._signals = SignalPath(
-            TelemetryPolicy(
-                interval_s=self._config.reporting.telemetry_interval_s,
-                stale_after_s_of={name: age for _, file in vehicles for name, age in file.stale_after_s()},
-            ),
-            self._clock,
-            self.time_base,
-            outbox=self.outbox,
-            states=self.publisher,
-            on_ignition=self._on_ignition,
-        )
-        self._start_source(Unit("telemetry", self._signals.run))
-        for settings, vehicle in vehicles:
-            decoder = decoders.decoder(vehicle, settings.vehicle)
-            # A black box is to hear what the vehicle file does not name, too.
-            wanted = decoder.filters() if self._black_box is None else []
-            feed: CanFeed = self._platform.can(settings, wanted, self._clock)
-            if self._black_box is not None:
-                feed = self._black_box.recorder.can(feed, settings.name)
-            bus = VehicleBus(feed, decoder, self.health, silent_after_s=settings.silent_after_s)
-            unit = Unit(f"can-{settings.name}", partial(bus.run, self._signals.on_signals))
-            self._start_source(unit)
+    def _on_signals(self, signals: Sequence[Signal]) -> None:
+        if self._signals is not None:
+            self._signals.on_signals(signals)
 
     def _on_ignition(self, on: bool) -> None:
         log.info("ignition", on=on)
@@ -271,15 +237,6 @@ class Daemon:
         if not on:
             # The supply may go away any moment: what is staged goes to the disk now, not with the next group.
             self._flushing = asyncio.get_running_loop().create_task(self.outbox.flush(), name="ignition-off")
-
-    def _start_panel(self, name: str, device: ButtonPanel) -> None:
-        if self._black_box is not None:
-            device = self._black_box.recorder.panel(device)
-        panel = CrewPanel(device, self._clock, self.health, stuck_after_s=self._config.buttons.stuck_after_s)
-        voice = PanelVoice(panel)
-        take = self._crew.attach(voice)
-        self._start_source(Unit(name, partial(panel.run, take)))
-        self._start_source(Unit(f"{name}-lamps", voice.run))
 
     async def _open_socket(self, socket: StatusSocket) -> None:
         try:

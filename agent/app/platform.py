@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from agent import config
-from agent.hal.buttons import ButtonPanel
-from agent.hal.can import CanFeed
 from agent.hal.clock import Clock
-from agent.hal.gnss import NmeaFeed
+from agent.hal.feed import Feed
 from agent.runtime.worker import Worker
 from agent.uplink.link.link import Link
-
-CanFilter = tuple[int, int, bool]
-"""(identifier, mask, extended): frames of that format whose masked identifier is this one."""
-
-
-class CountedCanFeed(CanFeed, Protocol):
-    """A bus whose driver counts the frames it knows to be lost."""
-
-    @property
-    def overruns(self) -> int:
-        """Frames lost since the bus was opened."""
-        ...
 
 
 class Platform(Protocol):
@@ -50,18 +36,6 @@ class Platform(Protocol):
         """A connection to a broker."""
         ...
 
-    def nmea(self, settings: config.Gnss, clock: Clock) -> NmeaFeed:
-        """A GNSS receiver."""
-        ...
-
-    def can(self, settings: config.Can, wanted: Sequence[CanFilter], clock: Clock) -> CountedCanFeed:
-        """A vehicle bus; only frames that are `wanted` pass, all of them when it is empty."""
-        ...
-
-    def button_box(self, settings: config.ButtonBox, clock: Clock) -> ButtonPanel:
-        """A serial button box."""
-        ...
-
-    def button_gpio(self, settings: config.ButtonGpio, clock: Clock) -> ButtonPanel:
-        """Buttons on GPIO lines."""
+    def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
+        """What reads a device; `device` says by its class what comes: bytes, frames, edges or samples."""
         ...

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 from agent import config
-from agent.app.platform import CanFilter, CountedCanFeed
-from agent.hal.buttons import ButtonPanel
+from agent.app.devices import KINDS
 from agent.hal.clock import Clock
-from agent.hal.gnss import NmeaFeed
+from agent.hal.feed import Feed
 from agent.runtime.worker import ThreadWorker, Worker
 from agent.uplink.link.link import Link
 
@@ -46,29 +46,6 @@ class VehiclePlatform:
 
         return PahoLink()
 
-    def nmea(self, settings: config.Gnss, clock: Clock) -> NmeaFeed:
-        """Serial port, PTY or TCP."""
-        from firmware_shims.serial_line import SerialLine
-        from firmware_shims.serial_nmea import SerialNmea
-
-        return SerialNmea(SerialLine(settings.device, settings.baud), clock)
-
-    def can(self, settings: config.Can, wanted: Sequence[CanFilter], clock: Clock) -> CountedCanFeed:
-        """SocketCAN or SLCAN by python-can."""
-        from firmware_shims.can_bus import CanBus
-
-        return CanBus(settings, clock, wanted=wanted)
-
-    def button_box(self, settings: config.ButtonBox, clock: Clock) -> ButtonPanel:
-        """The serial box."""
-        from firmware_shims.serial_button_box import SerialButtonBox
-        from firmware_shims.serial_line import SerialLine
-
-        line = SerialLine(settings.device, settings.baud)
-        return SerialButtonBox(line, clock, silent_after_s=settings.silent_after_s)
-
-    def button_gpio(self, settings: config.ButtonGpio, clock: Clock) -> ButtonPanel:
-        """Lines of a GPIO chip."""
-        from firmware_shims.gpio_buttons import GpioButtons
-
-        return GpioButtons(settings, clock)
+    def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
+        """By the table of devices."""
+        return KINDS[device.kind].feed(device, clock)

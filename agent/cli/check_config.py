@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TextIO
 
+from agent.app.devices import load
 from agent.cli.exit_code import ExitCode
-from agent.config import Broker, Config, ConfigError, load
+from agent.config import Broker, CanDevice, Config, ConfigError
 
 
 def load_all(path: Path) -> tuple[Config, list[str]]:
@@ -17,7 +18,9 @@ def load_all(path: Path) -> tuple[Config, list[str]]:
     """
     config = load(path)
     problems: list[str] = []
-    for bus in config.can:
+    for bus in config.devices:
+        if not isinstance(bus, CanDevice):
+            continue
         from agent.sources.can.decoder_compiler import compile_decoder
         from agent.sources.can.vehicle_file import load_vehicle_file
 
@@ -55,7 +58,7 @@ def check_config(path: Path, out: TextIO, err: TextIO) -> int:
         print(problem, file=err)
     if problems:
         return ExitCode.BAD_CONFIG
-    sources = ", ".join(name for name, there in _sources(config).items() if there) or "nothing"
+    sources = ", ".join(f"{device.name} ({device.kind})" for device in config.devices) or "nothing"
     brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in config.uplink.brokers)
     for index, broker in enumerate(config.uplink.brokers):
         # No reason to refuse the file: secrets are read at each connection, and may be put there later.
@@ -64,12 +67,3 @@ def check_config(path: Path, out: TextIO, err: TextIO) -> int:
     print(f"{path}: good", file=out)
     print(f"{config.unit.agency}/{config.unit.unit} reads {sources} and publishes to {brokers}", file=out)
     return ExitCode.OK
-
-
-def _sources(config: Config) -> dict[str, bool]:
-    return {
-        "GNSS": config.gnss is not None,
-        "CAN": bool(config.can),
-        "the button box": config.buttons.box is not None,
-        "GPIO buttons": config.buttons.gpio is not None,
-    }

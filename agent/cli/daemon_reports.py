@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent.app.devices import load
 from agent.cli.exit_code import ExitCode
-from agent.config import ConfigError, load
+from agent.config import ConfigError
 from agent.supervision.status_socket import DaemonAwayError, ask
 
 

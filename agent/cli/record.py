@@ -7,8 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
+from agent.app.devices import load
 from agent.cli.exit_code import ExitCode
-from agent.config import ConfigError, load
+from agent.config import ConfigError
 
 
 def record(config_path: Path, out: Path, for_s: float | None) -> int:
@@ -22,7 +23,7 @@ def record(config_path: Path, out: Path, for_s: float | None) -> int:
         print(f"{out}: exists already; a recording is never overwritten", file=sys.stderr)
         return ExitCode.FAILED
 
-    from agent.app import black_box
+    from agent.app import recording
     from agent.app.vehicle_platform import VehiclePlatform
     from agent.runtime import log
 
@@ -35,7 +36,7 @@ def record(config_path: Path, out: Path, for_s: float | None) -> int:
             loop.add_signal_handler(number, stop.set)
         if for_s is not None:
             loop.call_later(for_s, stop.set)
-        return await black_box.record(config, VehiclePlatform(), out, stop)
+        return await recording.record(config, VehiclePlatform(), out, stop)
 
     problem = asyncio.run(until_stopped())
     if problem is not None:

@@ -7,8 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
+from agent.app.devices import load
 from agent.cli.exit_code import ExitCode
-from agent.config import ConfigError, load
+from agent.config import ConfigError
 
 
 def run(config_path: Path) -> int:
@@ -32,10 +33,10 @@ def run(config_path: Path) -> int:
     log.set_up(config.log.level)
 
     async def serve() -> int:
-        daemon = Daemon(config, VehiclePlatform())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
         try:
+            daemon = Daemon(config, VehiclePlatform())
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, daemon.stop)
             await daemon.run()
         except ConfigError as error:
             for problem in error.problems:

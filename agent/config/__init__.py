@@ -1,35 +1,28 @@
 """The configuration file: frozen models by subject, no unknown keys, units in the names."""
 
 from agent.config.agent_file import Config, Reporting, Unit, load
-from agent.config.devices import ButtonBox, ButtonGpio, Buttons, Can, Gnss
+from agent.config.devices import (
+    Baud,
+    ButtonDevice,
+    Buttons,
+    CanDevice,
+    Device,
+    DeviceName,
+    DevicePath,
+    GnssDevice,
+    Kinds,
+    SampleDevice,
+    SignalName,
+)
 from agent.config.reading import load_as, validate
-from agent.config.section import ConfigError, Section, TopicLevel, from_file_folder
+from agent.config.section import ConfigError, Host, Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Broker, Secret, Tls, Uplink
 
 __all__ = [
-    "Broker",
-    "ButtonBox",
-    "ButtonGpio",
-    "Buttons",
-    "Can",
-    "Config",
-    "ConfigError",
-    "Gnss",
-    "Log",
-    "Recorder",
-    "Reporting",
-    "Secret",
-    "Section",
-    "Store",
-    "Supervision",
-    "Tls",
-    "TopicLevel",
-    "Unit",
-    "Uplink",
-    "from_file_folder",
-    "load",
-    "load_as",
-    "validate",
-]
+    "Baud", "Broker", "ButtonDevice", "Buttons", "CanDevice", "Config", "ConfigError", "Device", "DeviceName",
+    "DevicePath", "GnssDevice", "Host", "Kinds", "Log", "Recorder", "Reporting", "SampleDevice", "Secret",
+    "Section", "SignalName", "Store", "Supervision", "Tls", "TopicLevel", "Unit", "Uplink",
+    "from_file_folder", "load", "load_as", "validate",
+]  # fmt: skip

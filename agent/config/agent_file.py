@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from agent.config.devices import Buttons, Can, Gnss
+from agent.config.devices import ButtonDevice, Buttons, DeviceBlock, Kinds, check_together
 from agent.config.reading import load_as
 from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
@@ -34,10 +35,16 @@ class Reporting(Section):
 class Config(Section):
     """The whole file."""
 
+    moved: ClassVar[dict[str, str]] = {
+        "gnss": 'is a [[device]] with kind = "gnss_serial" or "gnss_tcp" now',
+        "can": 'is a [[device]] with kind = "can_socketcan" or "can_slcan" now',
+        "buttons.box": 'is a [[device]] with kind = "button_box" now',
+        "buttons.gpio": 'is a [[device]] with kind = "button_gpio" now',
+    }
+
     unit: Unit
     store: Store = Store()
-    gnss: Gnss | None = None
-    can: tuple[Can, ...] = ()
+    devices: tuple[DeviceBlock, ...] = Field((), alias="device")
     buttons: Buttons = Buttons()
     reporting: Reporting = Reporting()
     uplink: Uplink
@@ -47,16 +54,19 @@ class Config(Section):
     status_socket: Path = Path("/run/mdt/mdt.sock")
 
     _paths = field_validator("status_socket", mode="after")(from_file_folder)
+    _together = field_validator("devices", mode="after")(check_together)
 
-    @field_validator("can")
-    @classmethod
-    def _distinct_buses(cls, can: tuple[Can, ...]) -> tuple[Can, ...]:
-        names = [bus.name for bus in can]
-        if len(set(names)) != len(names):
-            raise ValueError(f"each bus needs a name of its own: {', '.join(names)}")
-        return can
+    @model_validator(mode="after")
+    def _keys_have_a_meaning(self) -> Config:
+        for device in self.devices:
+            keys = device.keys() if isinstance(device, ButtonDevice) else ()
+            if strangers := sorted(set(keys) - set(self.buttons.keys)):
+                raise ValueError(
+                    f"keys of {device.name} without a meaning in [buttons.keys]: {', '.join(strangers)}"
+                )
+        return self
 
 
-def load(path: Path) -> Config:
+def load(path: Path, kinds: Kinds) -> Config:
     """Read and validate a configuration file. Raises ConfigError with every problem at once."""
-    return load_as(Config, path)
+    return load_as(Config, path, kinds=kinds)

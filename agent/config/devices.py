@@ -1,79 +1,185 @@
-"""What is connected to this computer: receiver, vehicle buses, crew buttons."""
+"""What is connected to this computer: a `[[device]]` block each, and what the crew's keys mean.
+
+A block's settings are those of its `kind`. They stand beside the driver, in the driver's own module, which is
+imported only when a configuration has that kind. Here is what all of them share, by what a device gives.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Protocol
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializeAsAny,
+    StringConstraints,
+    ValidationInfo,
+    WrapValidator,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from agent.config.section import Section, TopicLevel, from_file_folder
+from agent.config.section import Section, from_file_folder
 from agent.domain.status import UnitStatus
 
+_OWN_NAMES = frozenset({"can", "clock", "ignition", "recorder", "truth"})
+"""First words of channels in a recording that are not a device's."""
+_BAUD_RATES = frozenset(
+    {1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600, 1000000}
+    | {1152000, 1500000, 2000000, 2500000, 3000000, 3500000, 4000000}
+)
+"""What Linux can set a serial line to (termios)."""
 
-class Gnss(Section):
-    """The receiver: a serial device or `socket://host:port` of an in-vehicle router."""
 
-    device: str
-    baud: int = Field(9600, gt=0)
+def _not_our_own(name: str) -> str:
+    if name in _OWN_NAMES:
+        raise ValueError("the recordings use this name for something else; choose another")
+    return name
+
+
+def _device_path(path: str, info: ValidationInfo) -> str:
+    if "://" in path:
+        raise ValueError("an address, where the path of a device is expected")
+    return str(from_file_folder(Path(path), info))
+
+
+def _settable(baud: int) -> int:
+    if baud not in _BAUD_RATES:
+        nearest = min(_BAUD_RATES, key=lambda rate: abs(rate - baud))
+        raise ValueError(f"no line has this rate; the nearest is {nearest}")
+    return baud
+
+
+DeviceName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=64), AfterValidator(_not_our_own)
+]
+"""What a device is called in health, in `mdt status` and in recordings."""
+DevicePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_device_path)]
+"""Path of a device file; a relative one is taken from the folder of the configuration."""
+Baud = Annotated[int, AfterValidator(_settable)]
+"""Bits a second of a serial line."""
+SignalName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[A-Z][A-Za-z0-9]*)*$", max_length=128)
+]
+"""A VSS path below `Vehicle.`, such as "Speed" or "Cabin.Door.Row1.DriverSide.IsOpen"."""
+
+
+class Device(Section):
+    """A `[[device]]` block. Not used itself: each kind is a subclass of one of the four below."""
+
+    kind: str
+    """Which kind of device: the row of the table in `agent.app.devices`."""
+    name: DeviceName
+    """What it is called in health, `mdt status` and recordings. Each device has a name of its own."""
+
+    def takes(self) -> tuple[str, ...]:
+        """What no other block may take as well: device files, lines, addresses."""
+        return ()
+
+
+class GnssDevice(Device):
+    """A receiver: gives bytes, which a decoder turns into fixes (`agent.hal.gnss`)."""
+
+    name: DeviceName = "gnss"
     silent_after_s: float = Field(5, gt=0)
+    """Without an epoch for longer, the receiver counts as silent."""
 
 
-class Can(Section):
-    """One vehicle bus, listened to and never written to."""
+class CanDevice(Device):
+    """A vehicle bus, listened to and never written to: gives frames (`agent.hal.can`)."""
 
-    name: TopicLevel = "can0"
-    interface: Literal["socketcan", "slcan"] = "socketcan"
-    channel: str
-    bitrate: int = Field(500_000, gt=0)
+    name: DeviceName = "can0"
     vehicle: Path
     """The vehicle file: which DBC, which signals."""
-    settle_s: float = Field(0, ge=0, le=10)
-    """How long an slcan adapter needs after its port is opened."""
     silent_after_s: float = Field(5, gt=0)
+    """Without a wanted frame for longer, the bus counts as silent."""
 
     _paths = field_validator("vehicle", mode="after")(from_file_folder)
 
 
-class ButtonBox(Section):
-    """A serial button box with lamps."""
+class ButtonDevice(Device):
+    """Keys of the crew: gives edges and takes lamps (`agent.hal.buttons`)."""
 
-    device: str
-    baud: int = Field(115_200, gt=0)
-    silent_after_s: float = Field(5, gt=0)
-    """The box says hello every second; silence for longer means that it is gone."""
+    name: DeviceName = "buttons"
+
+    def keys(self) -> tuple[str, ...]:
+        """The keys that are known before the road; each needs a meaning in `[buttons.keys]`."""
+        return ()
 
 
-class ButtonGpio(Section):
-    """Buttons, and lamps if any, on lines of a GPIO chip."""
+class SampleDevice(Device):
+    """A sensor: gives samples, each a value of a vehicle signal (`agent.hal.samples`)."""
 
-    chip: str = "/dev/gpiochip0"
-    lines: dict[str, int] = Field(min_length=1)
-    """Key name to line offset."""
-    lamp_lines: dict[str, int] = Field(default_factory=dict)
-    """Key name to the line of its lamp: dark = off, blinking = not stored, lit = stored or delivered."""
-    active_low: bool = True
-    bias: Literal["pull_up", "pull_down", "disabled", "as_is"] = "pull_up"
-    debounce_ms: int = Field(20, ge=0, le=500)
+    silent_after_s: float = Field(60, gt=0)
+    """Without a reading for longer, the sensor counts as silent."""
+    stale_after_s: float = Field(60, gt=0)
+    """How long a value may go unheard before it is unknown."""
 
-    @model_validator(mode="after")
-    def _one_purpose_a_line(self) -> ButtonGpio:
-        offsets = [*self.lines.values(), *self.lamp_lines.values()]
-        if len(set(offsets)) != len(offsets):
-            raise ValueError("a line offset is used twice")
-        if strangers := set(self.lamp_lines) - set(self.lines):
-            raise ValueError(f"lamp_lines without a button: {', '.join(sorted(strangers))}")
-        return self
+    def signals(self) -> tuple[SignalName, ...]:
+        """Names of the signals that it gives."""
+        raise NotImplementedError
+
+
+class KindOfDevice(Protocol):
+    """A row of the table of kinds."""
+
+    def settings_class(self) -> type[Device]:
+        """The settings of its blocks; imports the driver's module."""
+        ...
+
+
+Kinds = Mapping[str, KindOfDevice]
+
+
+def _by_kind(block: Any, handler: Any, info: ValidationInfo) -> Any:
+    """Validate a block by the settings of its kind: a union whose members are imported when they occur."""
+    kinds: Kinds | None = (info.context or {}).get("kinds")
+    if not isinstance(block, dict) or kinds is None:
+        return handler(block)
+    kind = block.get("kind")
+    if kind is None:
+        raise PydanticCustomError(
+            "no_kind", "kind: missing; kinds are {kinds}", {"kinds": ", ".join(sorted(kinds))}
+        )
+    if kind not in kinds:
+        near = get_close_matches(str(kind), kinds, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"kinds are {', '.join(sorted(kinds))}"
+        raise PydanticCustomError(
+            "unknown_kind", "kind = {kind!r}: no such kind; {hint}", {"kind": kind, "hint": hint}
+        )
+    return kinds[kind].settings_class().model_validate(block, context=info.context)
+
+
+DeviceBlock = Annotated[SerializeAsAny[Device], WrapValidator(_by_kind)]
+"""A block of any kind. Validation needs the table of kinds in its context (`agent.app.devices.load`)."""
+
+
+def check_together(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """Refuse what only shows when all blocks are seen. Raises ValueError."""
+    names = [device.name for device in devices]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"each device needs a `name` of its own; twice: {', '.join(twice)}")
+    owner_of: dict[str, str] = {}
+    for device in devices:
+        for thing in device.takes():
+            if thing in owner_of:
+                raise ValueError(f"{thing} is used twice: by {owner_of[thing]} and {device.name}")
+            owner_of[thing] = device.name
+    if sum(isinstance(device, GnssDevice) for device in devices) > 1:
+        raise ValueError("more than one GNSS receiver: the agent reads one")
+    return devices
 
 
 class Buttons(Section):
-    """Crew buttons: what each key means, and where the keys are."""
+    """What the crew's keys mean, wherever they are."""
 
     keys: dict[str, str] = {status.value: status.value for status in UnitStatus} | {"emergency": "emergency"}
     """Key name to unit status token, or to "emergency"."""
     stuck_after_s: float = Field(30, gt=0)
-    box: ButtonBox | None = None
-    gpio: ButtonGpio | None = None
+    """A key that is down for longer is reported as stuck."""
 
     @field_validator("keys")
     @classmethod
@@ -85,9 +191,3 @@ class Buttons(Section):
                     f"{key} = {token!r}: not a unit status; known are {', '.join(sorted(known))}"
                 )
         return keys
-
-    @model_validator(mode="after")
-    def _keys_have_a_meaning(self) -> Buttons:
-        if self.gpio is not None and (strangers := set(self.gpio.lines) - set(self.keys)):
-            raise ValueError(f"gpio.lines without a meaning in keys: {', '.join(sorted(strangers))}")
-        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,32 +23,40 @@ _PLAIN = {
 Model = TypeVar("Model", bound=Section)
 
 
-def load_as(model: type[Model], path: Path) -> Model:
-    """Read a TOML file of another form and validate it. Raises ConfigError with every problem at once."""
+def load_as(model: type[Model], path: Path, **context: Any) -> Model:
+    """Read a TOML file of another form and validate it. Raises ConfigError with every problem at once.
+
+    Args:
+        model: what the file holds.
+        path: the file.
+        context: what validators of the model ask for, such as the table of device kinds.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: not TOML: {error}"]) from error
-    return validate(model, table, path)
+    return validate(model, table, path, **context)
 
 
-def validate(model: type[Model], table: dict[str, Any], path: Path) -> Model:
+def validate(model: type[Model], table: dict[str, Any], path: Path, **context: Any) -> Model:
     """Validate one file's table against `model`. Raises ConfigError naming `path`, each key and its value."""
     try:
-        return model.model_validate(table, context={"folder": path.resolve().parent})
+        return model.model_validate(table, context={"folder": path.resolve().parent} | context)
     except ValidationError as error:
         items = error.errors(include_url=False)
         # A list with a bad member is reported a second time as too short; the member's own line says enough.
         items = [item for item in items if not (item["type"] == "too_short" and item["input"])]
-        raise ConfigError([_problem(path, item) for item in items]) from error
+        raise ConfigError([_problem(path, item, model.moved) for item in items]) from error
 
 
-def _problem(path: Path, item: Any) -> str:
+def _problem(path: Path, item: Any, moved: Mapping[str, str]) -> str:
     where = ""
     for part in item["loc"]:
         where += f"[{part}]" if isinstance(part, int) else f".{part}" if where else str(part)
+    if where in moved and item["type"] == "extra_forbidden":
+        return f"{path}: {where}: {moved[where]}"
     message = _PLAIN.get(item["type"], item["msg"].removeprefix("Value error, "))
     if where.startswith("uplink.brokers") and not isinstance(item["input"], int | float):
         # A secret may stand here under any name, also a misspelt one.

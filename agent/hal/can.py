@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent.hal.feed import Feed
 
@@ -24,4 +26,18 @@ class CanFrame:
     received_boottime_ns: int
 
 
-CanFeed = Feed[CanFrame]
+CanFilter = tuple[int, int, bool]
+"""(identifier, mask, extended): frames of that format whose masked identifier is this one."""
+
+
+class CanFeed(Feed[CanFrame], Protocol):
+    """A bus whose driver counts the frames it knows to be lost."""
+
+    @property
+    def overruns(self) -> int:
+        """Frames known to be lost since the bus was opened; 0 where the driver can not know."""
+        ...
+
+    def listen_for(self, wanted: Sequence[CanFilter]) -> None:
+        """Pass only frames that are `wanted` from the next `open` on; all of them when it is empty."""
+        ...

@@ -8,19 +8,21 @@ from contextlib import suppress
 from typing import Generic, NoReturn, TypeVar
 
 from agent.hal.buttons import ButtonEdge, ButtonPanel, Lamp
-from agent.hal.can import CanFeed, CanFrame
+from agent.hal.can import CanFeed, CanFilter, CanFrame
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
 from agent.hal.gnss import NmeaBytes, NmeaFeed
+from agent.hal.samples import Sample, SampleFeed
 from agent.recorder.recording_file import RecordingFile
 from agent.recorder.recording_files import RecordingFiles
 from agent.recorder.recording_format import (
-    BUTTONS_TOPIC,
     CAN_TOPIC_PREFIX,
     CLOCK_TOPIC,
+    EDGES_SUFFIX,
     IGNITION_TOPIC,
-    NMEA_TOPIC,
+    NMEA_SUFFIX,
     RECORDER_TOPIC,
+    SAMPLES_SUFFIX,
     pack_can,
     pack_json,
     pack_nmea,
@@ -90,18 +92,25 @@ class Recorder:
         self._enough = asyncio.Event()
         self._file: RecordingFile | None = None
 
-    def nmea(self, feed: NmeaFeed) -> NmeaFeed:
-        """`feed`, recorded."""
-        return RecordedFeed(feed, self._took_nmea)
+    def nmea(self, feed: NmeaFeed, name: str) -> NmeaFeed:
+        """`feed` of the receiver called `name`, recorded."""
+        topic = name + NMEA_SUFFIX
+        return RecordedFeed(feed, lambda reads: self._took_nmea(topic, reads))
 
-    def can(self, feed: CanFeed, bus: str) -> CanFeed:
-        """`feed` of the bus called `bus`, recorded."""
-        topic = CAN_TOPIC_PREFIX + bus
+    def can(self, feed: CanFeed, name: str) -> CanFeed:
+        """`feed` of the bus called `name`, recorded: everything that is heard, listened for or not."""
+        topic = CAN_TOPIC_PREFIX + name
         return RecordedBus(feed, lambda frames: self._took_frames(topic, frames))
 
-    def panel(self, panel: ButtonPanel) -> ButtonPanel:
-        """`panel`, its edges recorded."""
-        return RecordedPanel(panel, self._took_edges)
+    def panel(self, panel: ButtonPanel, name: str) -> ButtonPanel:
+        """`panel` called `name`, its edges recorded."""
+        topic = name + EDGES_SUFFIX
+        return RecordedPanel(panel, lambda edges: self._took_edges(topic, edges))
+
+    def samples(self, feed: SampleFeed, name: str) -> SampleFeed:
+        """`feed` of the sensor called `name`, recorded."""
+        topic = name + SAMPLES_SUFFIX
+        return RecordedFeed(feed, lambda samples: self._took_samples(topic, samples))
 
     def ignition(self, *, on: bool) -> None:
         """Record that the ignition was switched."""
@@ -188,16 +197,19 @@ class Recorder:
         if file is not None:
             file.close()
 
-    def _took_nmea(self, reads: Sequence[NmeaBytes]) -> None:
+    def _took_nmea(self, topic: str, reads: Sequence[NmeaBytes]) -> None:
         size = sum(len(read.data) for read in reads)
-        self._take(size, len(reads), lambda: _nmea_messages(reads))
+        self._take(size, len(reads), lambda: _nmea_messages(topic, reads))
 
     def _took_frames(self, topic: str, frames: Sequence[CanFrame]) -> None:
         self._take(FRAME_BYTES * len(frames), len(frames), lambda: _can_messages(topic, frames))
 
-    def _took_edges(self, edges: Sequence[ButtonEdge]) -> None:
+    def _took_edges(self, topic: str, edges: Sequence[ButtonEdge]) -> None:
         now_ns = self._clock.boottime_ns()
-        self._take(FRAME_BYTES * len(edges), len(edges), lambda: _edge_messages(now_ns, edges))
+        self._take(FRAME_BYTES * len(edges), len(edges), lambda: _edge_messages(topic, now_ns, edges))
+
+    def _took_samples(self, topic: str, samples: Sequence[Sample]) -> None:
+        self._take(FRAME_BYTES * len(samples), len(samples), lambda: _sample_messages(topic, samples))
 
     def _take_clock(self) -> None:
         now_ns, utc = self._clock.boottime_ns(), self._clock.system_utc()
@@ -214,10 +226,10 @@ class Recorder:
             self._enough.set()
 
 
-def _nmea_messages(reads: Sequence[NmeaBytes]) -> Iterator[_Message]:
+def _nmea_messages(topic: str, reads: Sequence[NmeaBytes]) -> Iterator[_Message]:
     for read in reads:
         at_ns = read.received_boottime_ns
-        yield NMEA_TOPIC, at_ns, at_ns, pack_nmea(read.data)
+        yield topic, at_ns, at_ns, pack_nmea(read.data)
 
 
 def _can_messages(topic: str, frames: Sequence[CanFrame]) -> Iterator[_Message]:
@@ -226,7 +238,14 @@ def _can_messages(topic: str, frames: Sequence[CanFrame]) -> Iterator[_Message]:
         yield topic, at_ns, at_ns, pack_can(frame.can_id, frame.extended, frame.data)
 
 
-def _edge_messages(received_ns: int, edges: Sequence[ButtonEdge]) -> Iterator[_Message]:
+def _sample_messages(topic: str, samples: Sequence[Sample]) -> Iterator[_Message]:
+    for sample in samples:
+        at_ns = sample.received_boottime_ns
+        payload = pack_json(signal=sample.signal, value=sample.value, unit=sample.unit)
+        yield topic, at_ns, at_ns, payload
+
+
+def _edge_messages(topic: str, received_ns: int, edges: Sequence[ButtonEdge]) -> Iterator[_Message]:
     for edge in edges:
         payload = pack_json(
             key=edge.key,
@@ -235,7 +254,7 @@ def _edge_messages(received_ns: int, edges: Sequence[ButtonEdge]) -> Iterator[_M
             device_seq=edge.device_seq,
             inferred=edge.inferred,
         )
-        yield BUTTONS_TOPIC, received_ns, edge.at_boottime_ns, payload
+        yield topic, received_ns, edge.at_boottime_ns, payload
 
 
 class RecordedFeed(Generic[Item]):
@@ -268,10 +287,17 @@ class RecordedFeed(Generic[Item]):
 class RecordedBus(RecordedFeed[CanFrame]):
     """A bus whose frames are recorded; what its driver knows to be lost passes through."""
 
+    def __init__(self, bus: CanFeed, took: Callable[[Sequence[CanFrame]], None]) -> None:
+        super().__init__(bus, took)
+        self._bus = bus
+
     @property
     def overruns(self) -> int:
-        """Frames lost since the bus was opened; 0 when the driver does not count them."""
-        return int(getattr(self._feed, "overruns", 0))
+        """Frames lost since the bus was opened."""
+        return self._bus.overruns
+
+    def listen_for(self, wanted: Sequence[CanFilter]) -> None:
+        """Not passed on: a recording is to hold what the vehicle file does not name, too."""
 
 
 class RecordedPanel(RecordedFeed[ButtonEdge]):

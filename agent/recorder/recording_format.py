@@ -16,9 +16,15 @@ FORMAT_VERSION = "1"
 METADATA_NAME = "mdt"
 """Name of the metadata record: format, unit, boot_id, agent_version and what else the maker tells."""
 
-NMEA_TOPIC = "gnss/nmea"
+NMEA_SUFFIX = "/nmea"
+"""Behind the name of a receiver."""
 CAN_TOPIC_PREFIX = "can/"
-BUTTONS_TOPIC = "buttons/edges"
+EDGES_SUFFIX = "/edges"
+"""Behind the name of a crew panel."""
+SAMPLES_SUFFIX = "/samples"
+"""Behind the name of a sensor."""
+NMEA_TOPIC = "gnss" + NMEA_SUFFIX
+BUTTONS_TOPIC = "buttons" + EDGES_SUFFIX
 IGNITION_TOPIC = "ignition/edges"
 CLOCK_TOPIC = "clock/state"
 RECORDER_TOPIC = "recorder/state"
@@ -67,16 +73,21 @@ CAN_SCHEMA = Schema(
     "# A data frame heard on the bus; extended tells a 29-bit identifier.\n"
     "uint32 can_id\nbool extended\nuint8[] data\n",
 )
+EDGE_SCHEMA = _json_schema(
+    "mdt/ButtonEdge",
+    key="string",
+    pressed="boolean",
+    device_session=("integer", "null"),
+    device_seq=("integer", "null"),
+    inferred="boolean",
+)
+SAMPLE_SCHEMA = _json_schema(
+    "mdt/Sample",
+    signal="string",
+    value=("number", "string", "boolean", "null"),
+    unit=("string", "null"),
+)
 SCHEMAS = {
-    NMEA_TOPIC: NMEA_SCHEMA,
-    BUTTONS_TOPIC: _json_schema(
-        "mdt/ButtonEdge",
-        key="string",
-        pressed="boolean",
-        device_session=("integer", "null"),
-        device_seq=("integer", "null"),
-        inferred="boolean",
-    ),
     IGNITION_TOPIC: _json_schema("mdt/Ignition", on="boolean"),
     CLOCK_TOPIC: _json_schema(
         "mdt/SystemClock", unix_ms="integer", synchronised="boolean", max_error_ms="integer"
@@ -101,7 +112,14 @@ SCHEMAS = {
 
 def schema_of(topic: str) -> Schema:
     """The schema of a channel. Raises KeyError for a topic that is not of this format."""
-    return CAN_SCHEMA if topic.startswith(CAN_TOPIC_PREFIX) else SCHEMAS[topic]
+    if topic in SCHEMAS:
+        return SCHEMAS[topic]
+    if topic.startswith(CAN_TOPIC_PREFIX):
+        return CAN_SCHEMA
+    return _BY_SUFFIX["/" + topic.rpartition("/")[2]]
+
+
+_BY_SUFFIX = {NMEA_SUFFIX: NMEA_SCHEMA, EDGES_SUFFIX: EDGE_SCHEMA, SAMPLES_SUFFIX: SAMPLE_SCHEMA}
 
 
 def pack_nmea(data: bytes) -> bytes:

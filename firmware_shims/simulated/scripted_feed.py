@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from agent.hal.can import CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
 
 Item = TypeVar("Item")
@@ -65,3 +66,12 @@ class ScriptedFeed(Generic[Item]):
     def plug_in(self) -> None:
         """Put it back."""
         self.plugged_in = True
+
+
+class ScriptedBus(ScriptedFeed[CanFrame]):
+    """A scripted vehicle bus; `overruns` is set by whoever plays a flood."""
+
+    overruns = 0
+
+    def listen_for(self, wanted: Sequence[CanFilter]) -> None:
+        """All frames are scripted; none is filtered."""

@@ -9,13 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agent import config
 from agent.hal.can import CanFrame
 from agent.sources.can.can_decoder import CanDecoder
 from agent.sources.can.decoder_compiler import compile_decoder
 from agent.sources.can.signal_changes import SignalChanges
 from agent.sources.can.vehicle_file import load_vehicle_file
-from firmware_shims.can_bus import CanBus, import_can
+from firmware_shims.can_bus import CanBus, Slcan, import_can
 from firmware_shims.simulated.slcan_adapter import PtySlcanAdapter
 from firmware_shims.system_clock import SystemClock
 from hil.bench.figure import Figure, middle
@@ -63,7 +62,7 @@ async def _read(link: Path, items: Sequence[CanItem]) -> tuple[float, float]:
 
 
 async def _read_ours(adapter: PtySlcanAdapter, items: Sequence[CanItem]) -> float:
-    settings = config.Can(interface="slcan", channel=str(adapter.link), vehicle=DEMO_VEHICLE)
+    settings = Slcan(device=str(adapter.link), vehicle=DEMO_VEHICLE)
     bus = CanBus(settings, SystemClock(), drain_interval_s=0.0)
     await bus.open()
     used_s = 0.0

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.domain.record import SignalValue
 from hil.drive.route import GeoPoint, Sky
 
 
@@ -46,6 +47,17 @@ class ButtonItem:
     device_session: int | None
     device_seq: int | None
     at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleItem:
+    """A sensor gave a reading; `device` is its name in the configuration, the rest as in a `Sample`."""
+
+    t_ns: int
+    device: str
+    signal: str
+    value: SignalValue | None
+    unit: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,7 @@ class TruthItem:
         return self.lat_deg, self.lon_deg
 
 
-TimedItem = NmeaItem | CanItem | ButtonItem | IgnitionItem | ClockItem | CoverageItem | TruthItem
+TimedItem = NmeaItem | CanItem | ButtonItem | SampleItem | IgnitionItem | ClockItem | CoverageItem | TruthItem
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ import socket
 import struct
 import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from agent.config import Can
-from agent.hal.can import CanFrame
+from agent.hal.can import CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
-from firmware_shims.can_bus import CanBus
-from firmware_shims.can_drain import Filter
+from firmware_shims.can_bus import CanBus, SocketCan
 from firmware_shims.system_clock import SystemClock
 from hil.kernel.console import say
 
@@ -53,10 +52,11 @@ def set_link(state: str) -> None:
     subprocess.run(["ip", "link", "set", CHANNEL, state], check=True)
 
 
-def open_bus(wanted: tuple[Filter, ...] = (), channel: str = CHANNEL) -> CanBus:
+def open_bus(wanted: tuple[CanFilter, ...] = (), channel: str = CHANNEL) -> CanBus:
     """The shim under test."""
-    settings = Can(interface="socketcan", channel=channel, vehicle="unused.toml")
-    return CanBus(settings, SystemClock(), wanted)
+    bus = CanBus(SocketCan(channel=channel, vehicle=Path("unused.toml")), SystemClock())
+    bus.listen_for(wanted)
+    return bus
 
 
 async def frames_of(bus: CanBus, quiet_s: float = 0.5) -> list[CanFrame]:

@@ -153,8 +153,10 @@ class Vehicle:
                 "synchronous": self._synchronous,
                 "group_commit_s": 0.5,
             },
-            "gnss": {"device": str(self._receiver.link)},
-            "buttons": {"box": {"device": str(self.box.link)}},
+            "device": [
+                {"kind": "gnss_serial", "device": str(self._receiver.link)},
+                {"kind": "button_box", "device": str(self.box.link)},
+            ],
             "reporting": {"moving_interval_s": 0.1},
             "uplink": {
                 "brokers": [{"host": "127.0.0.1", "port": port, "allow_plaintext": True}],

@@ -12,10 +12,9 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from agent.config import ButtonGpio
 from agent.hal.buttons import ButtonEdge, Lamp
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError, HardwareError
-from firmware_shims.gpio_buttons import GpioButtons
+from firmware_shims.gpio_buttons import ButtonGpio, GpioButtons
 from firmware_shims.system_clock import SystemClock
 from hil.kernel.console import say
 

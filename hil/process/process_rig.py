@@ -113,15 +113,11 @@ class ProcessRig:
             "status_socket": str(self.directory / "mdt.sock"),
             "unit": {"agency": AGENCY, "unit": UNIT},
             "store": {"directory": str(self.store_file), "group_commit_s": 2},
-            "gnss": {"device": str(self.receiver.link), "baud": 9600},
-            "can": [
-                {
-                    "name": "can0",
-                    **self._can_device(),
-                    "vehicle": str(DEMO_VEHICLE),
-                }
+            "device": [
+                {"kind": "gnss_serial", "device": str(self.receiver.link), "baud": 9600},
+                {**self._can_device(), "vehicle": str(DEMO_VEHICLE)},
+                {"kind": "button_box", "device": str(self.box.link)},
             ],
-            "buttons": {"box": {"device": str(self.box.link)}},
             "reporting": {"telemetry_interval_s": 2, "health_interval_s": 10},
             "uplink": {
                 "brokers": [{"host": "127.0.0.1", "port": self.proxy.port, "allow_plaintext": True}],
@@ -194,8 +190,8 @@ class ProcessRig:
 
     def _can_device(self) -> dict[str, str]:
         if isinstance(self.adapter, VcanBus):
-            return {"interface": "socketcan", "channel": self.adapter.channel}
-        return {"interface": "slcan", "channel": str(self.adapter.link)}
+            return {"kind": "can_socketcan", "channel": self.adapter.channel}
+        return {"kind": "can_slcan", "device": str(self.adapter.link)}
 
     # ------------------------------------------------------------------ devices
 

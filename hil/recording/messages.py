@@ -15,6 +15,7 @@ from hil.drive.items import (
     CoverageItem,
     IgnitionItem,
     NmeaItem,
+    SampleItem,
     TimedItem,
     TruthItem,
 )
@@ -27,6 +28,9 @@ def message_of(item: TimedItem) -> tuple[str, bytes]:
     """Topic and payload of an item."""
     if isinstance(item, CanItem):
         return form.CAN_TOPIC_PREFIX + item.bus, form.pack_can(item.can_id, item.extended, item.data)
+    if isinstance(item, SampleItem):
+        payload = form.pack_json(signal=item.signal, value=item.value, unit=item.unit)
+        return item.device + form.SAMPLES_SUFFIX, payload
     topic, pack = _PACK[type(item)]
     return topic, pack(item)
 
@@ -40,7 +44,11 @@ def item_of(topic: str, message: Message) -> TimedItem | None:
     if topic.startswith(form.CAN_TOPIC_PREFIX):
         can_id, extended, data = form.unpack_can(message.data)
         return CanItem(message.log_time, topic.removeprefix(form.CAN_TOPIC_PREFIX), can_id, extended, data)
-    unpack = _UNPACK.get(topic)
+    if topic.endswith(form.SAMPLES_SUFFIX):
+        sample = form.unpack_json(message.data)
+        device = topic.removesuffix(form.SAMPLES_SUFFIX)
+        return SampleItem(message.log_time, device, sample["signal"], sample["value"], sample["unit"])
+    unpack = _UNPACK.get(topic) or _UNPACK_BY_SUFFIX.get("/" + topic.rpartition("/")[2])
     return None if unpack is None else unpack(message)
 
 
@@ -98,12 +106,14 @@ def _truth(message: Message) -> TruthItem:
 
 
 _UNPACK: Mapping[str, Callable[[Message], TimedItem]] = {
-    form.NMEA_TOPIC: lambda message: NmeaItem(message.log_time, form.unpack_nmea(message.data)),
-    form.BUTTONS_TOPIC: _edge,
     form.IGNITION_TOPIC: lambda message: IgnitionItem(message.log_time, form.unpack_json(message.data)["on"]),
     form.CLOCK_TOPIC: _clock,
     form.COVERAGE_TOPIC: lambda message: CoverageItem(
         message.log_time, form.unpack_json(message.data)["covered"]
     ),
     form.TRUTH_TOPIC: _truth,
+}
+_UNPACK_BY_SUFFIX: Mapping[str, Callable[[Message], TimedItem]] = {
+    form.NMEA_SUFFIX: lambda message: NmeaItem(message.log_time, form.unpack_nmea(message.data)),
+    form.EDGES_SUFFIX: _edge,
 }

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 from agent import config
-from agent.app.platform import CanFilter
-from agent.hal.buttons import ButtonPanel
-from agent.hal.can import CanFrame
 from agent.hal.clock import Clock
-from agent.hal.gnss import NmeaBytes, NmeaFeed
+from agent.hal.feed import Feed
+from agent.hal.gnss import NmeaBytes
+from agent.hal.samples import Sample
 from agent.runtime.worker import Worker
 from agent.uplink.link.link import Link
-from firmware_shims.serial_button_box import SerialButtonBox
+from firmware_shims.serial_button_box import ButtonBox, SerialButtonBox
 from firmware_shims.simulated.memory_button_box import MemoryButtonBox
-from firmware_shims.simulated.scripted_feed import ScriptedFeed
+from firmware_shims.simulated.scripted_feed import ScriptedBus, ScriptedFeed
 from hil.sim.boot_line import BootLine
 from hil.sim.hurt_disk import HurtWorker
 from hil.sim.manual_clock import ManualClock
 from hil.sim.memory_broker import MemoryBroker, MemoryLink, Network
-
-
-class ScriptedBus(ScriptedFeed[CanFrame]):
-    """A scripted bus; `overruns` is set by whoever plays a flood."""
-
-    overruns = 0
 
 
 class SimPlatform:
@@ -34,6 +28,7 @@ class SimPlatform:
     Attributes:
         gnss: the receiver.
         buses: vehicle buses by name.
+        sensors: sensors by name.
         disk: where the outbox's work is done.
     """
 
@@ -56,6 +51,7 @@ class SimPlatform:
         self.disk = disk
         self.gnss: ScriptedFeed[NmeaBytes] = ScriptedFeed("sim-gnss")
         self.buses: dict[str, ScriptedBus] = {}
+        self.sensors: dict[str, ScriptedFeed[Sample]] = {}
 
     def die(self) -> None:
         """The computer loses its power: nothing it still does reaches disk, network or box."""
@@ -87,24 +83,24 @@ class SimPlatform:
         self._links.append(link)
         return link
 
-    def nmea(self, settings: config.Gnss, clock: Clock) -> NmeaFeed:
-        """The scripted receiver."""
-        del settings, clock
-        return self.gnss
-
-    def can(self, settings: config.Can, wanted: Sequence[CanFilter], clock: Clock) -> ScriptedBus:
-        """A scripted bus."""
-        del wanted, clock
-        return self.bus(settings.name)
+    def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
+        """Scripted devices; for a button box the real driver, on a line in memory with the box at its end."""
+        match device:
+            case config.GnssDevice():
+                return self.gnss
+            case config.CanDevice():
+                return self.bus(device.name)
+            case config.SampleDevice():
+                return self.sensor(device.name)
+            case ButtonBox():
+                return SerialButtonBox(self._box, clock, silent_after_s=device.silent_after_s)
+            case _:
+                raise NotImplementedError(f"{device.name}: the simulated rig has no {device.kind}")
 
     def bus(self, name: str) -> ScriptedBus:
         """The bus of that name; there is one of each."""
         return self.buses.setdefault(name, ScriptedBus(f"sim-{name}"))
 
-    def button_box(self, settings: config.ButtonBox, clock: Clock) -> ButtonPanel:
-        """The real driver, on a line in memory with the box at its other end."""
-        return SerialButtonBox(self._box, clock, silent_after_s=settings.silent_after_s)
-
-    def button_gpio(self, settings: config.ButtonGpio, clock: Clock) -> ButtonPanel:
-        """The simulated rig has one panel."""
-        raise NotImplementedError(f"{settings.chip}: the simulated rig has no GPIO; use the kernel rig")
+    def sensor(self, name: str) -> ScriptedFeed[Sample]:
+        """The sensor of that name; there is one of each."""
+        return self.sensors.setdefault(name, ScriptedFeed(f"sim-{name}"))

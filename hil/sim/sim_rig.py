@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from agent.app.daemon import Daemon
+from agent.app.devices import validate
 from agent.config import Broker as BrokerConfig
-from agent.config import Config, validate
+from agent.config import CanDevice, Config
 from agent.domain.record import Stream
 from agent.hal.can import CanFrame
 from agent.hal.gnss import NmeaBytes
@@ -123,12 +124,14 @@ class SimRig:
             "status_socket": str(self._directory / f"mdt-{self._starts}.sock"),
             "unit": {"agency": AGENCY, "unit": UNIT},
             "store": {"directory": str(self.store_directory)},
-            "gnss": {"device": "sim-gnss"},
-            "can": [{"name": "can0", "interface": "slcan", "channel": "sim", "vehicle": str(DEMO_VEHICLE)}],
-            "buttons": {"box": {"device": "sim-box"}},
+            "device": [
+                {"kind": "gnss_serial", "device": "sim-gnss"},
+                {"kind": "can_socketcan", "channel": "sim", "vehicle": str(DEMO_VEHICLE)},
+                {"kind": "button_box", "device": "sim-box"},
+            ],
             "uplink": {"brokers": [{"host": "memory", "port": 1, "allow_plaintext": True}]},
         }
-        return validate(Config, merged(base, self._overrides), self._directory / "agent.toml")
+        return validate(merged(base, self._overrides), self._directory / "agent.toml")
 
     # ------------------------------------------------------------------ the computer
 
@@ -270,7 +273,8 @@ class SimRig:
     def _feed(self, device: Device, configuration: Config) -> Any:
         if device == "gnss":
             return self.platform.gnss
-        return self.platform.bus(configuration.can[0].name)
+        buses = [one.name for one in configuration.devices if isinstance(one, CanDevice)]
+        return self.platform.bus(buses[0])
 
     # ------------------------------------------------------------------ network, broker, disk
 

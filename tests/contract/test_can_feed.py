@@ -13,11 +13,9 @@ from typing import Protocol
 
 import pytest
 
-from agent.config import Can
-from agent.hal.can import CanFeed, CanFrame
+from agent.hal.can import CanFeed, CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError, HardwareError
-from firmware_shims.can_bus import CanBus, import_can, socketcan_available
-from firmware_shims.can_drain import Filter
+from firmware_shims.can_bus import CanBus, Slcan, SocketCan, import_can, socketcan_available
 from firmware_shims.simulated.slcan_adapter import PtySlcanAdapter
 from firmware_shims.system_clock import SystemClock
 
@@ -30,7 +28,7 @@ class Rig(Protocol):
 
     def plug(self) -> None: ...
     def unplug(self) -> None: ...
-    def bus(self, wanted: tuple[Filter, ...] = ()) -> CanBus: ...
+    def bus(self, wanted: tuple[CanFilter, ...] = ()) -> CanBus: ...
     async def ready(self) -> None: ...
     def send(self, frames: Iterable[Frame]) -> int: ...
     def sent_by_agent(self) -> list[bytes]: ...
@@ -48,9 +46,10 @@ class SlcanRig:
     def unplug(self) -> None:
         self.adapter.unplug()
 
-    def bus(self, wanted: tuple[Filter, ...] = ()) -> CanBus:
-        settings = Can(interface="slcan", channel=str(self.adapter.link), vehicle=Path("unused"))
-        return CanBus(settings, SystemClock(), wanted)
+    def bus(self, wanted: tuple[CanFilter, ...] = ()) -> CanBus:
+        bus = CanBus(Slcan(device=str(self.adapter.link), vehicle=Path("unused")), SystemClock())
+        bus.listen_for(wanted)
+        return bus
 
     async def ready(self) -> None:
         await self.adapter.wait_open()
@@ -72,8 +71,10 @@ class SocketCanRig:
     def unplug(self) -> None:
         self.socket.close()
 
-    def bus(self, wanted: tuple[Filter, ...] = ()) -> CanBus:
-        return CanBus(Can(channel="vcan0", vehicle=Path("unused")), SystemClock(), wanted)
+    def bus(self, wanted: tuple[CanFilter, ...] = ()) -> CanBus:
+        bus = CanBus(SocketCan(channel="vcan0", vehicle=Path("unused")), SystemClock())
+        bus.listen_for(wanted)
+        return bus
 
     async def ready(self) -> None:
         pass
@@ -235,7 +236,7 @@ def test_an_adapter_is_opened_listening_only_at_the_bit_rate(tmp_path: Path) -> 
     async def script() -> None:
         adapter = PtySlcanAdapter(tmp_path / "slcan0")
         adapter.plug()
-        settings = Can(interface="slcan", channel=str(adapter.link), bitrate=250_000, vehicle=Path("unused"))
+        settings = Slcan(device=str(adapter.link), bitrate=250_000, vehicle=Path("unused"))
         feed = CanBus(settings, SystemClock())
         await feed.open()
         await adapter.wait_open()
@@ -309,7 +310,7 @@ def test_a_cancelled_opening_leaves_nothing_open(tmp_path: Path) -> None:
     async def script() -> None:
         rig = SlcanRig(tmp_path)
         rig.plug()
-        settings = Can(interface="slcan", channel=str(rig.adapter.link), settle_s=0.3, vehicle=Path("unused"))
+        settings = Slcan(device=str(rig.adapter.link), settle_s=0.3, vehicle=Path("unused"))
         feed = CanBus(settings, SystemClock())
         opening = asyncio.ensure_future(feed.open())
         await asyncio.sleep(0.1)
@@ -346,7 +347,7 @@ def test_the_adapter_without_hardware_refuses_to_send(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channel", ["nonesuch0", "lo"])
 def test_an_interface_that_is_none_is_not_found(channel: str) -> None:
     async def script() -> None:
-        feed = CanBus(Can(channel=channel, vehicle=Path("unused")), SystemClock())
+        feed = CanBus(SocketCan(channel=channel, vehicle=Path("unused")), SystemClock())
         with pytest.raises(DeviceNotFoundError, match=channel):
             await feed.open()
         assert not socketcan_available(channel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import NoReturn
 
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.vehicle import Signal
@@ -21,21 +21,11 @@ OVERRUN_LASTS_S = 30.0
 """An overrun is history when no frame was lost for this long."""
 
 
-@runtime_checkable
-class CountsLosses(Protocol):
-    """A feed that knows of frames which it could not deliver."""
-
-    @property
-    def overruns(self) -> int:
-        """Frames known to be lost since the feed was opened."""
-        ...
-
-
 class VehicleBus:
     """Reads one bus until it is cancelled or the device fails. Event loop only.
 
     Args:
-        feed: the bus; when it is a `CountsLosses`, its losses are told.
+        feed: the bus; it is asked for what the decoder knows, and tells how much was lost.
         decoder: what is taken from it.
         health: is told CAN_LOST, CAN_SILENT and CAN_OVERRUN.
         silent_after_s: no wanted frame for this long is silence.
@@ -60,6 +50,7 @@ class VehicleBus:
             HardwareError: the bus can not be opened, or went away.
         """
         loop = asyncio.get_running_loop()
+        self._feed.listen_for(self._decoder.filters())
         try:
             await self._open()
             self._health.clear(HealthReason.CAN_LOST, owner=self._feed.name)
@@ -107,8 +98,6 @@ class _Watch:
 
     def __init__(self, feed: CanFeed, health: HealthBoard, silent_after_s: float, now_s: float) -> None:
         self._feed = feed
-        # Asked once: the look at a protocol's members costs more than reading a frame.
-        self._counts = feed if isinstance(feed, CountsLosses) else None
         self._health = health
         self._silent_after_s = silent_after_s
         self._heard_at_s = now_s
@@ -135,7 +124,7 @@ class _Watch:
             self._health.raise_(HealthReason.CAN_SILENT, detail, owner=self._feed.name)
         else:
             self._health.clear(HealthReason.CAN_SILENT, owner=self._feed.name)
-        lost = 0 if self._counts is None else self._counts.overruns
+        lost = self._feed.overruns
         if lost > self._lost:
             self._lost, self._lost_at_s = lost, now_s
             detail = f"{name}: {lost} frames lost since it was opened"

@@ -5,18 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from agent.config import ConfigError, Section, validate
+from agent.config import ConfigError, Section, SignalName, validate
 from agent.domain.record import SignalValue
 from agent.sources.can import vss
-
-SignalName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[A-Z][A-Za-z0-9]*)*$", max_length=128)
-]
-"""A VSS path below `Vehicle.`, such as "Speed" or "Cabin.Door.Row1.DriverSide.IsOpen"."""
 
 
 class WantedSignal(Section):

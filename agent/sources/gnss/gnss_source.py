@@ -38,23 +38,35 @@ class GnssSource:
         self._silent_after_s = silent_after_s
         self._not_before_day = not_before_day
 
-    async def run(self, on_fix: Callable[[Fix], None], progress: Callable[[], None]) -> NoReturn:
+    async def run(
+        self,
+        on_fix: Callable[[Fix], None],
+        progress: Callable[[], None],
+        on_silence: Callable[[], None] = lambda: None,
+    ) -> NoReturn:
         """Open the receiver and give each epoch to `on_fix`, until cancelled or the device fails.
 
         Epochs without a fix are given too. Calls `progress` at least once a second, also while the receiver
-        says nothing.
+        says nothing, and `on_silence` when there is no telling where the vehicle is: again and again while
+        the receiver is silent, and once it is lost or no longer read.
 
         Raises:
             HardwareError: the receiver is not there or went away; GNSS_LOST then holds until it is heard.
         """
         try:
             await self._open(progress)
-            await self._listen(on_fix, progress)
+            await self._listen(on_fix, progress, on_silence)
         except HardwareError as error:
-            self._health.clear(HealthReason.GNSS_SILENT, HealthReason.GNSS_NO_FIX, HealthReason.GNSS_GARBLED)
-            self._health.raise_(HealthReason.GNSS_LOST, str(error))
+            self._health.clear(
+                HealthReason.GNSS_SILENT,
+                HealthReason.GNSS_NO_FIX,
+                HealthReason.GNSS_GARBLED,
+                owner=self._feed.name,
+            )
+            self._health.raise_(HealthReason.GNSS_LOST, str(error), owner=self._feed.name)
             raise
         finally:
+            on_silence()
             await self._feed.close()
 
     async def _open(self, progress: Callable[[], None]) -> None:
@@ -73,7 +85,12 @@ class GnssSource:
             if not opening.cancelled():
                 opening.exception()  # looked at, so that asyncio does not complain when we were cancelled
 
-    async def _listen(self, on_fix: Callable[[Fix], None], progress: Callable[[], None]) -> NoReturn:
+    async def _listen(
+        self,
+        on_fix: Callable[[Fix], None],
+        progress: Callable[[], None],
+        on_silence: Callable[[], None],
+    ) -> NoReturn:
         loop = asyncio.get_running_loop()
         decoder = NmeaDecoder(self._not_before_day)
         watch = _Watch(self._feed.name, self._health, self._silent_after_s, loop.time())
@@ -91,7 +108,8 @@ class GnssSource:
                 watch.saw(fix, loop.time())
                 on_fix(fix)
             progress()
-            watch.judge(decoder, loop.time())
+            if watch.judge(decoder, loop.time()):
+                on_silence()
             if watch.is_dead(loop.time()):
                 await self._feed.close()
                 await self._open(progress)
@@ -118,23 +136,25 @@ class _Watch:
     def saw(self, fix: Fix, now_s: float) -> None:
         """An epoch is over."""
         self._epoch_at_s = now_s
-        self._health.clear(HealthReason.GNSS_LOST, HealthReason.GNSS_SILENT)
+        self._health.clear(HealthReason.GNSS_LOST, HealthReason.GNSS_SILENT, owner=self._name)
         if fix.has_position:
-            self._health.clear(HealthReason.GNSS_NO_FIX)
+            self._health.clear(HealthReason.GNSS_NO_FIX, owner=self._name)
         else:
-            self._health.raise_(HealthReason.GNSS_NO_FIX, f"{self._name}: {fix.satellites or 0} satellites")
+            detail = f"{self._name}: {fix.satellites or 0} satellites"
+            self._health.raise_(HealthReason.GNSS_NO_FIX, detail, owner=self._name)
 
-    def judge(self, decoder: NmeaDecoder, now_s: float) -> None:
-        """Look at silence at any time, and at garbling once every `silent_after_s`."""
+    def judge(self, decoder: NmeaDecoder, now_s: float) -> bool:
+        """Look at silence at any time, at garbling once every `silent_after_s`. True while it is silent."""
         if now_s - self._judged_at_s >= self._silent_after_s:
             self._judged_at_s = now_s
             self._judge_garbling(decoder)
-        if now_s - self._epoch_at_s >= self._silent_after_s:
-            what = "bytes" if now_s - self._heard_at_s >= self._silent_after_s else "new epoch"
-            self._health.clear(HealthReason.GNSS_LOST)
-            self._health.raise_(
-                HealthReason.GNSS_SILENT, f"{self._name}: no {what} for {now_s - self._epoch_at_s:.0f} s"
-            )
+        if now_s - self._epoch_at_s < self._silent_after_s:
+            return False
+        what = "bytes" if now_s - self._heard_at_s >= self._silent_after_s else "new epoch"
+        self._health.clear(HealthReason.GNSS_LOST, owner=self._name)
+        detail = f"{self._name}: no {what} for {now_s - self._epoch_at_s:.0f} s"
+        self._health.raise_(HealthReason.GNSS_SILENT, detail, owner=self._name)
+        return True
 
     def is_dead(self, now_s: float) -> bool:
         """True when not a byte came for so long that opening the device afresh is worth trying."""
@@ -147,6 +167,6 @@ class _Watch:
         self._judged_good, self._judged_bad = decoder.sentences, bad
         if new_bad > new_good:
             detail = f"{self._name}: {new_bad} of {new_bad + new_good} sentences; is the baud rate right?"
-            self._health.raise_(HealthReason.GNSS_GARBLED, detail)
+            self._health.raise_(HealthReason.GNSS_GARBLED, detail, owner=self._name)
         elif new_good:
-            self._health.clear(HealthReason.GNSS_GARBLED)
+            self._health.clear(HealthReason.GNSS_GARBLED, owner=self._name)

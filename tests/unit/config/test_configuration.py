@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.app.devices import load
 from agent.cli.check_config import check_config
 from agent.cli.exit_code import ExitCode
-from agent.config import ConfigError, load
+from agent.config import ConfigError
 
 GOOD = """
 [unit]
@@ -21,6 +22,10 @@ directory = "data"
 host = "broker.example.org"
 [uplink.brokers.tls]
 """
+
+
+BUS = "[[device]]\nkind = 'can_socketcan'\nchannel = '{}'\nvehicle = 'v'\n"
+GPIO = "[[device]]\nkind = 'button_gpio'\n"
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -44,7 +49,8 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) ->
 def test_every_problem_is_named_with_file_key_and_value(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        GOOD.replace('"A1"', '"A 1"') + "port = 70000\n[gnss]\ndevice = '/dev/gnss0'\nbaud = -1\nbuad = 1\n",
+        GOOD.replace('"A1"', '"A 1"')
+        + "port = 70000\n[[device]]\nkind = 'gnss_serial'\ndevice = '/dev/gnss0'\nbaud = -1\nbuad = 1\n",
     )
     err = io.StringIO()
     assert check_config(path, io.StringIO(), err) == ExitCode.BAD_CONFIG
@@ -53,8 +59,8 @@ def test_every_problem_is_named_with_file_key_and_value(tmp_path: Path) -> None:
     for part in (
         "unit.unit = 'A 1'",
         "uplink.brokers[0].tls.port",
-        "gnss.baud = -1",
-        "gnss.buad = 1: no such key",
+        "device[0].baud = -1",
+        "device[0].buad = 1: no such key",
     ):
         assert any(part in line for line in lines), (part, lines)
 
@@ -96,10 +102,16 @@ def test_a_secret_under_a_misspelt_name_is_not_repeated_either(tmp_path: Path, t
     ("table", "why"),
     [
         ("[reporting]\nmoving_interval_s = inf", "reporting.moving_interval_s"),
-        ("[[can]]\nchannel = 'a'\nvehicle = 'v'\n[[can]]\nchannel = 'b'\nvehicle = 'v'", "a name of its own"),
-        ("[buttons.gpio]\nlines = { on_scene = 5, en_route = 5 }", "used twice"),
-        ("[buttons.gpio]\nlines = { nonsense = 5 }", "without a meaning"),
-        ("[buttons.gpio]\nlines = { on_scene = 5 }\nlamp_lines = { ghost = 6 }", "without a button"),
+        (
+            BUS.format("a") + BUS.format("b"),
+            "`name` of its own",
+        ),
+        (GPIO + "lines = { on_scene = 5, en_route = 5 }", "used twice"),
+        (GPIO + "lines = { nonsense = 5 }", "without a meaning"),
+        (
+            GPIO + "lines = { on_scene = 5 }\nlamp_lines = { ghost = 6 }",
+            "without a button",
+        ),
     ],
 )
 def test_what_could_not_run_is_not_called_good(tmp_path: Path, table: str, why: str) -> None:
@@ -115,7 +127,7 @@ def test_what_is_no_toml_or_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_bad_vehicle_file_is_told_with_the_rest(tmp_path: Path) -> None:
-    text = GOOD + "[[can]]\nchannel = 'can0'\nvehicle = 'absent.toml'\n"
+    text = GOOD + "[[device]]\nkind = 'can_socketcan'\nchannel = 'can0'\nvehicle = 'absent.toml'\n"
     err = io.StringIO()
     assert check_config(write(tmp_path, text), io.StringIO(), err) == ExitCode.BAD_CONFIG
     assert "absent.toml" in err.getvalue()

@@ -17,10 +17,9 @@ pytest.importorskip("gpiod")
 from gpiod import EdgeEvent
 from gpiod.line import Value
 
-from agent.config import ButtonGpio
 from agent.hal.buttons import ButtonEdge, Lamp
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
-from firmware_shims.gpio_buttons import GpioButtons
+from firmware_shims.gpio_buttons import ButtonGpio, GpioButtons
 from firmware_shims.system_clock import SystemClock
 
 DOWN, UP = EdgeEvent.Type.RISING_EDGE, EdgeEvent.Type.FALLING_EDGE

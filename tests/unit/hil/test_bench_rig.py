@@ -17,10 +17,10 @@ def example(checkout: Path) -> Path:
 def test_the_example_makes_a_configuration_of_the_agent(checkout: Path) -> None:
     path = example(checkout)
     configuration = read_bench(path).configuration(path)
-    assert configuration.gnss is not None
-    assert configuration.gnss.device == "/dev/mdt-gnss"
-    assert configuration.can[0].vehicle.is_file()
-    assert configuration.buttons.gpio is not None
+    kinds = {device.kind: device for device in configuration.devices}
+    assert list(kinds) == ["gnss_serial", "can_slcan", "button_gpio"]
+    assert getattr(kinds["gnss_serial"], "device") == "/dev/mdt-gnss"  # noqa: B009
+    assert getattr(kinds["can_slcan"], "vehicle").is_file()  # noqa: B009
     assert main([str(path)]) == 0
 
 

@@ -18,7 +18,7 @@ from agent.recorder.recorder import Recorder
 from agent.recorder.recording_file import RecordingFile
 from agent.recorder.recording_files import OneFile, RecordingFiles, RotatingFiles
 from agent.runtime.worker import ThreadWorker
-from firmware_shims.simulated.scripted_feed import ScriptedFeed
+from firmware_shims.simulated.scripted_feed import ScriptedBus, ScriptedFeed
 from hil.drive.items import ButtonItem, CanItem, ClockItem, IgnitionItem, NmeaItem, TimedItem
 from hil.recording.mcap_file import RecordingReader
 
@@ -89,14 +89,14 @@ def read(path: Path) -> list[TimedItem]:
 def test_everything_that_passes_is_recorded_and_passes_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "drive.mcap"
     nmea: ScriptedFeed[NmeaBytes] = ScriptedFeed("gnss")
-    can: ScriptedFeed[CanFrame] = ScriptedFeed("can")
+    can = ScriptedBus("can")
     panel = Panel()
     chunk = NmeaBytes(b"$GPRMC,\xff", 3_000_000_000)
     frame = CanFrame(0x18FEF100, True, b"\x01\x02", 2_000_000_000)
     edge = ButtonEdge("on_scene", True, 7, 900_000_000, device_session=4)
 
     async def drive(recorder: Recorder) -> None:
-        taps = recorder.nmea(nmea), recorder.can(can, "can1"), recorder.panel(panel)
+        taps = recorder.nmea(nmea, "gnss"), recorder.can(can, "can1"), recorder.panel(panel, "buttons")
         for tap in taps:
             await tap.open()
         assert [tap.name for tap in taps] == ["gnss", "can", "panel"]
@@ -143,7 +143,7 @@ def test_what_was_flushed_is_readable_without_an_end(tmp_path: Path, monkeypatch
     sent = frames(500)
 
     async def drive(recorder: Recorder) -> None:
-        can: ScriptedFeed[CanFrame] = ScriptedFeed("can")
+        can = ScriptedBus("can")
         tap = recorder.can(can, "can0")
         await tap.open()
         for frame in sent:
@@ -166,7 +166,7 @@ def fill(files: RecordingFiles, megabytes: float) -> Recorder:
     """Record random frames, which do not compress."""
 
     async def drive(recorder: Recorder) -> None:
-        can: ScriptedFeed[CanFrame] = ScriptedFeed("can")
+        can = ScriptedBus("can")
         tap = recorder.can(can, "can0")
         await tap.open()
         for _ in range(int(megabytes * 1024 / 40)):
@@ -214,7 +214,7 @@ def test_the_last_of_the_disk_is_left_to_the_outbox_and_feeds_go_on(tmp_path: Pa
     async def drive(recorder: Recorder) -> None:
         await until(lambda: recorder.problem is not None)
         nmea: ScriptedFeed[NmeaBytes] = ScriptedFeed("gnss")
-        tap = recorder.nmea(nmea)
+        tap = recorder.nmea(nmea, "gnss")
         await tap.open()
         nmea.say(NmeaBytes(b"x", 1))
         assert await tap.read()
@@ -260,7 +260,7 @@ def test_memory_is_bounded_when_the_disk_is_slow(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(recorder_module, "TICK_S", 60)
 
     async def drive(recorder: Recorder) -> None:
-        can: ScriptedFeed[CanFrame] = ScriptedFeed("can")
+        can = ScriptedBus("can")
         tap = recorder.can(can, "can0")
         await tap.open()
         for _ in range(20):

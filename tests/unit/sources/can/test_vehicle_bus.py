@@ -10,7 +10,7 @@ import pytest
 
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.vehicle import Signal
-from agent.hal.can import CanFrame
+from agent.hal.can import CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError
 from agent.sources.can import vehicle_bus
 from agent.sources.can.can_decoder import BitField, CanDecoder, MessageLayout, SignalLayout
@@ -27,7 +27,11 @@ class ScriptedBus:
         self.name = "can-test"
         self.overruns = 0
         self.is_open = False
+        self.wanted: Sequence[CanFilter] = ()
         self.queue: asyncio.Queue[Sequence[CanFrame] | Exception] = asyncio.Queue()
+
+    def listen_for(self, wanted: Sequence[CanFilter]) -> None:
+        self.wanted = wanted
 
     async def open(self) -> None:
         self.is_open = True

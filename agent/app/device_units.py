@@ -1,0 +1,128 @@
+"""The sources between the feeds of the configured devices and the paths that take what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.app.device_feeds import unit_name
+from agent.config import ButtonDevice, CanDevice, Config, Device, GnssDevice, SampleDevice
+from agent.domain.health import HealthBoard
+from agent.domain.vehicle import Signal
+from agent.hal.clock import Clock
+from agent.hal.feed import Feed
+from agent.paths.crew_path import CrewPath
+from agent.paths.fix_path import FixPath
+from agent.runtime.log import EventLog
+from agent.supervision.supervisor import Progress, Unit
+
+if TYPE_CHECKING:
+    from agent.sources.can.vehicle_file import VehicleFile
+
+log = EventLog("devices")
+OnSignals = Callable[[Sequence[Signal]], None]
+
+
+class DeviceUnits:
+    """Makes the units of devices. What a vehicle does not have is not imported.
+
+    Args:
+        config: which devices there are, and what they share.
+        clock: the boot's.
+        health: gets what the sources say of their devices.
+        fixes: takes what receivers give.
+        crew: takes what buttons give.
+
+    Raises:
+        ConfigError: a vehicle file can not be used.
+    """
+
+    def __init__(
+        self, config: Config, clock: Clock, health: HealthBoard, *, fixes: FixPath, crew: CrewPath
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._health = health
+        self._fixes = fixes
+        self._crew = crew
+        self._vehicles: dict[str, VehicleFile] = {}
+        for device in config.devices:
+            if isinstance(device, CanDevice):
+                from agent.sources.can.vehicle_file import load_vehicle_file
+
+                self._vehicles[device.name] = load_vehicle_file(device.vehicle)
+
+    @property
+    def gives_signals(self) -> bool:
+        """Whether there is a device that gives vehicle signals."""
+        return any(isinstance(device, CanDevice | SampleDevice) for device in self._config.devices)
+
+    def stale_after_s(self) -> dict[str, float]:
+        """The ages at which single signals are no longer known, by name."""
+        ages: dict[str, float] = {}
+        for vehicle in self._vehicles.values():
+            ages.update(vehicle.stale_after_s())
+        for device in self._config.devices:
+            if isinstance(device, SampleDevice):
+                ages.update(dict.fromkeys(device.signals(), device.stale_after_s))
+        return ages
+
+    def units(self, device: Device, feed: Feed[Any], on_signals: OnSignals) -> Iterator[Unit]:
+        """The units that read `feed`, the device's.
+
+        Args:
+            device: its settings.
+            feed: what it gives, not yet opened.
+            on_signals: takes the signals of buses and sensors.
+
+        Raises:
+            ConfigError: the DBC of a vehicle file can not be used.
+        """
+        match device:
+            case GnssDevice():
+                yield self._receiver(device, feed)
+            case CanDevice():
+                yield self._bus(device, feed, on_signals)
+            case ButtonDevice():
+                yield from self._panel(device, feed)
+            case SampleDevice():
+                yield self._sensor(device, feed, on_signals)
+
+    def _receiver(self, device: GnssDevice, feed: Any) -> Unit:
+        from agent.sources.gnss.gnss_source import GnssSource
+
+        source = GnssSource(feed, self._health, silent_after_s=device.silent_after_s)
+
+        async def run(progress: Progress) -> None:
+            await source.run(
+                self._fixes.on_fix, progress, lambda: self._fixes.on_silence(self._clock.boottime_ns())
+            )
+
+        return Unit(unit_name(device), run)
+
+    def _bus(self, device: CanDevice, feed: Any, on_signals: OnSignals) -> Unit:
+        from agent.sources.can.decoder_cache import DecoderCache
+        from agent.sources.can.vehicle_bus import VehicleBus
+
+        decoders = DecoderCache(
+            self._config.store.directory / "decoders", lambda why: log.warning("decoder_cache", why=why)
+        )
+        decoder = decoders.decoder(self._vehicles[device.name], device.vehicle)
+        bus = VehicleBus(feed, decoder, self._health, silent_after_s=device.silent_after_s)
+        return Unit(unit_name(device), partial(bus.run, on_signals))
+
+    def _panel(self, device: ButtonDevice, feed: Any) -> Iterator[Unit]:
+        from agent.paths.panel_voice import PanelVoice
+        from agent.sources.crew_panel import CrewPanel
+
+        panel = CrewPanel(feed, self._clock, self._health, stuck_after_s=self._config.buttons.stuck_after_s)
+        voice = PanelVoice(panel)
+        yield Unit(unit_name(device), partial(panel.run, self._crew.attach(voice)))
+        yield Unit(f"{unit_name(device)}-lamps", voice.run)
+
+    def _sensor(self, device: SampleDevice, feed: Any, on_signals: OnSignals) -> Unit:
+        from agent.sources.sensor import SensorSource
+
+        source = SensorSource(feed, self._health, silent_after_s=device.silent_after_s)
+        return Unit(unit_name(device), partial(source.run, on_signals))
