@@ -27,16 +27,12 @@ class GnssSource:
         feed: the device.
         health: gets GNSS_LOST, GNSS_SILENT, GNSS_NO_FIX and GNSS_GARBLED.
         silent_after_s: without an epoch for longer, the receiver counts as silent.
-        not_before_day: days since 1970-01-01 before which no true date can lie (see `EpochAssembler`).
     """
 
-    def __init__(
-        self, feed: NmeaFeed, health: HealthBoard, *, silent_after_s: float, not_before_day: int = 0
-    ) -> None:
+    def __init__(self, feed: NmeaFeed, health: HealthBoard, *, silent_after_s: float) -> None:
         self._feed = feed
         self._health = health
         self._silent_after_s = silent_after_s
-        self._not_before_day = not_before_day
 
     async def run(
         self,
@@ -92,7 +88,7 @@ class GnssSource:
         on_silence: Callable[[], None],
     ) -> NoReturn:
         loop = asyncio.get_running_loop()
-        decoder = NmeaDecoder(self._not_before_day)
+        decoder = NmeaDecoder()
         watch = _Watch(self._feed.name, self._health, self._silent_after_s, loop.time())
         while True:
             wait_s = decoder.idle_gap_s

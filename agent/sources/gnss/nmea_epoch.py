@@ -1,206 +1,357 @@
-"""The sentences of one epoch become one fix, as early as the receiver's habits allow."""
+"""The sentences of one epoch become one fix, as early as the receiver's habits allow.
+
+docs/gnss.md states the model: what opens an epoch, what closes it, what may contradict what, what is learned.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from agent.domain.fix import Fix, FixMode
 from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.nmea_framing import Frame, NmeaFramer, Rejection
-from agent.sources.gnss.nmea_sentence import Sentence, parse
+from agent.sources.gnss.nmea_sentence import parse
+from agent.sources.gnss.sentence import Sentence
 
 MS_PER_DAY = 86_400_000
-GPS_ROLLOVER_DAYS = 1024 * 7
 IDLE_GAP_NS = 200_000_000
 """A receiver that says nothing for this long has finished its epoch."""
 IDLE_GAP_MAX_NS = 800_000_000
-STALE_MS = 2000
+SAME_EPOCH_MS = 20
+"""Two times nearer than this are of one epoch, while the interval of the epochs is not known yet."""
+LONGEST_INTERVAL_MS = 10_000
 LEARN_EPOCHS = 3
 """So many epochs in a row must end with the same sentence before its arrival is taken as the end."""
+LEARN_EPOCHS_MAX = 48
+MODE_HOLDS_MS = 10_000
+"""How long a GSA speaks for the epochs after it: some receivers send one every few seconds."""
+SENTENCES_MAX = 48
+"""No receiver says more in an epoch; one that repeats itself for ever must not fill the memory."""
+EPOCHS_REMEMBERED = 64
+_NAMES_MAX = 64
+_RANK = {"GGA": 2, "GNS": 2, "RMC": 1, "GLL": 0}
+"""Whose position and time count where the sentences of an epoch differ: RMC may lag by a whole epoch."""
+
+
+def _ahead_ms(later_ms: int, earlier_ms: int) -> int:
+    """How far a time of day is ahead of another, between half a day back and half a day ahead."""
+    return (later_ms - earlier_ms + MS_PER_DAY // 2) % MS_PER_DAY - MS_PER_DAY // 2
 
 
 @dataclass(slots=True)
 class _Epoch:
-    """What the sentences of one epoch said so far."""
+    """The sentences of one epoch so far."""
 
     received_boottime_ns: int
-    time_of_day_ms: int | None = None
-    day: int | None = None
-    has_full_year: bool = False
-    valid: dict[str, bool] = field(default_factory=dict)
-    seen: Counter[str] = field(default_factory=Counter)
+    sentences: list[Sentence] = field(default_factory=list)
+    names: Counter[str] = field(default_factory=Counter)
+    types: set[str] = field(default_factory=set)
+    times_ms: list[int] = field(default_factory=list)
+    since_solution: list[str] = field(default_factory=list)
+    """Types of the sentences after the newest solution."""
     last: str = ""
-    lat_deg: float | None = None
-    lon_deg: float | None = None
-    alt_m: float | None = None
-    speed_mps: float | None = None
-    course_deg: float | None = None
-    mode: FixMode | None = None
-    satellites: int | None = None
-    hdop: float | None = None
 
-    def is_over_at(self, sentence: Sentence) -> bool:
-        """True when `sentence` must be of a later epoch."""
-        if not sentence.is_timed:
-            return False
-        if sentence.time_of_day_ms is None or self.time_of_day_ms is None:
+    def holds(self, sentence: Sentence, nearer_than_ms: float) -> bool:
+        """True when a solution may be of this epoch."""
+        time_ms = sentence.time_of_day_ms
+        if time_ms is None or not self.times_ms:
             # Before the receiver knows the time, the same sentence again tells that a new epoch began.
-            return sentence.talker + sentence.type in self.seen
-        return sentence.time_of_day_ms != self.time_of_day_ms
+            return sentence.name not in self.names
+        if time_ms in self.times_ms:
+            return True
+        # A receiver may round the time in one sentence and not in the other; it says nothing twice.
+        return sentence.name not in self.names and abs(_ahead_ms(time_ms, self.times_ms[0])) < nearer_than_ms
 
     def add(self, sentence: Sentence) -> None:
-        """Merge; a later sentence fills what is still unknown."""
-        name = sentence.talker + sentence.type
-        self.seen[name] += 1
-        self.last = f"{name}{self.seen[name]}"
-        if self.time_of_day_ms is None:
-            self.time_of_day_ms = sentence.time_of_day_ms
-        if sentence.day is not None and (self.day is None or sentence.has_full_year):
-            self.day = sentence.day
-        self._add_solution(sentence)
-        if self.alt_m is None:
-            self.alt_m = sentence.alt_m
-        # RMC and VTG agree; where they do not, the speed comes with the position it belongs to.
-        if self.speed_mps is None or sentence.type == "RMC":
-            self.speed_mps = sentence.speed_mps
-            self.course_deg = sentence.course_deg
-        if self.hdop is None:
-            self.hdop = sentence.hdop
-        if sentence.satellites is not None:
-            # One sentence a constellation, or GGA, which stops counting at 12: the largest is nearest.
-            self.satellites = max(self.satellites or 0, sentence.satellites)
-        if sentence.mode is not None:
-            # One GSA a constellation: those that are not used say "no fix".
-            self.mode = max(self.mode or FixMode.NONE, sentence.mode)
-
-    def _add_solution(self, sentence: Sentence) -> None:
-        """Validity and position. GN is the common solution and outranks those of single constellations."""
-        if sentence.valid is None:
-            return
-        common = sentence.talker == "GN"
-        known = self.valid.get(sentence.type)
-        if common or known is None:
-            self.valid[sentence.type] = sentence.valid
-        elif "GN" + sentence.type not in self.seen:
-            self.valid[sentence.type] = known or sentence.valid
-        if sentence.lat_deg is not None and (common or self.lat_deg is None):
-            self.lat_deg, self.lon_deg = sentence.lat_deg, sentence.lon_deg
+        """Take one more sentence."""
+        name = sentence.name
+        self.names[name] += 1
+        self.last = f"{name}{self.names[name]}"
+        if len(self.sentences) < SENTENCES_MAX:
+            self.sentences.append(sentence)
+        if sentence.is_solution:
+            self.types.add(sentence.type)
+            self.since_solution.clear()
+            if sentence.time_of_day_ms is not None and sentence.time_of_day_ms not in self.times_ms:
+                self.times_ms.append(sentence.time_of_day_ms)
+        elif len(self.since_solution) < SENTENCES_MAX:
+            self.since_solution.append(sentence.type)
 
     @property
-    def has_fix(self) -> bool:
-        """No sentence type says that there is none, and there is a position."""
-        return self.lat_deg is not None and all(self.valid.values()) and self.mode is not FixMode.NONE
+    def is_judged(self) -> bool:
+        """True once a sentence said whether there is a position."""
+        return any(sentence.valid is not None for sentence in self.sentences)
+
+
+@dataclass(frozen=True, slots=True)
+class _Solution:
+    """What the solutions of an epoch say together.
+
+    A solution without a time may be older, so that it is heard only where none has a time. What is left must
+    agree: one that says "no position" is enough, but of one type the common solution (talker GN) speaks for
+    the single constellations, and of those one that has a position is enough.
+    """
+
+    best: Sentence
+    has_position: bool
+
+    @classmethod
+    def of(cls, epoch: _Epoch) -> _Solution:
+        judged = [sentence for sentence in epoch.sentences if sentence.valid is not None]
+        judged = [sentence for sentence in judged if sentence.time_of_day_ms is not None] or judged
+        common: dict[str, bool] = {}
+        single: dict[str, bool] = {}
+        for one in judged:
+            if one.talker == "GN":
+                common[one.type] = common.get(one.type, True) and one.valid is True
+            else:
+                single[one.type] = single.get(one.type, False) or one.valid is True
+        placed = [one for one in judged if one.lat_deg is not None]
+        best = max(placed or judged, key=lambda one: (_RANK[one.type], one.talker == "GN"))
+        return cls(best, bool(placed) and all((single | common).values()))
+
+
+class _Habits:
+    """What is learned of one receiver: its interval, the order of its sentences, how its epochs end."""
+
+    def __init__(self) -> None:
+        self._time_of: dict[str, int] = {}
+        self._steps_ms: deque[int] = deque(maxlen=32)
+        self._nearer_than_ms: float = SAME_EPOCH_MS
+        self._comes_before: dict[str, set[str]] = {}
+        self._ending = ""
+        self._repeats = 0
+        self._learn_epochs = LEARN_EPOCHS
+        self.idle_gap_ns = IDLE_GAP_NS
+
+    @property
+    def nearer_than_ms(self) -> float:
+        """Times nearer than this are of one epoch: half of the shortest interval there was of late."""
+        return min(self._steps_ms) / 2 if self._steps_ms else self._nearer_than_ms
+
+    def paused(self) -> None:
+        """A receiver that can pause has longer intervals than its pause, if nothing better is known."""
+        self._nearer_than_ms = IDLE_GAP_NS / 1e6 / 2
+
+    def saw(self, solution: Sentence) -> bool:
+        """Learn the interval. True when a sentence came again with a new time: an interval is known."""
+        time_ms, name = solution.time_of_day_ms, solution.name
+        if time_ms is None:
+            return False
+        if len(self._time_of) >= _NAMES_MAX:
+            self._time_of.clear()
+        before_ms, self._time_of[name] = self._time_of.get(name), time_ms
+        if before_ms is None or before_ms == time_ms:
+            return False
+        if 0 < (step_ms := _ahead_ms(time_ms, before_ms)) <= LONGEST_INTERVAL_MS:
+            self._steps_ms.append(step_ms)
+        return True
+
+    def precede(self, types: list[str], solution: Sentence) -> None:
+        """Learn that sentences without a time stand in front of a solution in the same epoch."""
+        for one in types:
+            self._comes_before.setdefault(one, set()).add(solution.type)
+
+    def leads(self, sentence: Sentence, epoch: _Epoch) -> bool:
+        """True when a sentence without a time must be of the epoch that follows `epoch`."""
+        return not epoch.types.isdisjoint(self._comes_before.get(sentence.type, ()))
+
+    def ended(self, epoch: _Epoch) -> None:
+        """An epoch was seen to be over: learn what ended it."""
+        self._repeats = self._repeats + 1 if epoch.last == self._ending else 1
+        self._ending = epoch.last
+
+    def ends(self, epoch: _Epoch) -> bool:
+        """True when the epoch is over with its newest sentence."""
+        return epoch.last == self._ending and self._repeats >= self._learn_epochs and epoch.is_judged
+
+    def were_wrong(self, *, solution: bool) -> None:
+        """More came after what was taken as the end. For a `solution` we wait longer from now on."""
+        self._repeats = 0
+        if solution:
+            self._learn_epochs = min(self._learn_epochs * 2, LEARN_EPOCHS_MAX)
+            self.idle_gap_ns = min(self.idle_gap_ns * 2, IDLE_GAP_MAX_NS)
+
+
+class _Calendar:
+    """Gives epochs their dates, which not every sentence tells."""
+
+    def __init__(self) -> None:
+        self._told_ms: int | None = None
+        self._newest_ms: int | None = None
+
+    def tell(self, zda: Sentence) -> None:
+        """Take a date with a full year, and the time that it is of."""
+        if zda.day is not None and zda.time_of_day_ms is not None:
+            self._told_ms = zda.day * MS_PER_DAY + zda.time_of_day_ms
+
+    def utc_ms(self, time_ms: int | None, epoch: _Epoch) -> int | None:
+        """The UTC of an epoch: by ZDA, else by its own RMC, else by the epoch before."""
+        if time_ms is None:
+            return None
+        near_ms = self._told_ms
+        self._told_ms = None
+        if near_ms is None:
+            near_ms = next((ms for ms in map(_dated_ms, epoch.sentences) if ms is not None), self._newest_ms)
+        if near_ms is not None:
+            self._newest_ms = near_ms + _ahead_ms(time_ms, near_ms)
+        return None if near_ms is None else self._newest_ms
+
+
+def _dated_ms(sentence: Sentence) -> int | None:
+    if not sentence.is_solution or sentence.day is None or sentence.time_of_day_ms is None:
+        return None
+    return sentence.day * MS_PER_DAY + sentence.time_of_day_ms
 
 
 class EpochAssembler:
-    """Merges sentences into fixes.
+    """Merges the sentences of one receiver into fixes; docs/gnss.md has the model in words."""
 
-    An epoch is over when a sentence with another time arrives, when the receiver pauses, or at once with
-    the sentence that the receiver was seen to end its epochs with. What arrives later for an epoch that is
-    over is dropped, and the habit is learned anew.
-
-    Args:
-        not_before_day: days since 1970-01-01 before which no true date can lie; a receiver whose week counter
-            rolled over is put right by whole periods of 1024 weeks. 0 takes every date as it comes.
-    """
-
-    def __init__(self, not_before_day: int = 0) -> None:
-        self._not_before_day = not_before_day
+    def __init__(self) -> None:
+        self._habits = _Habits()
+        self._calendar = _Calendar()
+        self._held: list[tuple[Sentence, int]] | None = []
+        """Everything, until the interval of the epochs is known or the receiver pauses; then None."""
+        self._front: list[Sentence] = []
+        """Sentences without a time that wait for the epoch that they stand in front of."""
         self._open: _Epoch | None = None
-        self._closed_time_ms: int | None = None
-        self._last = ""
-        self._repeats = 0
-        self._day: int | None = None
-        self._day_time_ms = 0
-        self.idle_gap_ns = IDLE_GAP_NS
+        self._closed: _Epoch | None = None
+        self._seen_ms: deque[int] = deque(maxlen=EPOCHS_REMEMBERED)
+        self._late_ms: int | None = None
+        self._paused = True
+        self._mode: tuple[FixMode, int] | None = None
+
+    @property
+    def idle_gap_ns(self) -> int:
+        """A pause of this length ends an epoch."""
+        return self._habits.idle_gap_ns
 
     @property
     def is_open(self) -> bool:
         """True while an epoch waits for its end."""
-        return self._open is not None
+        return self._open is not None or bool(self._held)
 
     def accept(self, sentence: Sentence, received_boottime_ns: int) -> list[Fix]:
-        """Take a sentence; return the fixes of the epochs that are over by it, none, one or two."""
-        fixes: list[Fix] = []
-        if self._is_stale(sentence):
-            return []
-        if self._open is not None and self._open.is_over_at(sentence):
-            fixes += self._close(learn=True)
-        if self._open is None or self._open.time_of_day_ms is None:
-            time_ms = sentence.time_of_day_ms
-            if time_ms is not None and time_ms == self._closed_time_ms:
-                self._was_late()
-                return fixes
-        if self._open is None:
-            self._open = _Epoch(received_boottime_ns)
-        if sentence.is_timed and self._open.time_of_day_ms is None and not self._open.valid:
-            # Untimed sentences in front may be stragglers of the last epoch: they do not set the arrival.
-            self._open.received_boottime_ns = received_boottime_ns
-        self._open.add(sentence)
-        if self._repeats >= LEARN_EPOCHS and self._open.last == self._last and self._open.valid:
-            fixes += self._close(learn=False)
-        return fixes
+        """Take a sentence; return the fixes of the epochs that are over by it, oldest first."""
+        if self._held is None:
+            return self._take(sentence, received_boottime_ns)
+        self._held.append((sentence, received_boottime_ns))
+        begins_anew = sentence.is_solution and (sentence.time_of_day_ms is None or self._habits.saw(sentence))
+        return self._release() if begins_anew or len(self._held) >= SENTENCES_MAX else []
 
     def idle(self) -> list[Fix]:
         """The receiver paused, or the recording is over: the open epoch is over."""
-        if self._open is None:
+        self._habits.paused()
+        fixes = self._release() if self._held else []
+        if self._front and not self._paused:
+            # Sentences without a time after what was taken as the end: it was not.
+            self._habits.were_wrong(solution=False)
+        self._front.clear()
+        self._paused = True
+        return fixes + self._close(learn=True)
+
+    def _release(self) -> list[Fix]:
+        held, self._held = self._held or [], None
+        return [fix for sentence, at_ns in held for fix in self._take(sentence, at_ns)]
+
+    def _take(self, sentence: Sentence, received_boottime_ns: int) -> list[Fix]:
+        if sentence.is_solution:
+            return self._take_solution(sentence, received_boottime_ns)
+        if sentence.day is not None:
+            self._calendar.tell(sentence)
+        if self._open is None or self._habits.leads(sentence, self._open):
+            if len(self._front) < SENTENCES_MAX:
+                self._front.append(sentence)
             return []
-        if not self._open.valid and self._repeats >= LEARN_EPOCHS:
-            # Untimed sentences after what was taken as the end: it was not.
-            self._repeats = 0
-        return self._close(learn=bool(self._open.valid))
+        self._open.add(sentence)
+        return self._close(learn=False) if self._habits.ends(self._open) else []
+
+    def _take_solution(self, solution: Sentence, received_boottime_ns: int) -> list[Fix]:
+        self._habits.saw(solution)
+        fixes: list[Fix] = []
+        if self._open is not None and self._open.holds(solution, self._habits.nearer_than_ms):
+            self._habits.precede(self._open.since_solution, solution)
+        elif self._is_late(solution):
+            return []
+        else:
+            fixes = self._close(learn=True)
+            self._open = self._begin(solution, received_boottime_ns)
+        epoch = self._open
+        epoch.add(solution)
+        self._late_ms = None
+        self._paused = False
+        return fixes + self._close(learn=False) if self._habits.ends(epoch) else fixes
+
+    def _begin(self, solution: Sentence, received_boottime_ns: int) -> _Epoch:
+        # What stands in front may be stragglers of the last epoch: it does not set the arrival.
+        epoch = _Epoch(received_boottime_ns)
+        for one in self._front:
+            epoch.add(one)
+        self._front.clear()
+        if self._paused:
+            self._habits.precede(epoch.since_solution, solution)
+        return epoch
 
     def _close(self, *, learn: bool) -> list[Fix]:
         epoch, self._open = self._open, None
         if epoch is None:
             return []
         if learn:
-            self._repeats = self._repeats + 1 if epoch.last == self._last else 1
-            self._last = epoch.last
-        if epoch.time_of_day_ms is not None:
-            self._closed_time_ms = epoch.time_of_day_ms
-        utc_ms = self._utc_ms(epoch)
-        return [_fix(epoch, utc_ms)] if epoch.valid else []
+            self._habits.ended(epoch)
+        self._closed = epoch
+        self._seen_ms.extend(epoch.times_ms)
+        if not epoch.is_judged:
+            return []
+        solution = _Solution.of(epoch)
+        time_ms = solution.best.time_of_day_ms
+        utc_ms = self._calendar.utc_ms(time_ms, epoch)
+        mode = self._mode_of(epoch, time_ms)
+        return [_fix(epoch, solution, utc_ms, mode)]
 
-    def _is_stale(self, sentence: Sentence) -> bool:
-        """True for a sentence of an epoch before the newest: time must not go back and forth."""
-        newest_ms = self._closed_time_ms
-        if self._open is not None and self._open.time_of_day_ms is not None:
-            newest_ms = self._open.time_of_day_ms
-        if newest_ms is None or sentence.time_of_day_ms is None:
-            return False
-        # Further back than that, the receiver has changed its mind about the time.
-        return 0 < (newest_ms - sentence.time_of_day_ms) % MS_PER_DAY <= STALE_MS
-
-    def _was_late(self) -> None:
-        self._repeats = 0
-        self.idle_gap_ns = min(self.idle_gap_ns * 2, IDLE_GAP_MAX_NS)
-
-    def _unrolled(self, day: int) -> int:
-        """A date of the receiver, put right by whole periods of 1024 weeks."""
-        short_by = max(0, self._not_before_day - day)
-        if self._day is not None:
-            # A counter that rolls over while we listen: the day before, the same or the next, long ago.
-            periods, rest = divmod(self._day - day + 1, GPS_ROLLOVER_DAYS)
-            if rest <= 2:  # noqa: PLR2004  # one day to either side
-                short_by = max(short_by, periods * GPS_ROLLOVER_DAYS)
-        return day + -(-short_by // GPS_ROLLOVER_DAYS) * GPS_ROLLOVER_DAYS
-
-    def _utc_ms(self, epoch: _Epoch) -> int | None:
-        time_ms = epoch.time_of_day_ms
+    def _is_late(self, solution: Sentence) -> bool:
+        """True for a repetition and for what comes after its epoch was closed: its time was seen before."""
+        time_ms, closed = solution.time_of_day_ms, self._closed
         if time_ms is None:
-            return None
-        if epoch.day is not None:
-            self._day = self._unrolled(epoch.day)
-        elif self._day is not None and time_ms < self._day_time_ms - MS_PER_DAY // 2:
-            self._day += 1  # midnight passed since the receiver last told the date
-        self._day_time_ms = time_ms
-        return None if self._day is None else self._day * MS_PER_DAY + time_ms
+            return False
+        of_closed = (
+            closed is not None
+            and bool(closed.times_ms)
+            and closed.holds(solution, self._habits.nearer_than_ms)
+        )
+        if not of_closed and time_ms not in self._seen_ms:
+            return False
+        if self._late_ms is not None and 0 < _ahead_ms(time_ms, self._late_ms) <= LONGEST_INTERVAL_MS:
+            # Time runs on through what was seen: the receiver set its clock back.
+            self._seen_ms.clear()
+            return False
+        self._late_ms = time_ms
+        if of_closed and closed is not None and solution.name not in closed.names:
+            self._habits.were_wrong(solution=True)
+        return True
+
+    def _mode_of(self, epoch: _Epoch, time_ms: int | None) -> FixMode | None:
+        """2D or 3D by the epoch's own GSA, else by one shortly before; None where nobody says.
+
+        One GSA a constellation: those that are not used say "no fix". As it has no time, it may also be
+        older, and does not contradict the solutions.
+        """
+        modes = [sentence.mode for sentence in epoch.sentences if sentence.mode is not None]
+        mode = max(modes, default=FixMode.NONE)
+        if mode is not FixMode.NONE and time_ms is not None:
+            self._mode = mode, time_ms
+        if mode is FixMode.NONE and self._mode is not None and time_ms is not None:
+            held, held_ms = self._mode
+            if 0 <= _ahead_ms(time_ms, held_ms) <= MODE_HOLDS_MS:
+                return held
+        return None if mode is FixMode.NONE else mode
 
 
-def _fix(epoch: _Epoch, utc_ms: int | None) -> Fix:
-    if not epoch.has_fix:
+def _fix(epoch: _Epoch, solution: _Solution, utc_ms: int | None, mode: FixMode | None) -> Fix:
+    said = epoch.sentences
+    # One sentence a constellation, or GGA, which stops counting at 12: the largest is nearest.
+    satellites = max((one.satellites for one in said if one.satellites is not None), default=None)
+    if not solution.has_position:
         # Receivers go on to print the last altitude, speed and course; without a fix they mean nothing.
         return Fix(
             utc_ms=utc_ms,
@@ -210,21 +361,26 @@ def _fix(epoch: _Epoch, utc_ms: int | None) -> Fix:
             speed_mps=None,
             course_deg=None,
             mode=FixMode.NONE,
-            satellites=epoch.satellites,
+            satellites=satellites,
             hdop=None,
             received_boottime_ns=epoch.received_boottime_ns,
         )
+    best = solution.best
+    alt_m = next((one.alt_m for one in (best, *said) if one.alt_m is not None), None)
+    # RMC and VTG agree; where they do not, RMC's speed comes with a position and a time.
+    moving = [one for one in said if one.speed_mps is not None]
+    motion = next((one for one in moving if one.type == "RMC"), moving[0] if moving else None)
     return Fix(
         utc_ms=utc_ms,
-        lat_deg=epoch.lat_deg,
-        lon_deg=epoch.lon_deg,
-        alt_m=epoch.alt_m,
-        speed_mps=epoch.speed_mps,
-        course_deg=epoch.course_deg,
+        lat_deg=best.lat_deg,
+        lon_deg=best.lon_deg,
+        alt_m=alt_m,
+        speed_mps=None if motion is None else motion.speed_mps,
+        course_deg=None if motion is None else motion.course_deg,
         # Without GSA, a height tells a fix in three dimensions.
-        mode=epoch.mode or (FixMode.FIX_2D if epoch.alt_m is None else FixMode.FIX_3D),
-        satellites=epoch.satellites,
-        hdop=epoch.hdop,
+        mode=mode or (FixMode.FIX_2D if alt_m is None else FixMode.FIX_3D),
+        satellites=satellites,
+        hdop=next((one.hdop for one in said if one.hdop is not None), None),
         received_boottime_ns=epoch.received_boottime_ns,
     )
 
@@ -237,9 +393,9 @@ class NmeaDecoder:
         rejections: number of rejections by reason.
     """
 
-    def __init__(self, not_before_day: int = 0) -> None:
+    def __init__(self) -> None:
         self._framer = NmeaFramer()
-        self._assembler = EpochAssembler(not_before_day)
+        self._assembler = EpochAssembler()
         self._received_boottime_ns: int | None = None
         self.sentences = 0
         self.rejections: Counter[Rejection] = Counter()

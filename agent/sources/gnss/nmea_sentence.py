@@ -6,23 +6,26 @@ pynmea2 knows the layout of each sentence type. Its conversions are not used: th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 
 from pynmea2 import TalkerSentence
-from pynmea2.types.talker import GGA, GLL, GNS, GSA, RMC, VTG, ZDA
+from pynmea2.types.talker import GGA, GLL, GNS, GSA, GST, RMC, VTG, ZDA
 
 from agent.domain.fix import FixMode
 from agent.sources.gnss.nmea_framing import Rejection
+from agent.sources.gnss.sentence import Sentence
 
 MPS_PER_KNOT = 1852 / 3600
 UNIX_DAY_0 = date(1970, 1, 1).toordinal()
 
-_TIME = re.compile(r"(\d\d)(\d\d)(\d\d)(?:\.(\d*))?")
-_DATE = re.compile(r"(\d\d)(\d\d)(\d\d)")
-_ANGLE = re.compile(r"(\d{1,3})(\d\d(?:\.\d*)?)")
+# A receiver that drops leading zeros drops them everywhere: a time or date of five digits lost its first.
+_TIME = re.compile(r"(\d?\d)(\d\d)(\d\d)(?:\.(\d*))?")
+_DATE = re.compile(r"(\d?\d)(\d\d)(\d\d)")
+# Two digits left of the point are minutes, what is left of them are degrees and may be nothing.
+_ANGLE = re.compile(r"([-+]?)(\d{0,3}?)(\d{0,2}(?:\.\d*)?)")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
 _WHOLE_NUMBER = re.compile(r"\d{1,4}")
 
@@ -31,53 +34,14 @@ _WHOLE_NUMBER = re.compile(r"\d{1,4}")
 _MEASURED_MODES = frozenset("ADEFPR")
 # GGA quality likewise: 0 is no fix, 7 typed in, 8 simulated; 9 is used by NovAtel for an SBAS fix.
 _MEASURED_QUALITIES = frozenset("1234569")
+SOLUTION_TYPES = frozenset({"RMC", "GGA", "GNS", "GLL"})
+"""The types that state a solution. ZDA is not among them: a clock of its own, it may be seconds off."""
 # Status A is "data valid"; D is sent by some receivers with differential corrections.
 _VALID_STATUSES = frozenset("AD")
 
 
 class FieldError(ValueError):
     """A field without which the sentence can not be used is malformed."""
-
-
-@dataclass(slots=True)
-class Sentence:
-    """What one sentence says; None where it says nothing.
-
-    Attributes:
-        talker: two letters: GP, GN, GL, GA, GB...
-        type: three letters: RMC, GGA...
-        is_timed: True for the types that carry the time of their epoch.
-        time_of_day_ms: UTC since midnight; 86,400,000 and more in a leap second.
-        day: days since 1970-01-01.
-        has_full_year: True when the day came with a four-digit year.
-        valid: whether there is a measured position.
-        lat_deg: WGS 84 latitude, north positive; only when valid.
-        lon_deg: WGS 84 longitude, east positive; only when valid.
-        alt_m: height above mean sea level.
-        speed_mps: speed over ground.
-        course_deg: course over ground, true, 0 <= course < 360.
-        mode: NONE, 2D, 3D.
-        satellites: number used in the solution.
-        hdop: horizontal dilution of precision.
-        bad_fields: number of fields that were left out because they are malformed.
-    """
-
-    talker: str
-    type: str
-    is_timed: bool
-    time_of_day_ms: int | None = None
-    day: int | None = None
-    has_full_year: bool = False
-    valid: bool | None = None
-    lat_deg: float | None = None
-    lon_deg: float | None = None
-    alt_m: float | None = None
-    speed_mps: float | None = None
-    course_deg: float | None = None
-    mode: FixMode | None = None
-    satellites: int | None = None
-    hdop: float | None = None
-    bad_fields: int = 0
 
 
 def parse(body: str) -> Sentence | Rejection | None:
@@ -101,7 +65,7 @@ def parse(body: str) -> Sentence | Rejection | None:
     if len(fields) <= needed_fields:
         return Rejection.MALFORMED
     message = _Fields(layout, fields[1:])
-    sentence = Sentence(body[0:2], body[2:5], is_timed="timestamp" in layout.name_to_idx)
+    sentence = Sentence(body[0:2], body[2:5], is_solution=body[2:5] in SOLUTION_TYPES)
     try:
         read(message, sentence)
     except FieldError:
@@ -186,13 +150,17 @@ class _Fields:
 
 def _angle_deg(text: str, direction: str, positive: str, negative: str, most: float) -> float:
     match = _ANGLE.fullmatch(text)
-    if match is None or direction not in (positive, negative):
+    if match is None or match[3] in ("", ".") or direction not in (positive, negative):
         raise FieldError(text, direction)
-    minutes = float(match[2])
-    degrees = int(match[1]) + minutes / 60
+    minutes = float(match[3])
+    degrees = int(match[2] or "0") + minutes / 60
     if minutes >= 60 or degrees > most:  # noqa: PLR2004 - minutes of arc
         raise FieldError(text)
-    return degrees if direction == positive else -degrees
+    if direction == positive:
+        return -degrees if match[1] == "-" else degrees
+    if match[1]:
+        raise FieldError(text, direction)  # "-12.3,W": twice west, or east after all?
+    return -degrees
 
 
 def _day(year: int, month: int, day: int) -> int:
@@ -287,6 +255,13 @@ def _read_zda(fields: _Fields, sentence: Sentence) -> None:
         sentence.has_full_year = True
 
 
+def _read_gst(fields: _Fields, sentence: Sentence) -> None:
+    sentence.time_of_day_ms = fields.time_of_day_ms()
+    lat_m, lon_m = fields.number("std_dev_latitude", 0, 1e6), fields.number("std_dev_longitude", 0, 1e6)
+    if lat_m is not None and lon_m is not None and (lat_m or lon_m):
+        sentence.error_m = math.hypot(lat_m, lon_m)
+
+
 # Type to: number of fields it must have at least, layout, reader.
 _READERS: dict[str, tuple[int, type[TalkerSentence], Callable[[_Fields, Sentence], None]]] = {
     "RMC": (9, RMC, _read_rmc),
@@ -294,6 +269,7 @@ _READERS: dict[str, tuple[int, type[TalkerSentence], Callable[[_Fields, Sentence
     "GNS": (9, GNS, _read_gns),
     "GLL": (6, GLL, _read_gll),
     "GSA": (17, GSA, _read_gsa),
+    "GST": (8, GST, _read_gst),
     "VTG": (8, VTG, _read_vtg),
     "ZDA": (4, ZDA, _read_zda),
 }

@@ -60,8 +60,8 @@ def test_the_sentences_of_an_epoch_are_one_fix() -> None:
     [
         rmc("120000", status="V") + gga("120000"),
         rmc("120000") + gga("120000", quality=0),
-        rmc("120000") + gga("120000") + gsa(1),
         rmc("120000") + gga("120000") + line(f"GNGLL,{WHERE},120000,V,N"),
+        rmc("120000", status="V") + gga("120000") + gsa(3),
         gsa(1) + rmc("120000", where=",,,"),
     ],
 )
@@ -73,10 +73,17 @@ def test_one_denial_is_enough(epoch: bytes) -> None:
     assert fix.utc_ms == utc("2026-07-21T12:00:00")
 
 
+def test_what_has_no_time_may_be_older_and_contradicts_nothing() -> None:
+    (fix,) = decode(gsa(1) + rmc("120000") + gga("120000") + gsa(1))
+    assert fix.has_position
+    assert fix.mode is FixMode.FIX_3D, "it has a height, and who says no fix says nothing of dimensions"
+    (fix,) = decode(rmc("120000") + gga("", quality=0, where=",,,"))
+    assert fix.has_position
+
+
 def test_the_common_solution_outranks_a_single_constellation() -> None:
     void_galileo = rmc("120000", talker="GA", status="V") + gsa(1, "GA")
     assert decode(rmc("120000", talker="GP") + void_galileo + gsa(3, "GP"))[0].has_position
-    assert decode(void_galileo + rmc("120000"))[0].lat_deg is None, "the only GSA says no fix"
     assert decode(rmc("120000", talker="GA", status="V") + rmc("120000") + gsa(3))[0].has_position
     assert not decode(rmc("120000", talker="GP") + rmc("120000", status="V") + gsa(3))[0].has_position
     assert not decode(rmc("120000", status="V") + rmc("120000", talker="GP") + gsa(3))[0].has_position
@@ -106,14 +113,6 @@ def test_the_date_is_carried_to_epochs_that_do_not_tell_it_and_over_midnight() -
 
 def test_a_four_digit_year_wins() -> None:
     (fix,) = decode(rmc("120000", date="210706") + line("GNZDA,120000,21,07,2026,00,00"))
-    assert fix.utc_ms == utc("2026-07-21T12:00:00")
-
-
-def test_a_week_counter_that_rolled_over_is_put_right() -> None:
-    floor = utc("2026-01-01T00:00:00") // 86_400_000
-    (fix,) = decode(rmc("120000", date="051206"), decoder=NmeaDecoder(floor))  # 1024 weeks before 2026-07-21
-    assert fix.utc_ms == utc("2026-07-21T12:00:00")
-    (fix,) = decode(rmc("120000"), decoder=NmeaDecoder(floor))
     assert fix.utc_ms == utc("2026-07-21T12:00:00")
 
 
@@ -174,6 +173,47 @@ def test_a_frozen_receiver_makes_no_new_fixes() -> None:
     for second in range(10):
         fixes += decoder.feed(NmeaBytes(rmc("120000") + gga("120000"), second * 1000 * MS))
     assert len(fixes) == 1
+
+
+def test_where_sentences_differ_gga_counts_before_rmc_and_rmc_before_gll() -> None:
+    here, there, nowhere = (f"4221.{number}000,N,07103.6000,W" for number in (1, 2, 3))
+    gll = line(f"GNGLL,{nowhere},120000,A,A")
+    for epoch in (rmc("120000", where=there) + gga("120000", where=here, talker="GP") + gll,):
+        assert decode(epoch)[0].lat_deg == pytest.approx(42 + 21.1 / 60)
+    assert decode(gll + rmc("120000", where=there))[0].lat_deg == pytest.approx(42 + 21.2 / 60)
+
+
+def test_a_receiver_that_set_its_clock_back_onto_times_it_had_before_is_heard_again() -> None:
+    """As with leap seconds that arrive with the almanac: eighteen seconds are lived twice."""
+    before = b"".join(rmc(f"1200{second}") for second in range(20, 45))
+    fixes = decode(before + b"".join(rmc(f"1200{second}") for second in range(27, 50)))
+    assert [fix.utc_ms for fix in fixes[-22:]] == [
+        utc(f"2026-07-21T12:00:{second}") for second in range(28, 50)
+    ]
+    assert len(fixes) == 25 + 22, "one epoch is doubted, the second convinces"
+
+
+def test_a_leap_second_is_an_epoch_of_its_own() -> None:
+    fixes = decode(
+        rmc("235959") + rmc("235960") + rmc("000000", date="220726") + rmc("000001", date="220726")
+    )
+    assert [fix.utc_ms for fix in fixes] == [
+        utc("2026-07-21T23:59:59"),
+        utc("2026-07-22T00:00:00"),
+        utc("2026-07-22T00:00:00"),
+        utc("2026-07-22T00:00:01"),
+    ]
+
+
+def test_what_came_too_late_makes_the_next_end_harder_to_believe() -> None:
+    decoder = NmeaDecoder()
+    fixes = []
+    for second in range(10, 26):
+        fixes += decoder.feed(NmeaBytes(rmc(f"1200{second}"), second * 1000 * MS))
+        if second >= 14:
+            fixes += decoder.feed(NmeaBytes(gga(f"1200{second}"), second * 1000 * MS + 50 * MS))
+    fixes += decoder.finish()
+    assert [fix.alt_m for fix in fixes] == [None] * 5 + [12.5] * 11, "only the first height was missed"
 
 
 def test_rejections_are_counted_by_reason() -> None:

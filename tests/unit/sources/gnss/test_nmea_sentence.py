@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from agent.domain.fix import FixMode
 from agent.sources.gnss.nmea_framing import Rejection
-from agent.sources.gnss.nmea_sentence import Sentence, parse
+from agent.sources.gnss.nmea_sentence import parse
+from agent.sources.gnss.sentence import Sentence
 
 TELLING = (
     ",A,V,N,E,W,S,0,1,3,M,T,K,4901.5940,01203.9163,165744,110410,0000.0000,00000.0000,nan,inf,1e5,1_0,-1,"
@@ -30,7 +31,7 @@ def values(body: str) -> Sentence:
 
 def test_rmc_in_full() -> None:
     rmc = values("GNRMC,092542.00,A,4846.4008666,N,00854.7249096,W,19.438,131.9,200420,,,R,V")
-    assert (rmc.talker, rmc.type, rmc.is_timed, rmc.valid) == ("GN", "RMC", True, True)
+    assert (rmc.talker, rmc.type, rmc.is_solution, rmc.valid) == ("GN", "RMC", True, True)
     assert rmc.time_of_day_ms == ((9 * 60 + 25) * 60 + 42) * 1000
     assert rmc.day == date(2020, 4, 20).toordinal() - date(1970, 1, 1).toordinal()
     assert rmc.lat_deg == pytest.approx(48.773347777, abs=1e-9)
@@ -55,7 +56,7 @@ def test_zda_has_the_whole_year() -> None:
 
 def test_gsa_and_vtg() -> None:
     gsa = values("GNGSA,A,2,29,20,18,16,51,13,44,26,,,,,0.99,0.54,0.83,1")
-    assert (gsa.mode, gsa.hdop, gsa.is_timed) == (FixMode.FIX_2D, 0.54, False)
+    assert (gsa.mode, gsa.hdop, gsa.is_solution) == (FixMode.FIX_2D, 0.54, False)
     assert values("GPGSA,A,1,,,,,,,,,,,,,99.99,99.99,99.99").hdop is None
     vtg = values("GPVTG,360.0,T,,M,3.6,N,6.7,K,A")
     assert vtg.speed_mps == pytest.approx(1.852)
@@ -113,7 +114,13 @@ def test_the_gns_of_one_constellation_says_nothing_about_validity() -> None:
         "GPRMC,165744,A,4960.0000,N,01203.9163,E,0.0,131.9,110410,1.6,E,A",
         "GPRMC,165744,A,9000.0001,N,01203.9163,E,0.0,131.9,110410,1.6,E,A",
         "GPRMC,165744,A,4901.59.40,N,01203.9163,E,0.0,131.9,110410,1.6,E,A",
-        "GPRMC,165744,A,-901.5940,N,01203.9163,E,0.0,131.9,110410,1.6,E,A",
+        "GPRMC,165744,A,-901.5940,S,01203.9163,E,0.0,131.9,110410,1.6,E,A",
+        "GPRMC,165744,A,901.5940,N,-01203.9163,W,0.0,131.9,110410,1.6,E,A",
+        "GPRMC,165744,A,901.5940,N,+01203.9163,W,0.0,131.9,110410,1.6,E,A",
+        "GPRMC,165744,A,901.5940,N,--1203.9163,E,0.0,131.9,110410,1.6,E,A",
+        "GPRMC,165744,A,901.5940,N,.,E,0.0,131.9,110410,1.6,E,A",
+        "GPRMC,165744,A,901.5940,N,0001203.9163,E,0.0,131.9,110410,1.6,E,A",
+        "GPRMC,5744,A,4901.5940,N,01203.9163,E,0.0,131.9,110410,1.6,E,A",
         "GPRMC,165744,A,4901.5940,E,01203.9163,E,0.0,131.9,110410,1.6,E,A",
         "GPRMC,165744,A,4901.5940,,01203.9163,,0.0,131.9,110410,1.6,E,A",
         "GPRMC,165744,A,4901.5940,N,,E,0.0,131.9,110410,1.6,E,A",
@@ -127,6 +134,33 @@ def test_the_gns_of_one_constellation_says_nothing_about_validity() -> None:
 )
 def test_a_malformed_field_that_matters_rejects_the_sentence(body: str) -> None:
     assert parse(body) is Rejection.BAD_FIELD
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "lat_deg", "lon_deg"),
+    [
+        ("901.5", "7.5", 9.025, 0.125),
+        ("1.5", ".75", 0.025, 0.0125),
+        ("-0901.5", "-00007.5", -9.025, -0.125),
+        ("+0901.5", "-7.5", 9.025, -0.125),
+        ("4901", "13", 49 + 1 / 60, 13 / 60),
+    ],
+)
+def test_leading_zeros_may_be_missing_and_a_sign_counts(
+    latitude: str, longitude: str, lat_deg: float, lon_deg: float
+) -> None:
+    rmc = values(f"GPRMC,65744,A,{latitude},N,{longitude},E,0.0,131.9,10410,1.6,E,A")
+    assert rmc.lat_deg == pytest.approx(lat_deg)
+    assert rmc.lon_deg == pytest.approx(lon_deg)
+    assert rmc.time_of_day_ms == ((6 * 60 + 57) * 60 + 44) * 1000
+    assert rmc.day == date(2010, 4, 1).toordinal() - date(1970, 1, 1).toordinal()
+
+
+def test_gst_tells_the_receivers_own_error() -> None:
+    gst = values("GNGST,181141.00,46,,,,4.7,1.9,5.3")
+    assert gst.error_m == pytest.approx(5.07, abs=0.01)
+    assert not gst.is_solution
+    assert values("GPGST,232712.000,,,,,,,").error_m is None
 
 
 def test_a_malformed_course_does_not_cost_the_position() -> None:
