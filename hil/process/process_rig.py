@@ -57,8 +57,14 @@ class ProcessRig:
         broker_options: BrokerOptions | None = None,
         seed: int = 1,
         vcan: str | None = None,
+        receipts: bool | None = None,
     ) -> None:
-        """Store the arguments; with `vcan` that SocketCAN interface is the bus, not an SLCAN adapter."""
+        """Store the arguments.
+
+        With `vcan` that SocketCAN interface is the bus, not an SLCAN adapter. `receipts` says whether the
+        rig's own dispatch sends them; by default it does when the vehicle waits for some.
+        """
+        self._receipts = receipts
         self.directory = directory
         self._overrides = overrides or {}
         self.broker = open_broker(directory / "broker", broker_options)
@@ -78,6 +84,10 @@ class ProcessRig:
         self._seed = seed
 
     @property
+    def _sends_receipts(self) -> bool:
+        return sends_receipts(self._overrides) if self._receipts is None else self._receipts
+
+    @property
     def store_file(self) -> Path:
         """Folder of the outbox."""
         return self.directory / "store"
@@ -91,7 +101,7 @@ class ProcessRig:
         self.adapter.plug()
         await self.box.start()
         direct = BrokerConfig(host=self.broker.host, port=self.broker.port, allow_plaintext=True)
-        self.dispatch = Dispatch(PahoLink(), direct, receipts=sends_receipts(self._overrides))
+        self.dispatch = Dispatch(PahoLink(), direct, receipts=self._sends_receipts)
         await self._refuser.start()
         self.dispatch.listen(lambda: self.presses.see(self.box.firmware, self.dispatch))
         await self.dispatch.start()

@@ -1,0 +1,208 @@
+"""From messages to what is to be stored: decoded, without repeats, with how far each stream was read.
+
+The only module that knows how the reader counts. It holds what was read in memory; when a transaction
+fails that memory is ahead of the store, and is made anew from the stored cursors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.domain.record import Emergency, Position, StatusChange
+from agent.domain.state import State
+from agent.reader.journal_reader import Ask, JournalReader, StreamCursor
+from agent.wire.batch import Batch, CodecError, JournalRecord
+from agent.wire.body_json import body_to_json
+from agent.wire.codec import decode_batch, decode_state
+from agent.wire.reader_request import Receipt
+from agent.wire.state_codec import state_to_json
+from agent.wire.topics import Area, ParsedTopic, Topics, parse_topic
+
+_LARGEST = 1 << 62
+"""No number of a record may be larger: it would not fit into the databases' integers."""
+_EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999: what a calendar can name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What came from a source.
+
+    Attributes:
+        topic: where it was published.
+        payload: as it came.
+        received_ms: when, in Unix milliseconds of this computer.
+        retained: the broker kept it; it may be old.
+        token: what the source needs to confirm it; opaque.
+    """
+
+    topic: str
+    payload: bytes
+    received_ms: int
+    retained: bool = False
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeardBatch:
+    """A message of a journal topic and what was new in it."""
+
+    topics: Topics
+    message: Message
+    records: list[JournalRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class HeardState:
+    """A message of a state topic; `state` is None when the topic was emptied."""
+
+    topics: Topics
+    name: str
+    message: Message
+    state: State | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that is not what its topic promises."""
+
+    topics: Topics | None
+    message: Message
+    reason: str
+
+
+@dataclass(slots=True)
+class Heard:
+    """What some messages amount to; goes into the store as a whole.
+
+    Attributes:
+        batches: those with something new, in the order in which they came.
+        states: the newest of each name and unit.
+        refused: what could not be read.
+        cursors: of every stream that was touched.
+        receipts: what may be said once all of it is stored.
+    """
+
+    batches: list[HeardBatch] = field(default_factory=list)
+    states: list[HeardState] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    cursors: list[StreamCursor] = field(default_factory=list)
+    receipts: list[tuple[Topics, Receipt]] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        """How many new records there are."""
+        return sum(len(batch.records) for batch in self.batches)
+
+
+class Intake:
+    """Reads messages. Not thread-safe; holds no clock.
+
+    Args:
+        cursors: where the streams were read to.
+    """
+
+    def __init__(self, cursors: Iterable[StreamCursor]) -> None:
+        self._reader = JournalReader(want_history=True)
+        self._reader.restore(cursors)
+
+    def hear(self, messages: Sequence[Message]) -> Heard:
+        """Read messages in the order in which they came."""
+        heard = Heard()
+        states: dict[tuple[Topics, str], HeardState] = {}
+        touched: set[Topics] = set()
+        for message in messages:
+            parsed = parse_topic(message.topic)
+            if parsed is None:
+                heard.refused.append(Refused(None, message, "no topic of ours"))
+                continue
+            try:
+                if parsed.area is Area.STATE:
+                    states[parsed.topics, parsed.name] = self._state(parsed, message)
+                elif parsed.area is Area.JOURNAL:
+                    records = self._reader.feed_batch(parsed.topics, read_batch(parsed, message.payload))
+                    touched.add(parsed.topics)
+                    if records:
+                        heard.batches.append(HeardBatch(parsed.topics, message, records))
+            except CodecError as error:
+                heard.refused.append(Refused(parsed.topics, message, str(error)))
+        heard.states = list(states.values())
+        if touched:
+            keys = {(topics.agency, topics.unit) for topics in touched}
+            heard.cursors = [one for one in self._reader.export() if (one.agency, one.unit) in keys]
+        for topics in touched:
+            heard.receipts += [(topics, receipt) for receipt in self._reader.receipts(topics)]
+        return heard
+
+    def asks(self, now_s: float) -> list[Ask]:
+        """The replay requests that are due; see `JournalReader.asks`."""
+        return self._reader.asks(now_s)
+
+    @property
+    def holes(self) -> int:
+        """Sequence numbers that are missing now."""
+        return self._reader.counts.holes_open
+
+    def _state(self, parsed: ParsedTopic, message: Message) -> HeardState:
+        state = decode_state(parsed.name, message.payload) if message.payload else None
+        if state is not None:
+            state_fields(state)  # what has no JSON form is refused here, not on somebody's page
+        self._reader.feed(message.topic, message.payload)
+        return HeardState(parsed.topics, parsed.name, message, state)
+
+
+def state_fields(state: State) -> dict[str, Any]:
+    """A state as the object of its JSON form. Raises CodecError."""
+    try:
+        fields: dict[str, Any] = json.loads(state_to_json(state))
+    except (OverflowError, TypeError, ValueError) as error:
+        raise CodecError(f"a {state.name} state that can not be told: {error}") from error
+    return fields
+
+
+def record_body(record: JournalRecord) -> str:
+    """A record's body as JSON in ASCII: no database chokes on it."""
+    return json.dumps(body_to_json(record.body), separators=(",", ":"))
+
+
+def at_ms(record: JournalRecord, received_ms: int) -> int:
+    """When it happened, as well as is known: its UTC, else when it was received."""
+    return received_ms if record.utc_ms is None else record.utc_ms
+
+
+def place(record: JournalRecord) -> tuple[float | None, float | None]:
+    """Latitude and longitude in degrees of a position; nothing of other kinds."""
+    body = record.body
+    return (body.lat_deg, body.lon_deg) if isinstance(body, Position) else (None, None)
+
+
+def is_status(record: JournalRecord) -> bool:
+    """Whether an answer is due."""
+    return isinstance(record.body, StatusChange)
+
+
+def is_emergency(record: JournalRecord) -> bool:
+    """Whether an alarm begins or ends."""
+    return isinstance(record.body, Emergency)
+
+
+def read_batch(parsed: ParsedTopic, payload: bytes) -> Batch:
+    """Decode a payload of a journal topic, and refuse what no table can hold. Raises CodecError."""
+    batch = decode_batch(payload, parsed.topics.unit)
+    header = batch.header
+    if header.stream.value != parsed.name:
+        raise CodecError(f"a batch of {header.stream.value} on the topic of {parsed.name}")
+    if not (0 <= header.journal < 1 << 32 and 0 <= header.boot < _LARGEST):
+        raise CodecError("a journal or boot that can not be")
+    if not 0 < batch.records[0].seq <= batch.records[-1].seq < _LARGEST:
+        raise CodecError("a sequence number that can not be")
+    for record in batch.records:
+        utc_ms, uncertainty_ms = record.utc_ms, record.utc_uncertainty_ms
+        if utc_ms is not None and not _EARLIEST_MS <= utc_ms <= _LATEST_MS:
+            raise CodecError(f"record {record.seq}: a UTC outside of the years 1 to 9999")
+        if not 0 <= record.boottime_ms < _LARGEST or not 0 <= (uncertainty_ms or 0) < _LARGEST:
+            raise CodecError(f"record {record.seq}: a boot time or uncertainty that can not be")
+    return batch

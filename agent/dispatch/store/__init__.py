@@ -1,0 +1,1 @@
+"""What dispatch keeps: one set of tables on SQLite or PostgreSQL."""

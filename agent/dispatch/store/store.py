@@ -1,0 +1,379 @@
+"""What dispatch keeps, as its other parts use it. One thread writes; readers have their own connections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from agent.dispatch.intake import (
+    Heard,
+    HeardBatch,
+    HeardState,
+    Message,
+    Refused,
+    at_ms,
+    is_emergency,
+    is_status,
+    place,
+    read_batch,
+    record_body,
+)
+from agent.dispatch.store.engine import Connection, Engine, StoreError
+from agent.dispatch.store.schema import BATCH_COLUMNS, RECORD_COLUMNS
+from agent.domain.record import Emergency, StatusChange
+from agent.reader.journal_reader import StreamCursor
+from agent.wire.batch import JournalRecord
+from agent.wire.topics import Topics, parse_topic
+
+DAY_MS = 86_400_000
+KEEP_REFUSED = 20
+"""Payloads of one unit that are kept to be looked at; all of them are counted."""
+KEEP_REFUSED_BYTES = 16_384
+REFUSED_UNITS = 5_000
+"""Units of which refusals are counted one by one; a stranger may invent names without end."""
+_REBUILD_BATCHES = 500
+CALL_TAKEN = frozenset({"acknowledged", "en_route", "staged", "on_scene"})
+CALL_ENDS = frozenset({"available", "in_quarters", "cancelled"})
+
+StreamKey = tuple[str, str, int, str]
+
+
+class Store:
+    """The writing side. Used from one thread at a time; all of it raises StoreError or StoreDataError.
+
+    Args:
+        engine: the database.
+        alarm_on_emergency: what an emergency's alarm says, made in the transaction that stores it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._connection: Connection | None = None
+        self._units: dict[Topics, int] = {}
+        self._streams: dict[StreamKey, int] = {}
+        self._next_batch = 1
+
+    @property
+    def connection(self) -> Connection:
+        """The writing connection. Raises StoreError while closed."""
+        if self._connection is None:
+            raise StoreError("the store is not open")
+        return self._connection
+
+    def open(self) -> list[StreamCursor]:
+        """Claim the database; returns where every stream was read to."""
+        self.close()
+        self._connection = connection = self.engine.own()
+        return self._load(connection)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def reload(self) -> list[StreamCursor]:
+        """Forget what a failed transaction left in memory; returns where every stream was read to."""
+        return self._load(self.connection)
+
+    def write(self, heard: Heard) -> None:
+        """Store everything or nothing. When it returns, all of it is on the disk."""
+        with self.connection.transaction():
+            batches, rows = self._rows(heard.batches)
+            for day in {row[BATCH_COLUMNS.index("received_day")] for row in batches}:
+                self.engine.before_insert(self.connection, "batches", day)
+                self.engine.before_insert(self.connection, "records", day)
+            if batches:
+                self.connection.insert_new("batches", BATCH_COLUMNS, batches)
+                self.connection.insert_new("records", RECORD_COLUMNS, rows)
+            self._write_cursors(heard.cursors)
+            self._write_states(heard.states)
+            for refused in heard.refused:
+                self._write_refused(refused)
+            for batch in heard.batches:
+                for record in batch.records:
+                    if is_status(record):
+                        self._expect_answer(batch, record)
+                        self._follow_call(batch, record)
+                    elif is_emergency(record):
+                        self._note_emergency(batch, record)
+
+    def rebuild(self) -> int:
+        """Make the rows anew from the raw batches; returns how many there are.
+
+        What the batches tell twice counts once: the first wins, as it did when they came.
+        """
+        connection = self.connection
+        with connection.transaction():
+            connection.execute("DELETE FROM records")
+            seen: set[tuple[int, int]] = set()
+            for batches in self._raw_batches():
+                heard = [self._read_raw(*one) for one in batches]
+                rows: list[tuple[Any, ...]] = []
+                for batch_id, batch in heard:
+                    for row in self._record_rows(batch, batch_id):
+                        if row[:2] not in seen:
+                            seen.add(row[:2])
+                            rows.append(row)
+                for day in {row[RECORD_COLUMNS.index("received_day")] for row in rows}:
+                    self.engine.before_insert(connection, "records", day)
+                connection.insert_new("records", RECORD_COLUMNS, rows)
+        return len(seen)
+
+    def stream_id(self, topics: Topics, journal: int, stream: str) -> int | None:
+        """The number of a stream in the tables; None when nothing of it was ever stored."""
+        return self._streams.get((topics.agency, topics.unit, journal, stream))
+
+    # ------------------------------------------------------------------ in memory
+
+    def _load(self, connection: Connection) -> list[StreamCursor]:
+        self._units = {
+            Topics(agency, unit): unit_id
+            for unit_id, agency, unit in connection.query("SELECT unit_id, agency, unit FROM units")
+        }
+        of_id = {unit_id: topics for topics, unit_id in self._units.items()}
+        self._streams = {}
+        cursors = []
+        for stream_id, unit_id, journal, stream, ask_from, highest, holes in connection.query(
+            "SELECT stream_id, unit_id, journal, stream, ask_from, highest, holes FROM streams "
+            "ORDER BY stream_id"
+        ):
+            topics = of_id[unit_id]
+            self._streams[topics.agency, topics.unit, journal, stream] = stream_id
+            intervals = tuple((first, last) for first, last in json.loads(holes))
+            cursors.append(
+                StreamCursor(topics.agency, topics.unit, journal, stream, ask_from, highest, intervals)
+            )
+        self._next_batch = connection.query("SELECT coalesce(max(batch_id), 0) + 1 FROM batches")[0][0]
+        # The newest journal of a unit comes first: the reader takes the first one for the present one.
+        return cursors[::-1]
+
+    def _unit_id(self, topics: Topics) -> int:
+        if topics not in self._units:
+            unit_id = max(self._units.values(), default=0) + 1
+            self.connection.execute(
+                "INSERT INTO units VALUES (:unit_id, :agency, :unit)",
+                {"unit_id": unit_id, "agency": topics.agency, "unit": topics.unit},
+            )
+            self._units[topics] = unit_id
+        return self._units[topics]
+
+    def _stream_id(self, topics: Topics, journal: int, stream: str) -> int:
+        key = (topics.agency, topics.unit, journal, stream)
+        if key not in self._streams:
+            stream_id = max(self._streams.values(), default=0) + 1
+            self.connection.execute(
+                "INSERT INTO streams VALUES (:stream_id, :unit_id, :journal, :stream, NULL, 0, '[]')",
+                {
+                    "stream_id": stream_id,
+                    "unit_id": self._unit_id(topics),
+                    "journal": journal,
+                    "stream": stream,
+                },
+            )
+            self._streams[key] = stream_id
+        return self._streams[key]
+
+    # ------------------------------------------------------------------ rows
+
+    def _rows(self, batches: Sequence[HeardBatch]) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        raw: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
+        for batch in batches:
+            message, batch_id = batch.message, self._next_batch
+            self._next_batch += 1
+            day = message.received_ms // DAY_MS
+            raw.append((batch_id, message.topic, message.received_ms, day, message.payload))
+            rows += self._record_rows(batch, batch_id)
+        return raw, rows
+
+    def _record_rows(self, batch: HeardBatch, batch_id: int) -> Iterator[tuple[Any, ...]]:
+        first, received_ms = batch.records[0], batch.message.received_ms
+        stream_id = self._stream_id(batch.topics, first.journal, first.stream.value)
+        unit_id, day = self._unit_id(batch.topics), received_ms // DAY_MS
+        for record in batch.records:
+            lat_deg, lon_deg = place(record)
+            yield (
+                stream_id,
+                record.seq,
+                unit_id,
+                int(record.kind),
+                record.boot,
+                record.boottime_ms,
+                record.utc_ms,
+                int(record.utc_source),
+                record.utc_uncertainty_ms,
+                at_ms(record, received_ms),
+                received_ms,
+                day,
+                int(record.history or record.replay),
+                lat_deg,
+                lon_deg,
+                record_body(record),
+                batch_id,
+            )
+
+    def _raw_batches(self) -> Iterator[list[tuple[int, str, int, bytes]]]:
+        after = 0
+        while rows := self.connection.query(
+            "SELECT batch_id, topic, received_ms, payload FROM batches WHERE batch_id > :after "
+            f"ORDER BY batch_id LIMIT {_REBUILD_BATCHES}",
+            {"after": after},
+        ):
+            after = rows[-1][0]
+            yield [
+                (batch_id, topic, received_ms, bytes(payload))
+                for batch_id, topic, received_ms, payload in rows
+            ]
+
+    def _read_raw(
+        self, batch_id: int, topic: str, received_ms: int, payload: bytes
+    ) -> tuple[int, HeardBatch]:
+        parsed = parse_topic(topic)
+        assert parsed is not None
+        message = Message(topic, payload, received_ms)
+        return batch_id, HeardBatch(parsed.topics, message, read_batch(parsed, payload).records)
+
+    def _write_cursors(self, cursors: Sequence[StreamCursor]) -> None:
+        self.connection.execute_many(
+            "UPDATE streams SET ask_from = :ask_from, highest = :highest, holes = :holes "
+            "WHERE stream_id = :stream_id",
+            [
+                {
+                    "ask_from": one.ask_from,
+                    "highest": one.highest,
+                    "holes": json.dumps(one.holes, separators=(",", ":")),
+                    "stream_id": self._stream_id(Topics(one.agency, one.unit), one.journal, one.stream),
+                }
+                for one in cursors
+            ],
+        )
+
+    def _write_states(self, states: Sequence[HeardState]) -> None:
+        for one in states:
+            values = {"unit_id": self._unit_id(one.topics), "name": one.name}
+            if one.state is None:
+                self.connection.execute(
+                    "DELETE FROM states WHERE unit_id = :unit_id AND name = :name", values
+                )
+                continue
+            # What the broker had kept is as old as it was before this service was started.
+            known = (
+                "received_ms = states.received_ms"
+                if one.message.retained
+                else "received_ms = excluded.received_ms"
+            )
+            self.connection.execute(
+                "INSERT INTO states VALUES (:unit_id, :name, :received_ms, :payload) "
+                f"ON CONFLICT (unit_id, name) DO UPDATE SET {known}, payload = excluded.payload",
+                values | {"received_ms": one.message.received_ms, "payload": one.message.payload},
+            )
+
+    def _write_refused(self, refused: Refused) -> None:
+        topics, message = refused.topics, refused.message
+        agency, unit = ("", "") if topics is None else (topics.agency, topics.unit)
+        connection = self.connection
+        known = connection.query("SELECT count(*) FROM refused_counts")[0][0]
+        if known >= REFUSED_UNITS and Topics(agency, unit) not in self._units:
+            agency = unit = ""
+        values: dict[str, Any] = {
+            "agency": agency,
+            "unit": unit,
+            "now": message.received_ms,
+            "reason": refused.reason[:300].encode("ascii", "backslashreplace").decode().replace("\0", "\\0"),
+        }
+        connection.execute(
+            "INSERT INTO refused_counts VALUES (:agency, :unit, 1, :now, :reason) "
+            "ON CONFLICT (agency, unit) DO UPDATE SET refused = refused_counts.refused + 1, "
+            "last_ms = excluded.last_ms, last_reason = excluded.last_reason",
+            values,
+        )
+        number = connection.query("SELECT coalesce(max(refused_id), 0) + 1 FROM refused")[0][0]
+        connection.execute(
+            "INSERT INTO refused VALUES (:id, :now, :topic, :agency, :unit, :reason, :size, :payload)",
+            values
+            | {
+                "id": number,
+                "topic": message.topic[:300].encode("ascii", "backslashreplace").decode(),
+                "size": len(message.payload),
+                "payload": message.payload[:KEEP_REFUSED_BYTES],
+            },
+        )
+        connection.execute(
+            "DELETE FROM refused WHERE agency = :agency AND unit = :unit AND refused_id NOT IN "
+            "(SELECT refused_id FROM refused WHERE agency = :agency AND unit = :unit "
+            f"ORDER BY refused_id DESC LIMIT {KEEP_REFUSED})",
+            values,
+        )
+
+    def _expect_answer(self, batch: HeardBatch, record: JournalRecord) -> None:
+        body = record.body
+        assert isinstance(body, StatusChange)
+        self.connection.execute(
+            "INSERT INTO answers (stream_id, seq, agency, unit, status, asked_ms) "
+            "VALUES (:stream_id, :seq, :agency, :unit, :status, :now) ON CONFLICT DO NOTHING",
+            {
+                "stream_id": self._stream_id(batch.topics, record.journal, record.stream.value),
+                "seq": record.seq,
+                "agency": batch.topics.agency,
+                "unit": batch.topics.unit,
+                "status": _storable(body.status),
+                "now": batch.message.received_ms,
+            },
+        )
+
+    def _follow_call(self, batch: HeardBatch, record: JournalRecord) -> None:
+        """A press after the assignment says that the crew has the call; available ends it."""
+        body = record.body
+        assert isinstance(body, StatusChange)
+        column = (
+            "ended_ms"
+            if body.status in CALL_ENDS
+            else "acknowledged_ms"
+            if body.status in CALL_TAKEN
+            else None
+        )
+        if column is None:
+            return
+        more = ", ended_as = 'available'" if column == "ended_ms" else ""
+        self.connection.execute(
+            f"UPDATE calls SET {column} = :at{more} WHERE agency = :agency AND unit = :unit "
+            f"AND {column} IS NULL AND ended_ms IS NULL AND assigned_ms <= :at",
+            {
+                "agency": batch.topics.agency,
+                "unit": batch.topics.unit,
+                "at": at_ms(record, batch.message.received_ms),
+            },
+        )
+
+    def _note_emergency(self, batch: HeardBatch, record: JournalRecord) -> None:
+        """In the transaction that stores the press: a service that is killed afterwards still shows it."""
+        body = record.body
+        assert isinstance(body, Emergency)
+        topics, when_ms = batch.topics, at_ms(record, batch.message.received_ms)
+        values: dict[str, Any] = {"agency": topics.agency, "unit": topics.unit, "at": when_ms}
+        if not body.active:
+            self.connection.execute(
+                "UPDATE alarms SET cleared_ms = :at WHERE kind = 'emergency' AND agency = :agency "
+                "AND unit = :unit AND cleared_ms IS NULL",
+                values,
+            )
+            return
+        number = self.connection.query("SELECT coalesce(max(alarm_id), 0) + 1 FROM alarms")[0][0]
+        self.connection.execute(
+            "INSERT INTO alarms (alarm_id, kind, priority, agency, unit, text, raised_ms, journal, seq) "
+            "VALUES (:id, 'emergency', 'high', :agency, :unit, :text, :at, :journal, :seq)",
+            values
+            | {
+                "id": number,
+                "text": "The crew pressed the emergency button.",
+                "journal": record.journal,
+                "seq": record.seq,
+            },
+        )
+
+
+def _storable(text: str) -> str:
+    """Text of a unit without what a database refuses: NUL and halves of surrogate pairs."""
+    return text[:200].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,0 +1,148 @@
+"""The service at dispatch as a process of its own, and its interface as a person's program would use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+READY_WITHIN_S = 60.0
+STOPS_WITHIN_S = 20.0
+
+
+class DispatchProcess:
+    """`mdt-dispatch run` on loopback; the port stays the same over restarts. Blocking calls.
+
+    Args:
+        directory: for the store and the log.
+        broker_url: where units are heard.
+        store: file or URL; a file in `directory` when not given.
+        options: further options of the command.
+    """
+
+    def __init__(
+        self, directory: Path, broker_url: str, *, store: str | None = None, options: Sequence[str] = ()
+    ) -> None:
+        self.store = store or str(directory / "dispatch.db")
+        self.log_file = directory / "dispatch.log"
+        self._directory = directory
+        self._broker_url = broker_url
+        self._options = list(options)
+        self._process: subprocess.Popen[str] | None = None
+        self._listen = "127.0.0.1:0"
+        self.page = ""
+
+    @property
+    def url(self) -> str:
+        """The interface's address."""
+        return self.page.partition("#")[0].rstrip("/")
+
+    @property
+    def token(self) -> str:
+        """The token that was made for this computer."""
+        return self.page.partition("#token=")[2]
+
+    def start(self) -> None:
+        """Start it and wait for the page's address. Raises RuntimeError when it ends instead."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "agent.dispatch.main", "run", "--broker", self._broker_url]
+        command += ["--store", self.store, "--listen", self._listen, *self._options]
+        checkout = str(Path(__file__).resolve().parent.parent)
+        path = os.environ.get("PYTHONPATH")
+        environment = os.environ | {"PYTHONPATH": checkout if not path else f"{checkout}{os.pathsep}{path}"}
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                env=environment,
+            )
+        assert self._process.stdout is not None
+        impatient = threading.Timer(READY_WITHIN_S, self._process.kill)
+        impatient.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            impatient.cancel()
+            impatient.join()
+        if not line.startswith("page: "):
+            self.kill()
+            raise RuntimeError(f"the service did not start: {self.log_tail()}")
+        self.page = line.removeprefix("page: ").strip()
+        self._listen = self.url.partition("://")[2]
+
+    def stop(self) -> int | None:
+        """Ask it to end; its exit code. Idempotent."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.terminate()
+        try:
+            code = process.wait(STOPS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+        return code
+
+    def kill(self) -> None:
+        """End it at once. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def __enter__(self) -> DispatchProcess:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def log_tail(self, size: int = 3000) -> str:
+        """The end of what it logged."""
+        try:
+            return self.log_file.read_text(encoding="utf-8", errors="replace")[-size:]
+        except OSError:
+            return "(no log)"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None, *, token: str | None = None) -> Any:
+        """The JSON answer of a GET, or of a POST when there is a body. Raises `HTTPError`."""
+        with self.open(path, body, token=token) as answer:
+            return json.loads(answer.read())
+
+    @contextmanager
+    def open(
+        self, path: str, body: dict[str, Any] | None = None, *, token: str | None = None
+    ) -> Iterator[Any]:
+        """The open answer."""
+        request = urllib.request.Request(  # noqa: S310  # our own address
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.token if token is None else token}"}
+            | ({} if body is None else {"Content-Type": "application/json"}),
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # our own address
+            yield answer
+
+    def status_of(self, path: str, body: dict[str, Any] | None = None, *, token: str | None = None) -> int:
+        """The HTTP status of an answer."""
+        try:
+            with self.open(path, body, token=token) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code

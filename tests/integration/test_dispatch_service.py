@@ -1,0 +1,313 @@
+"""The service as a process between a real broker and units: the lamp, the kill, the roles."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from agent.domain.record import Stream
+from agent.hal.buttons import Lamp
+from agent.wire.reader_request import decode_receipt, decode_replay_request
+from agent.wire.topics import Topics
+from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
+from hil.dispatch_process import DispatchProcess
+from hil.process.process_rig import ProcessRig
+from hil.unit_voice import UnitVoice
+
+pytestmark = [
+    pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed"),
+    pytest.mark.timeout(150),
+]
+WITHIN_S = 60.0
+A1 = UnitVoice(Topics("boston-ems", "A1"))
+UTC_MS = 1_790_000_000_000
+
+
+def wait_until(condition: Callable[[], bool], what: str = "") -> None:
+    woken = threading.Event()
+    for _ in range(round(WITHIN_S / 0.05)):
+        if condition():
+            return
+        woken.wait(0.05)
+    raise AssertionError(f"not within {WITHIN_S} s: {what}")
+
+
+class Vehicle:
+    """An MQTT client that speaks as a unit, keeps what it sent, and answers replay requests."""
+
+    def __init__(self, port: int, voice: UnitVoice = A1) -> None:
+        self.receipts: dict[str, int] = {}
+        self.commands: list[tuple[str, bytes]] = []
+        self._sent: dict[int, tuple[str, bytes]] = {}
+        self._voice = voice
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2, f"unit-{voice.topics.unit}", protocol=MQTTProtocolVersion.MQTTv5
+        )
+        ready = threading.Event()
+        root = f"ems/v1/{voice.topics.agency}/{voice.topics.unit}"
+        self._client.on_subscribe = lambda *_: ready.set()
+        self._client.on_message = self._take
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        self._client.subscribe([(f"{root}/command/+", 1), (f"{root}/receipt", 1)])
+        assert ready.wait(WITHIN_S)
+
+    def say(self, *spoken: tuple[str, bytes], retain: bool = False) -> None:
+        for topic, payload in spoken:
+            info = self._client.publish(topic, payload, qos=1, retain=retain)
+            info.wait_for_publish(WITHIN_S)
+
+    def say_positions(self, first: int, count: int) -> None:
+        self._sent[first] = self._voice.positions(first, count, UTC_MS + 1000 * first)
+        self.say(self._sent[first])
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _take(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        if message.topic.endswith("/receipt"):
+            receipt = decode_receipt(bytes(message.payload))
+            self.receipts[receipt.stream.value] = receipt.through_seq
+        elif message.topic.endswith("/replay"):
+            request = decode_replay_request(bytes(message.payload))
+            for first, (topic, payload) in list(self._sent.items()):
+                if request.first <= first <= request.last:
+                    self._client.publish(topic, payload, qos=1)
+        else:
+            self.commands.append((message.topic.rpartition("/")[2], bytes(message.payload)))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path / "broker", BrokerOptions()) as broker:
+        yield broker
+
+
+@pytest.fixture
+def service(tmp_path: Path, broker: Mosquitto) -> Iterator[DispatchProcess]:
+    process = DispatchProcess(tmp_path / "dispatch", f"mqtt://127.0.0.1:{broker.port}")
+    with process:
+        yield process
+
+
+@pytest.fixture
+def vehicle(broker: Mosquitto) -> Iterator[Vehicle]:
+    vehicle = Vehicle(broker.port)
+    yield vehicle
+    vehicle.close()
+
+
+def rows_of(service: DispatchProcess) -> list[tuple[int, int]]:
+    connection = sqlite3.connect(service.store)
+    try:
+        return connection.execute("SELECT stream_id, seq FROM records ORDER BY 1, 2").fetchall()
+    finally:
+        connection.close()
+
+
+def test_the_lamp_of_a_real_vehicle_says_delivered_by_the_service_and_by_nothing_else(tmp_path: Path) -> None:
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    async def work() -> None:
+        overrides = {"uplink": {"confirm": "dispatch"}}
+        async with ProcessRig(tmp_path, overrides=overrides, receipts=False) as rig:
+            await rig.boot()
+            rig.press("en_route")
+            rig.release("en_route")
+            changes = rig.box.firmware.changes
+            await until(lambda: any(change.lamp is Lamp.STORED for change in changes))
+            await until(lambda: len(rig.dispatch.arrivals) > 0)
+            assert not any(change.lamp is Lamp.DELIVERED for change in changes)
+            service = DispatchProcess(tmp_path / "dispatch", f"mqtt://127.0.0.1:{rig.broker.port}")
+            await asyncio.to_thread(service.start)
+            try:
+                # The press was sent before the service existed; it is asked for by its number in the state.
+                rig.press("on_scene")
+                rig.release("on_scene")
+                await until(lambda: any(c.key == "on_scene" and c.lamp is Lamp.DELIVERED for c in changes))
+                assert await rig.wait_delivered(WITHIN_S)
+                units = await asyncio.to_thread(service.ask, "/api/v1/units")
+                events = await asyncio.to_thread(service.ask, f"/api/v1/events?since=0&until={1 << 50}")
+            finally:
+                await asyncio.to_thread(service.stop)
+            assert [(one["unit"], one["status"], one["online"]) for one in units] == [
+                ("A1", "on_scene", True)
+            ]
+            assert [one["data"]["status"] for one in events if one["kind"] == "status"] == [
+                "en_route",
+                "on_scene",
+            ]
+
+    asyncio.run(work())
+
+
+def test_a_kill_at_any_moment_loses_nothing_and_doubles_nothing(
+    service: DispatchProcess, vehicle: Vehicle
+) -> None:
+    batches, size = 300, 5
+    said = threading.Event()
+
+    def speak() -> None:
+        vehicle.say(A1.link(3, online=True), retain=True)
+        for number in range(batches):
+            vehicle.say_positions(1 + number * size, size)
+        said.set()
+
+    speaking = threading.Thread(target=speak)
+    speaking.start()
+    chance = random.Random(11)
+    kills = 0
+    try:
+        while kills < 6 and not (said.is_set() and kills >= 3):
+            threading.Event().wait(chance.uniform(0.05, 0.6))
+            service.kill()
+            kills += 1
+            confirmed = vehicle.receipts.get("trail", 0)
+            stored = {seq for _, seq in rows_of(service)}
+            assert stored.issuperset(range(1, confirmed + 1)), "a receipt went out before its commit"
+            service.start()
+    finally:
+        speaking.join(WITHIN_S)
+    wait_until(lambda: vehicle.receipts.get("trail") == batches * size, "the last receipt")
+    assert [seq for _, seq in rows_of(service)] == list(range(1, batches * size + 1))
+
+
+def test_a_broker_that_goes_and_comes_loses_nothing(
+    broker: Mosquitto, service: DispatchProcess, vehicle: Vehicle
+) -> None:
+    vehicle.say_positions(1, 5)
+    wait_until(lambda: vehicle.receipts.get("trail") == 5, "the first receipt")
+    broker.kill()
+    wait_until(lambda: service.ask("/api/v1/service")["broker"] != "", "the page to say so")
+    broker.start()
+    wait_until(lambda: service.ask("/api/v1/service")["well"], "the broker to be back")
+    other = Vehicle(broker.port, UnitVoice(Topics("boston-ems", "A2")))
+    other.say_positions(1, 7)
+    wait_until(lambda: len(rows_of(service)) == 12, "the rows of both")
+    other.close()
+
+
+def test_a_hostile_unit_touches_nobody_else(service: DispatchProcess, vehicle: Vehicle) -> None:
+    topic = A1.topics.journal(Stream.EVENTS)
+    hostile = [b"", b"\x78\x9c" + b"\xff" * 50, b"{" + b'"a":[' * 5000, b"\x1f" * 2000, b"\x91" * 9000]
+    vehicle.say(*[(topic, payload) for payload in hostile])
+    vehicle.say(("ems/v1/boston-ems/A9/state/location", b"\xff" * 100))
+    vehicle.say_positions(1, 3)
+    wait_until(lambda: vehicle.receipts.get("trail") == 3, "the good records")
+    counted = service.ask("/api/v1/service")["sizes"]["refused_by_unit"]
+    assert {(one["unit"], one["refused"]) for one in counted} == {("A1", len(hostile)), ("A9", 1)}
+
+
+def test_a_command_reaches_the_unit_also_when_the_broker_was_away(
+    broker: Mosquitto, service: DispatchProcess, vehicle: Vehicle
+) -> None:
+    vehicle.say(A1.status(1, "available", UTC_MS))
+    wait_until(lambda: "answer" in {name for name, _ in vehicle.commands}, "the answer to the status")
+    path = "/api/v1/units/boston-ems/A1"
+    call = {
+        "incident": "26-0042",
+        "priority": "1",
+        "address": "1 City Hall Sq",
+        "lat_deg": 42.36,
+        "lon_deg": -71.058,
+    }
+    service.ask(f"{path}/assign", call)
+    wait_until(lambda: "assign" in {name for name, _ in vehicle.commands}, "the call")
+    payload = next(payload for name, payload in vehicle.commands if name == "assign")
+    assert b'"incident":"26-0042"' in payload
+    assert service.ask("/api/v1/units")[0]["call"]["incident"] == "26-0042"
+    vehicle.close()
+    broker.stop()
+    service.ask(f"{path}/cancel", {"incident": "26-0042", "reason": "by caller"})
+    broker.start()
+    again = Vehicle(broker.port)
+    try:
+        wait_until(lambda: service.ask("/api/v1/service")["well"], "the broker to be back")
+        wait_until(lambda: "cancel" in {name for name, _ in again.commands}, "the cancellation")
+    finally:
+        again.close()
+    actions = service.ask("/api/v1/actions")
+    assert [(one["action"], one["who"]) for one in actions] == [
+        ("cancel", "this computer"),
+        ("assign", "this computer"),
+    ]
+
+
+def test_an_acknowledged_emergency_is_told_to_the_crew(service: DispatchProcess, vehicle: Vehicle) -> None:
+    vehicle.say(A1.emergency(1, UTC_MS))
+    wait_until(lambda: len(service.ask("/api/v1/alarms")) == 1, "the alarm")
+    (alarm,) = service.ask("/api/v1/alarms")
+    assert service.status_of(f"/api/v1/alarms/{alarm['alarm_id']}", {"step": "shelve"}) == 409
+    assert service.status_of(f"/api/v1/alarms/{alarm['alarm_id']}", {"step": "acknowledge"}) == 200
+    wait_until(
+        lambda: any(b'"acknowledged"' in payload for name, payload in vehicle.commands if name == "answer")
+    )
+
+
+def test_roles_may_do_what_is_theirs(tmp_path: Path, broker: Mosquitto) -> None:
+    from agent.dispatch.access import new_token
+
+    made = {role: new_token(role, role) for role in ("dispatch", "fleet", "safety", "reader")}  # type: ignore[arg-type]
+    lines = [f'store = "{tmp_path / "units.db"}"', "[broker]", 'host = "127.0.0.1"', f"port = {broker.port}"]
+    lines.append("allow_plaintext = true")
+    for _, row in made.values():
+        lines += ["[[tokens]]", f'name = "{row.name}"', f'role = "{row.role}"', f'sha256 = "{row.sha256}"']
+    config = tmp_path / "dispatch.toml"
+    config.write_text("\n".join(lines) + "\n")
+    secrets = {role: secret for role, (secret, _) in made.items()}
+    process = DispatchProcess(
+        tmp_path / "d", f"mqtt://127.0.0.1:{broker.port}", options=["--config", str(config)]
+    )
+    with process as service:
+        vehicle = Vehicle(broker.port)
+        vehicle.say(A1.status(1, "available", UTC_MS))
+        wait_until(lambda: len(service.ask("/api/v1/units", token=secrets["reader"])) == 1)
+        span = f"since=0&until={1 << 50}"
+        path = "/api/v1/units/boston-ems/A1"
+        allowed = {
+            "/api/v1/units": {"dispatch", "fleet", "safety", "reader"},
+            f"/api/v1/events?{span}": {"dispatch", "safety"},
+            f"{path}/track?{span}": {"dispatch", "fleet", "safety"},
+            "/api/v1/actions": {"dispatch", "safety"},
+        }
+        for where, roles in allowed.items():
+            assert {
+                role for role, one in secrets.items() if service.status_of(where, token=one) == 200
+            } == roles
+        message = {"text": "call in"}
+        assert {
+            role
+            for role, one in secrets.items()
+            if service.status_of(f"{path}/message", message, token=one) == 200
+        } == {"dispatch"}
+        assert service.status_of("/api/v1/units", token="nobody") == 401
+        assert (
+            service.status_of("/api/v1/units/boston-ems/A77/message", message, token=secrets["dispatch"])
+            == 404
+        )
+        assert service.status_of(f"{path}/message", {"text": "x" * 70_000}, token=secrets["dispatch"]) == 413
+        assert service.status_of(f"{path}/message", {"texts": "x"}, token=secrets["dispatch"]) == 422
+        vehicle.close()
+
+
+def test_the_interface_describes_itself_as_openapi_3_1(service: DispatchProcess) -> None:
+    document = service.ask("/api/openapi.json")
+    assert document["openapi"].startswith("3.1")
+    paths = document["paths"]
+    assert {"/api/v1/units", "/api/v1/live", "/api/v1/units/{agency}/{unit}/assign"} <= paths.keys()
+    assign = paths["/api/v1/units/{agency}/{unit}/assign"]["post"]["requestBody"]["content"][
+        "application/json"
+    ]
+    assert assign["schema"]["$ref"].endswith("/Assign")
