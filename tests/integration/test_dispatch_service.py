@@ -259,7 +259,7 @@ def test_an_acknowledged_emergency_is_told_to_the_crew(service: DispatchProcess,
 def test_roles_may_do_what_is_theirs(tmp_path: Path, broker: Mosquitto) -> None:
     from agent.dispatch.access import new_token
 
-    made = {role: new_token(role, role) for role in ("dispatch", "fleet", "safety", "reader")}  # type: ignore[arg-type]
+    made = {role: new_token(role, role) for role in ("dispatch", "fleet", "safety", "reader")}
     lines = [f'store = "{tmp_path / "units.db"}"', "[broker]", 'host = "127.0.0.1"', f"port = {broker.port}"]
     lines.append("allow_plaintext = true")
     for _, row in made.values():
