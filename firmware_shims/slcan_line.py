@@ -1,9 +1,9 @@
 """The SLCAN serial protocol (Lawicel), as far as a listener needs it: bytes to frames.
 
-A frame is a line that ends in CR: `t` + 3 hexadecimal digits of identifier, or `T` + 8, then one digit of
-length, the data as hexadecimal digits and, when the adapter adds them, 4 digits of timestamp. `d`, `D`, `b`,
-`B` are CAN FD with a length code of one hexadecimal digit. `r` and `R` are remote frames, without data.
-CR alone and BEL answer commands.
+A frame is a line that ends in CR, with some adapters in LF or both: `t` + 3 hexadecimal digits of
+identifier, or `T` + 8, then one digit of length, the data as hexadecimal digits and, when the adapter adds
+them, 4 digits of timestamp. `d`, `D`, `b`, `B` are CAN FD with a length code of one hexadecimal digit. `r`
+and `R` are remote frames, without data. CR alone and BEL answer commands.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ _FRAME = re.compile(
 _CLASSIC = frozenset(b"tTx")
 _NOT_A_FRAME = re.compile(rb"\Z|[rR][0-9A-Fa-f]+|[VNFzZ]\w*")
 """Remote frames, and answers to commands: version, serial number, status flags."""
+_CHATTER = re.compile(
+    rb"(?![tTdDbBx](?:[0-9A-Fa-f]{3}|[0-9]))"
+    rb"(?=.*(?=[A-Za-z]{3})[A-Za-z]{0,20}[g-qsu-wyzG-QSU-Z])[\x20-\x7e\t]+"
+)
+"""What an adapter says to people ("CANable ready"): readable, has a word, does not begin as a frame does."""
+_LINE_END = re.compile(rb"[\r\n]")
 
 
 class SlcanLine:
@@ -37,6 +43,7 @@ class SlcanLine:
     Attributes:
         damaged_lines: lines that were neither a frame nor an answer: bytes were lost on the way. The very
             first line does not count, for a listener joins in the middle of it.
+        chatter_lines: lines of text that the adapter's firmware says to people.
     """
 
     def __init__(self, is_wanted: Callable[[int, bool], bool]) -> None:
@@ -44,10 +51,11 @@ class SlcanLine:
         self._rest = b""
         self._has_joined = False
         self.damaged_lines = 0
+        self.chatter_lines = 0
 
     def frames(self, data: bytes, received_boottime_ns: int) -> list[CanFrame]:
         """The wanted frames that `data` completes."""
-        *lines, self._rest = (self._rest + data).split(b"\r")
+        *lines, self._rest = _LINE_END.split(self._rest + data)
         frames: list[CanFrame] = []
         for line in lines:
             frame = self._frame(line.lstrip(b"\a"), received_boottime_ns)
@@ -61,7 +69,9 @@ class SlcanLine:
     def _frame(self, line: bytes, at_ns: int) -> CanFrame | None:
         match = _FRAME.fullmatch(line)
         if match is None:
-            if not _NOT_A_FRAME.fullmatch(line):
+            if _CHATTER.fullmatch(line):
+                self.chatter_lines += 1
+            elif not _NOT_A_FRAME.fullmatch(line):
                 self._damaged()
             self._has_joined = True
             return None

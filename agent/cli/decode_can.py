@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from agent.cli.can_recording import read_frames, time_of
 from agent.cli.exit_code import ExitCode
 from agent.config import ConfigError
 from agent.domain.record import SignalValue
-from agent.sources.can.can_decoder import CanDecoder
+from agent.sources.can.can_decoder import CanDecoder, DecodeCounts
 from agent.sources.can.decoder_compiler import compile_decoder
 from agent.sources.can.j1939_speakers import Speakers
 from agent.sources.can.vehicle_file import load_vehicle_file
-from firmware_shims.can_log import CanLogError, LoggedFrame, read_can_log
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from firmware_shims.can_log import CanLogError, LogCounts, LoggedFrame
 
 
 def decode_can(
@@ -34,7 +33,7 @@ def decode_can(
     Every change of a value is written, also those that the vehicle file's deadbands keep from dispatch.
 
     Args:
-        path: a log that `read_can_log` knows.
+        path: a recording of `mdt record`, or a log that `read_can_log` knows.
         vehicle_toml: the vehicle file.
         out: gets one JSON object a changed signal: time (ISO 8601 with offset, or seconds where the log
             counts from its own start), bus, name, value (null: the bus says that there is none), unit.
@@ -53,8 +52,9 @@ def decode_can(
         return ExitCode.BAD_CONFIG
     changes = _Changes(decoder, out)
     frames_of: Counter[str] = Counter()
+    met = LogCounts()
     try:
-        for logged in read_can_log(path):
+        for logged in read_frames(path, met):
             frames_of[logged.bus] += 1
             if bus is None or logged.bus == bus:
                 changes.take(logged)
@@ -68,12 +68,32 @@ def decode_can(
         err.write(f"{path}: no bus {bus!r}; there are {', '.join(sorted(frames_of)) or 'none'}\n")
         return ExitCode.NO_INPUT
     err.write(
-        f"{frames_of.total()} frames on {len(frames_of)} buses, {changes.written} changes, "
-        f"{decoder.short_frames} frames too short\n"
+        f"{_count(frames_of.total(), 'frame')} on {_count(len(frames_of), 'bus', 'buses')}, "
+        f"{_count(changes.written, 'change')}\n"
     )
+    err.writelines(f"{line}\n" for line in _remarks(decoder.counts, met))
     silent = sorted({signal.name for signal in decoder.signals} - changes.heard)
     err.writelines(f"never heard: {name}\n" for name in silent)
     return ExitCode.OK
+
+
+def _remarks(counts: DecodeCounts, met: LogCounts) -> Iterator[str]:
+    """What a person should know about the frames that gave nothing."""
+    for number, singular, plural, what in (
+        (counts.unwanted, "frame", "frames", "of other messages (`mdt bus FILE` shows which)"),
+        (counts.short, "frame", "frames", "shorter than the DBC says: only what arrived is used"),
+        (counts.other_pages, "frame", "frames", "with a multiplexer page that is not asked for"),
+        (counts.unusable, "value", "values", "that can not be true: told as no value"),
+        (met.error_frames, "error frame", "error frames", "of the controller"),
+        (met.remote_frames, "remote frame", "remote frames", "without data"),
+        (met.unreadable, "line", "lines", "unreadable"),
+    ):
+        if number:
+            yield f"{_count(number, singular, plural)} {what}"
+
+
+def _count(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 class _Changes:
@@ -88,11 +108,8 @@ class _Changes:
         self.written = 0
 
     def take(self, logged: LoggedFrame) -> None:
-        layout = self._decoder.layout_of(logged.frame)
-        if layout is None:
-            return
         frame = logged.frame
-        for signal, value in layout.values(frame.data):
+        for signal, value in self._decoder.values_of(frame):
             key = (logged.bus, signal.name)
             if self._decoder.protocol == "j1939" and not self._speakers[logged.bus].believes(
                 signal.name, frame.can_id & 0xFF, value, frame.received_boottime_ns
@@ -104,17 +121,10 @@ class _Changes:
             self.heard.add(signal.name)
             self.written += 1
             line = {
-                "time": _time(logged),
+                "time": time_of(logged),
                 "bus": logged.bus,
                 "name": signal.name,
                 "value": value,
                 "unit": signal.unit,
             }
             self._out.write(json.dumps(line) + "\n")
-
-
-def _time(logged: LoggedFrame) -> str | float:
-    if logged.unix_s is None:
-        return round(logged.log_s, 6)
-    moment = _EPOCH + timedelta(microseconds=round(logged.unix_s * 1e6))
-    return moment.isoformat(timespec="microseconds")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.hal.feed import Feed
 
 
-@dataclass(frozen=True, slots=True)
-class CanFrame:
-    """A data frame heard on the bus.
+class CanFrame(NamedTuple):
+    """A data frame heard on the bus. A tuple, because thousands are made a second.
 
     Attributes:
         can_id: 11- or 29-bit identifier.

@@ -121,10 +121,8 @@ def _decode(decoder: CanDecoder, items: Sequence[CanItem]) -> tuple[float, float
     changes = SignalChanges(decoder)
     told = 0
     begun_s = time.process_time()
-    for frame in frames:
-        layout = changes.wanted(frame)
-        if layout is not None:
-            told += len(changes.take(layout, frame))
+    for at in range(0, len(frames), CHUNK):
+        told += len(changes.take(frames[at : at + CHUNK]))
     ours_s = time.process_time() - begun_s
     assert told
     begun_s = time.process_time()

@@ -10,9 +10,9 @@ from pathlib import Path
 from mcap.records import Channel, Message, Metadata
 
 from agent.recorder import recording_format as form
+from agent.recorder.mcap_records import DamagedError, read_records
 from agent.recorder.recording_file import RecordingFile
 from hil.drive.items import ButtonItem, TimedItem
-from hil.recording.mcap_records import DamagedError, read_records
 from hil.recording.messages import item_of, message_of
 
 LOOK_AHEAD_NS = 10_000_000_000

@@ -18,13 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import ConfigError
-from agent.sources.can.can_decoder import (
-    BitField,
-    CanDecoder,
-    MessageLayout,
-    MultiplexCondition,
-    SignalLayout,
-)
+from agent.sources.can.can_decoder import CanDecoder
+from agent.sources.can.decoder_json import from_json, to_json
 from agent.sources.can.vehicle_file import VehicleFile
 
 COMPILER = "agent.sources.can.decoder_compiler"
@@ -34,6 +29,7 @@ _CODE = (
     "can_decoder.py",
     "decoder_cache.py",
     "decoder_compiler.py",
+    "decoder_json.py",
     "dbc_excerpt.py",
     "vehicle_file.py",
     "vss.py",
@@ -93,18 +89,6 @@ class DecoderCache:
             self._on_trouble(f"{file}: not kept: {error.strerror}")
 
 
-def to_json(decoder: CanDecoder) -> str:
-    """The decoder as JSON."""
-    table = {"protocol": decoder.protocol, "messages": [_message_table(one) for one in decoder.messages]}
-    return json.dumps(table, separators=(",", ":"))
-
-
-def from_json(text: str) -> CanDecoder:
-    """The decoder that `to_json` wrote. Raises ValueError, TypeError or LookupError for anything else."""
-    table = json.loads(text)
-    return CanDecoder([_message(one) for one in table["messages"]], table["protocol"])
-
-
 def _digest(vehicle: VehicleFile) -> str:
     """Of everything that a decoder is made from. Raises OSError."""
     digest = hashlib.sha256(
@@ -155,60 +139,3 @@ def _compiled_elsewhere(vehicle: VehicleFile, path: Path) -> CanDecoder:
     if "problems" in answer:
         raise ConfigError([str(problem) for problem in answer["problems"]])
     return from_json(answer["decoder"])
-
-
-def _message_table(message: MessageLayout) -> dict[str, Any]:
-    return {
-        "name": message.name,
-        "can_id": message.can_id,
-        "extended": message.extended,
-        "length": message.length,
-        "signals": [_signal_table(signal) for signal in message.signals],
-        "used_bits": message.used_bits,
-        "has_big_endian": message.has_big_endian,
-        "source_address": message.source_address,
-    }
-
-
-def _message(table: dict[str, Any]) -> MessageLayout:
-    return MessageLayout(**table | {"signals": tuple(_signal(one) for one in table["signals"])})
-
-
-def _signal_table(signal: SignalLayout) -> dict[str, Any]:
-    return {
-        "name": signal.name,
-        "unit": signal.unit,
-        "bits": _bits_list(signal.bits),
-        "sign_bit": signal.sign_bit,
-        "float_format": signal.float_format,
-        "scale": signal.scale,
-        "offset": signal.offset,
-        "decimals": signal.decimals,
-        # Pairs, for JSON's keys are text.
-        "values": list(signal.values.items()),
-        "only_values": signal.only_values,
-        "highest_raw": signal.highest_raw,
-        "conditions": [[_bits_list(one.selector), sorted(one.ids)] for one in signal.conditions],
-        "deadband": signal.deadband,
-        "min_interval_ns": signal.min_interval_ns,
-    }
-
-
-def _signal(table: dict[str, Any]) -> SignalLayout:
-    float_format = table["float_format"]
-    return SignalLayout(
-        **table
-        | {
-            "bits": BitField(*table["bits"]),
-            "float_format": None if float_format is None else tuple(float_format),
-            "values": dict(table["values"]),
-            "conditions": tuple(
-                MultiplexCondition(BitField(*selector), frozenset(ids))
-                for selector, ids in table["conditions"]
-            ),
-        }
-    )
-
-
-def _bits_list(bits: BitField) -> list[Any]:
-    return [bits.shift, bits.mask, bits.big_endian]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -26,11 +27,19 @@ from agent.sources.can.can_decoder import (
     MultiplexCondition,
     SignalLayout,
 )
-from agent.sources.can.dbc_excerpt import excerpts, names, read_dbc
+from agent.sources.can.dbc_excerpt import Dbc, DbcMessage, read_dbc
+from agent.sources.can.decoder_json import to_json
 from agent.sources.can.vehicle_file import VehicleFile, WantedSignal
 
 _FLOAT_FORMATS = {16: ("<H", "<e"), 32: ("<I", "<f"), 64: ("<Q", "<d")}
 _MAX_DECIMALS = 9
+MAX_TEXT = 128
+"""Letters of a word that a DBC gives a raw value; more is a story."""
+_NO_VALUE = re.compile(
+    r"(signal|value|data)?[ _-]*(not?[ _-]*(available|avail|value|data|used|valid)|n/?a|sna|unavailable|"
+    r"invalid|error|fault|reserved|unused|undefined|unknown|init(ial)?)[ _-]*(indicator|value|code)?",
+    re.IGNORECASE,
+)
 _J1939_HIGHEST_TOP_BYTE = 0xFA
 """SAE J1939-71, most significant byte: 0xFB to 0xFD are reserved, 0xFE is "error", 0xFF "not available"."""
 
@@ -42,50 +51,70 @@ def compile_decoder(vehicle: VehicleFile, path: Path) -> CanDecoder:
         ConfigError: the DBC can not be read, or lacks what the file names; every problem at once.
     """
     try:
-        text = read_dbc(vehicle.dbc)
+        dbc = read_dbc(vehicle.dbc)
     except OSError as error:
         raise ConfigError(
             [f"{path}: dbc = {str(vehicle.dbc)!r}: can not be read: {error.strerror}"]
         ) from error
-    problems = list(_unknown_names(vehicle, names(text)))
+    problems = list(_unknown_names(vehicle, dbc))
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
-    wanted = vehicle.of_message()
     layouts: list[MessageLayout] = []
-    for name, message in _messages(vehicle, text, path):
-        compiler = _MessageCompiler(message, vehicle)
-        layouts.append(compiler.layout(wanted[name]))
-        problems += compiler.problems
+    for name, wanted in vehicle.of_message().items():
+        for described in dbc.named(name):
+            try:
+                compiler = _MessageCompiler(_message(dbc, described, wanted), described, vehicle)
+                layouts.append(compiler.layout(wanted))
+            except NotUnderstoodError as error:
+                problems.append(f"dbc = {str(vehicle.dbc)!r}: {error}")
+            except (ArithmeticError, ValueError, LookupError, TypeError) as error:
+                # cantools takes numbers that nothing can be computed with.
+                line = described.statement.line
+                problems.append(f"dbc = {str(vehicle.dbc)!r}: line {line}: message {name}: {error}")
+            else:
+                problems += compiler.problems
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     return CanDecoder(layouts, vehicle.protocol)
 
 
-def _messages(vehicle: VehicleFile, text: str, path: Path) -> Iterator[tuple[str, Any]]:
-    """The wanted messages, as cantools understands them. A name may stand for several identifiers."""
+class NotUnderstoodError(Exception):
+    """cantools does not understand a message; the text names the DBC's own line."""
+
+
+def _message(dbc: Dbc, described: DbcMessage, wanted: Iterable[WantedSignal]) -> Any:
+    """A message as cantools understands it. Raises NotUnderstoodError."""
     with absent("asammdf"):
         from cantools.database import load_string
-        from cantools.database.can import Database
         from cantools.database.errors import Error as DatabaseError
-    wanted = {name: {one.signal for one in group} for name, group in vehicle.of_message().items()}
-    for name, dbc in excerpts(text, wanted):
-        try:
-            # Not strict: two signals may share bits, as a value and its fault flag do in some makers' files.
-            database = load_string(dbc, "dbc", strict=False)
-        except (DatabaseError, ValueError, KeyError) as error:
-            why = f"message {name} is not understood: {error}"
-            raise ConfigError([f"{path}: dbc = {str(vehicle.dbc)!r}: {why}"]) from error
-        assert isinstance(database, Database)
-        yield name, database.messages[0]
+    excerpt = dbc.excerpt(described, (one.signal for one in wanted))
+    try:
+        # Not strict: two signals may share bits, as a value and its fault flag do in some makers' files.
+        return load_string(excerpt.text, "dbc", strict=False).messages[0]  # type: ignore[union-attr]
+    except (DatabaseError, ValueError, LookupError, ArithmeticError, TypeError) as error:
+        cause = getattr(error, "e_dbc", None) or error
+        line, text = described.statement.line, str(cause)
+        own = getattr(cause, "line", None)
+        if isinstance(own, int) and 0 < own <= len(excerpt.lines):
+            line, text = excerpt.lines[own - 1], excerpt.text.splitlines()[own - 1].strip()
+        raise NotUnderstoodError(
+            f"line {line}: message {described.name} is not understood: {text}"
+        ) from error
 
 
-def _unknown_names(vehicle: VehicleFile, known: dict[str, list[str]]) -> Iterable[str]:
+def _unknown_names(vehicle: VehicleFile, dbc: Dbc) -> Iterator[str]:
+    known: dict[str, list[DbcMessage]] = {}
+    for message in dbc.messages:
+        for name in message.names():
+            known.setdefault(name, []).append(message)
     for index, wanted in enumerate(vehicle.signals):
-        if wanted.message not in known:
+        messages = known.get(wanted.message)
+        if messages is None:
             why = f"no such message in {vehicle.dbc.name}{_closest(wanted.message, known)}"
             yield f"signals[{index}].message = {wanted.message!r}: {why}"
-        elif wanted.signal not in known[wanted.message]:
-            why = f"no such signal in {wanted.message}{_closest(wanted.signal, known[wanted.message])}"
+        elif not any(message.signal(wanted.signal) for message in messages):
+            names = [name for message in messages for one in message.signals for name in one.names()]
+            why = f"no such signal in {wanted.message}{_closest(wanted.signal, names)}"
             yield f"signals[{index}].signal = {wanted.signal!r}: {why}"
 
 
@@ -95,11 +124,17 @@ def _closest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
+def says_no_value(label: str) -> bool:
+    """True for the words by which makers say that a raw value is none: "SNA", "not available", "error"."""
+    return _NO_VALUE.fullmatch(label.strip()) is not None
+
+
 class _MessageCompiler:
     """Compiles the wanted signals of one message, collecting what is wrong."""
 
-    def __init__(self, message: Any, vehicle: VehicleFile) -> None:
+    def __init__(self, message: Any, described: DbcMessage, vehicle: VehicleFile) -> None:
         self._message = message
+        self._described = described
         self._vehicle = vehicle
         self._by_name = {signal.name: signal for signal in message.signals}
         self._used_bits = 0
@@ -109,7 +144,11 @@ class _MessageCompiler:
     def layout(self, wanted_signals: list[WantedSignal]) -> MessageLayout:
         """The layout; good only if `problems` is still empty."""
         # A name may stand for several messages, of which one may lack a signal of the other.
-        signals = tuple(self._signal(wanted) for wanted in wanted_signals if wanted.signal in self._by_name)
+        signals = tuple(
+            self._signal(described.name, wanted)
+            for wanted in wanted_signals
+            if (described := self._described.signal(wanted.signal)) is not None
+        )
         return MessageLayout(
             name=self._message.name,
             can_id=self._message.frame_id,
@@ -121,8 +160,8 @@ class _MessageCompiler:
             source_address=wanted_signals[0].source_address,
         )
 
-    def _signal(self, wanted: WantedSignal) -> SignalLayout:
-        signal = self._by_name[wanted.signal]
+    def _signal(self, name: str, wanted: WantedSignal) -> SignalLayout:
+        signal = self._by_name[name]
         bits = self._bits(signal, wanted)
         scale, offset, decimals = self._conversion(signal, wanted)
         values, only_values = self._values(signal, wanted, bits)
@@ -144,11 +183,17 @@ class _MessageCompiler:
             conditions=self._conditions(signal, wanted),
             deadband=wanted.deadband,
             min_interval_ns=round(wanted.min_interval_s * 1e9),
+            lowest=wanted.plausible[0] if wanted.plausible else None,
+            highest=wanted.plausible[1] if wanted.plausible else None,
+            on_change=only_values if wanted.on_change is None else wanted.on_change,
         )
 
     def _bits(self, signal: Any, wanted: WantedSignal) -> BitField:
-        mask = (1 << signal.length) - 1
         total = self._message.length * 8
+        if signal.start < 0 or not 0 < signal.length <= total:
+            self._wrong(wanted, "signal", f"{signal.name} does not fit in the {self._message.length} bytes")
+            return BitField(shift=0, mask=1, big_endian=False)
+        mask = (1 << signal.length) - 1
         if signal.byte_order == "little_endian":
             shift = signal.start
             self._used_bits |= mask << shift
@@ -176,10 +221,11 @@ class _MessageCompiler:
         to_scale: float | None = wanted.scale
         to_offset: float | None = wanted.offset
         unit = wanted.meaning.unit
-        if unit is None and signal.unit and not wanted.map and wanted.name not in vss.SIGNALS:
-            self._wrong(wanted, "unit", f"missing: the DBC gives {signal.unit!r}")
+        given = "" if vss.is_no_unit(signal.unit or "") else signal.unit
+        if unit is None and given and not wanted.map and wanted.name not in vss.SIGNALS:
+            self._wrong(wanted, "unit", f"missing: the DBC gives {given!r}")
         if to_scale is None and to_offset is None and unit is not None:
-            written = wanted.from_unit if wanted.from_unit is not None else signal.unit or ""
+            written = wanted.from_unit if wanted.from_unit is not None else given
             derived = vss.conversion(written, unit)
             if derived is None:
                 what = f"the DBC gives {written!r}" if written else "the DBC gives no unit"
@@ -192,6 +238,8 @@ class _MessageCompiler:
                 to_scale, to_offset = derived
         if to_scale is not None and to_scale != 1:
             scale, offset = _product(scale, to_scale), _product(offset, to_scale)
+        if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
+            raise ValueError(f"a scale of {scale:g} and an offset of {offset:g} give no value")
         scale, offset = _whole(scale), _whole(offset + (to_offset or 0))
         if signal.is_float or (isinstance(scale, int) and isinstance(offset, int)):
             return scale, offset, None
@@ -241,7 +289,11 @@ class _MessageCompiler:
         unknown = [label for label in labels.values() if meaning.allowed and label not in meaning.allowed]
         if not labels or len(unknown) == len(labels):
             self._wrong(wanted, "map", "missing: the DBC has no labels that VSS knows")
-        return {raw: label for raw, label in labels.items() if label not in unknown}
+        return {
+            raw: label[:MAX_TEXT]
+            for raw, label in labels.items()
+            if label not in unknown and (meaning.allowed or not says_no_value(label))
+        }
 
     def _raw_of(self, key: str, labels: dict[int, str], wanted: WantedSignal, bits: BitField) -> int | None:
         for raw, label in labels.items():
@@ -275,7 +327,7 @@ class _MessageCompiler:
 
 
 def _whole(number: float) -> float:
-    """The number as an int where it is one, so that whole values stay whole."""
+    """The number as an int where it is one, so that whole values stay whole. Raises ArithmeticError."""
     return int(number) if float(number).is_integer() else number
 
 
@@ -294,8 +346,6 @@ def _decimals(scale: float, offset: float) -> int:
 
 
 def _main(path: Path) -> int:
-    from agent.sources.can.decoder_cache import to_json
-
     vehicle = VehicleFile.model_validate_json(sys.stdin.buffer.read())
     answer: dict[str, Any]
     try:

@@ -56,17 +56,16 @@ class VehicleBus:
             self._health.clear(HealthReason.CAN_LOST, owner=self._feed.name)
             # A fresh start tells every signal again: what changed while the device was away is not known.
             changes = SignalChanges(self._decoder)
+            counts = self._decoder.counts
             watch = _Watch(self._feed, self._health, self._silent_after_s, loop.time())
             while True:
                 progress()
                 frames = await self._read()
                 now_s = loop.time()
-                signals: list[Signal] = []
-                for frame in frames:
-                    layout = changes.wanted(frame)
-                    if layout is not None:
-                        watch.heard(frame, now_s)
-                        signals += changes.take(layout, frame)
+                unwanted = counts.unwanted
+                signals = changes.take(frames)
+                if len(frames) > counts.unwanted - unwanted:
+                    watch.heard(frames[-1], now_s)
                 signals += changes.release(watch.boottime_ns(now_s))
                 if signals:
                     on_signals(signals)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from agent.config import ConfigError, Section, SignalName, validate
 from agent.domain.record import SignalValue
 from agent.sources.can import vss
+
+RawValue = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
+"""What the bits of a signal can say."""
 
 
 class WantedSignal(Section):
@@ -31,7 +34,7 @@ class WantedSignal(Section):
     offset: float | None = Field(None, allow_inf_nan=False)
     map: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """DBC label or raw number to value. Without a unit, a raw value outside the map is "no value"."""
-    not_available: tuple[int, ...] = ()
+    not_available: tuple[RawValue, ...] = ()
     """Raw values that mean "not available"; all-ones is understood by itself on a J1939 bus."""
     source_address: int | None = Field(None, ge=0, le=253)
     """J1939: only from this control unit. The same for all signals of a message."""
@@ -39,6 +42,10 @@ class WantedSignal(Section):
     """Smallest change that is reported, in `unit`; 0 reports any. Becoming exactly 0 is always reported."""
     min_interval_s: float = Field(0, ge=0, le=60)
     """Changes closer together than this are told once it has passed."""
+    plausible: tuple[float, float] | None = None
+    """[lowest, highest] in `unit`; what lies outside can not be true and is "no value"."""
+    on_change: bool | None = None
+    """True: each change is told with its own time. Without it that holds for switches and words."""
     stale_after_s: float | None = Field(None, gt=0)
     """How long a value may go unheard before it is unknown; without it the reporting policy's own age."""
 
@@ -52,6 +59,8 @@ class WantedSignal(Section):
                 _check_mapped(self.name, known, key, value)
         if self.scale == 0:
             raise ValueError("scale = 0: every value would be the same")
+        if self.plausible is not None and not self.plausible[0] < self.plausible[1]:
+            raise ValueError(f"plausible = {list(self.plausible)}: the lowest must stand first")
         return self
 
     @property
@@ -124,11 +133,13 @@ def load_vehicle_file(path: Path, *, dbc: Path | None = None) -> VehicleFile:
         ConfigError: with every problem at once. The DBC itself is read by `compile_decoder`.
     """
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: not TOML: {error}"]) from error
+    except (RecursionError, ValueError) as error:  # ValueError: a number of more digits than Python reads
+        raise ConfigError([f"{path}: nested too deeply, or a number that is too long"]) from error
     if dbc is not None:
         table["dbc"] = str(dbc.absolute())
     return validate(VehicleFile, table, path)

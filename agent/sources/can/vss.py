@@ -130,6 +130,20 @@ _SPELLINGS: dict[str, str] = {
 """How vehicle makers write them, in lower case."""
 
 
+_NO_UNIT = frozenset((
+    "", "-", "--", "1", "ascii", "binary", "bit", "bitmap", "bitmask", "bits", "bool", "boolean", "cnt",
+    "code", "count", "counts", "dimensionless", "enum", "enumeration", "flag", "flags", "hex", "id",
+    "index", "n/a", "na", "no unit", "none", "nounit", "number", "numeric", "on/off", "raw", "sed", "state",
+    "states", "status", "text", "true/false", "unit less", "unitless", "yes/no",
+))  # fmt: skip
+"""What stands for "no unit" in makers' files, in lower case; SED is Ford's "state encoded"."""
+
+
+def is_no_unit(written: str) -> bool:
+    """True when what a DBC has in the unit's place is none."""
+    return written.strip().lower() in _NO_UNIT
+
+
 def unit_token(written: str) -> str | None:
     """The VSS token of a unit as a DBC writes it; None when it is not known."""
     written = written.strip()

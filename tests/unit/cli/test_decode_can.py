@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from agent.cli.decode_can import decode_can
+from agent.recorder import recording_format as form
+from agent.recorder.recording_file import RecordingFile
 from firmware_shims.can_bus import import_can
 from firmware_shims.can_log import CanLogError, read_can_log
 
@@ -49,7 +51,10 @@ def test_each_change_is_a_line(tmp_path: Path) -> None:
         line("2023-11-14T22:13:20.070000+00:00", "can1", 100),
         line("2023-11-14T22:13:20.100000+00:00", "can0", None),
     ]
-    assert "6 frames on 2 buses, 3 changes, 1 frames too short" in err
+    assert "6 frames on 2 buses, 3 changes\n" in err
+    assert "1 frame shorter than the DBC says" in err
+    assert "1 frame of other messages" in err
+    assert "1 remote frame " in err
     assert "never heard: TraveledDistance" in err
 
 
@@ -91,14 +96,11 @@ def test_every_format_of_python_can(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.log", b"  can0  120   [8]  10 27 00 00 00 00 00 00\n", "candump's output for people"),
-        ("a.log", b" (017.123456)  can0  120   [8]  10 27\n", "candump's output for people"),
         ("a.log", b"\x00\x01\x02", "not a candump log"),
         ("a.log", b"", "not a candump log"),
         ("a.blf", b"not a BLF file at all, of some length" * 10, "a.blf"),
         ("a.mf4", b"not an MF4 file", "a.mf4"),
         ("a.png", b"", "a.png"),
-        ("a.log", CANDUMP.encode() + b"(1700000001.0) can0 120#XYZ\n", "damaged, or not what its name says"),
     ],
 )
 def test_what_is_no_log_is_said(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -110,10 +112,104 @@ def test_what_is_no_log_is_said(tmp_path: Path, name: str, content: bytes, said:
     assert "Traceback" not in err
 
 
-def test_what_came_before_the_damage_is_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "torn",
+    [
+        "(1700000000.5(1700000002.000000) can0 120#3027000000000000\n",
+        "(1700000000.500000) can0 12(1700000002.000000) can0 120#3027000000000000\n",
+        "(1700000000.500000) can0 120#102(1700000002.000000) can0 120#3027000000000000\n",
+        "(1700000000.500000) can0 120#1027\0\0\0\0(1700000002.000000) can0 120#3027000000000000\n",
+        "(1700000000.5) can0 120#XYZ\n(1700000002.000000) can0 120#3027000000000000\n",
+        "(1700000000.5) can0  120   [8]  10 2(1700000002.000000) can0 120  [8]  30 27 00 00 00 00 00 00\n",
+    ],
+)
+def test_a_log_goes_on_behind_a_torn_line(tmp_path: Path, torn: str) -> None:
     log = tmp_path / "a.log"
-    log.write_text(CANDUMP + "(1700000001.0) can0 120#XYZ\n", encoding="utf-8")
-    assert len(decode(log)[1]) == 3
+    log.write_text(f"(1700000000.000000) can0 120#{SPEED_100}\n{torn}", encoding="utf-8")
+    code, rows, err = decode(log)
+    assert (code, [row["value"] for row in rows]) == (0, [100, 100.32])
+    assert "1 line unreadable" in err
+
+
+def test_a_torn_line_of_another_tools_text_is_passed_over(tmp_path: Path) -> None:
+    can = import_can()
+    for suffix in (".asc", ".trc", ".csv"):
+        log = tmp_path / f"a{suffix}"
+        with can.Logger(str(log)) as writer:
+            for number in range(5):
+                data = (10_000 + number).to_bytes(2, "little").ljust(8, b"\0")
+                at_s = 1_700_000_000 + number
+                writer.on_message_received(
+                    can.Message(at_s, arbitration_id=0x120, is_extended_id=False, data=data, channel=1)
+                )
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        at = next(
+            index
+            for index, line in enumerate(lines)
+            if "12" in line and len(lines) - index == 3 + (suffix == ".asc")
+        )
+        lines[at] = lines[at].rstrip()[:-9] + "zz#\n"
+        log.write_text("".join(lines), encoding="utf-8")
+        code, rows, err = decode(log)
+        assert code == 0, err
+        assert [row["value"] for row in rows] in (
+            [100, 100.01, 100.03, 100.04],
+            [100, 100.01, 100.02, 100.04],
+        ), suffix
+        assert "1 line unreadable" in err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "  can0  120   [8]  10 27 00 00 00 00 00 00\n",
+        " (017.123456)  can0  120   [8]  10 27 00 00 00 00 00 00   '.'......'\n",
+        " (2023-11-14 22:13:20.000000)  can0  120   [8]  10 27 00 00 00 00 00 00\n",
+        "  can0  RX - -  120   [8]  10 27 00 00 00 00 00 00\n",
+        "  can0  TX B E  120  [08]  10 27 00 00 00 00 00 00\n",
+        "  can0  120   [8]  00`00`00`00`00`00`27`10\n",
+        "  can0  120   [2]  00010000 00100111\n",
+        "\x1b[32m  can0  120   [8]  10 27 00 00 00 00 00 00\x1b[0m\n",
+    ],
+)
+def test_candumps_form_for_the_screen_is_read(tmp_path: Path, text: str) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(
+        text
+        + "  can0  20000004   [8]  00 00 00 00 00 00 00 00   ERRORFRAME\n  can0  123   [0]  remote request\n",
+        encoding="utf-8",
+    )
+    code, rows, err = decode(log)
+    assert (code, [row["value"] for row in rows]) == (0, [100])
+    assert "1 error frame of" in err
+    assert "1 remote frame " in err
+    assert "unreadable" not in err
+    expected = {"(017": 17.123456, "(202": "2023-11-14T22:13:20.000000"}.get(text.strip()[:4])
+    assert rows[0]["time"] == expected
+
+
+def test_what_mdt_record_wrote_is_read_also_without_its_end(tmp_path: Path) -> None:
+    recording = RecordingFile(tmp_path / "a.mcap", {})
+    recording.open()
+    clock = form.pack_json(unix_ms=1_700_000_000_000, synchronised=True, max_error_ms=1)
+    for number in range(3):
+        data = (10_000 + number).to_bytes(2, "little").ljust(8, b"\0")
+        recording.add("can/can0", 5_000_000_000 + number, 0, form.pack_can(0x120, False, data))
+        recording.add(form.CLOCK_TOPIC, 5_000_000_000, 0, clock)
+        recording.flush(sync=False)
+    recording.close()
+    code, rows, err = decode(recording.path)
+    assert (code, [row["value"] for row in rows]) == (0, [100, 100.01, 100.02])
+    assert [row["time"] for row in rows] == [5, *["2023-11-14T22:13:20.000000+00:00"] * 2]
+    whole = recording.path.read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole[: whole.rindex(b"can/can0") - 40])
+    code, rows, err = decode(cut)
+    assert code == 0
+    assert rows
+    assert "1 line unreadable" in err
+    cut.write_bytes(whole[:20])
+    assert decode(cut)[0] == 66
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,7 +47,7 @@ def test_damage_is_counted_and_never_a_frame() -> None:
         b"t1231",
         b"t1231A",
         b"t1239" + b"00" * 9,
-        b"tXYZ0",
+        b"t1YZ0",
         b"T1231AA",
         b"t 120",
         b"T3FFFFFFF0",
@@ -57,6 +58,31 @@ def test_damage_is_counted_and_never_a_frame() -> None:
     assert slcan.damaged_lines == len(bad)
     assert slcan.frames(b"x" * 1000, 0) == []
     assert slcan.damaged_lines == len(bad) + 1
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\n", b"\n", b"\n\r"])
+def test_every_line_end_of_an_adapter_is_one(end: bytes) -> None:
+    slcan = line()
+    data = end.join([b"t1231AA", b"t1231BB", b"T000001230", b""])
+    assert [frame.data for frame in slcan.frames(data, 0)] == [b"\xaa", b"\xbb", b""]
+    assert slcan.damaged_lines == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"CANable slcan firmware v1.3",
+        b"bitrate 500000 set",
+        b"# ready",
+        b"READY, LISTEN",
+        b"dropped frames: none",
+    ],
+)
+def test_what_an_adapter_says_to_people_costs_no_frame_and_is_no_damage(said: bytes) -> None:
+    slcan = line()
+    frames = slcan.frames(b"t1231AA\r" + said + b"\r\nt1231BB\r\n", 0)
+    assert [frame.data for frame in frames] == [b"\xaa", b"\xbb"]
+    assert (slcan.damaged_lines, slcan.chatter_lines) == (0, 1)
 
 
 def test_joining_in_the_middle_of_a_line_is_no_damage() -> None:

@@ -16,6 +16,7 @@ from agent.runtime.absent_library import absent
 from agent.sources.can.can_decoder import CanDecoder, group_number
 from agent.sources.can.decoder_compiler import compile_decoder
 from agent.sources.can.vehicle_file import VehicleFile, WantedSignal
+from agent.wire.body import pack_body
 
 with absent("asammdf"):
     import cantools
@@ -176,12 +177,12 @@ def test_decodes_makers_files_as_cantools_does(name: str) -> None:
 def test_a_faulty_line_elsewhere_does_not_matter(name: str, message: str, signal: str | None) -> None:
     if not FEEDS.is_dir():
         pytest.skip("the recorded feeds are not on this machine")
-    from agent.sources.can.dbc_excerpt import names, read_dbc
+    from agent.sources.can.dbc_excerpt import read_dbc
 
     dbc = FEEDS / f"{name}.dbc"
     with pytest.raises(cantools.database.errors.Error):
         cantools.database.load_file(dbc)
-    signal = signal or names(read_dbc(dbc))[message][0]
+    signal = signal or read_dbc(dbc).named(message)[0].signals[0].name
     wanted = WantedSignal(message=message, signal=signal, name="Anything", unit="-", scale=1)
     vehicle = VehicleFile(dbc=dbc, signals=(wanted,))
     assert [one.name for one in compile_decoder(vehicle, dbc).signals] == ["Anything"]
@@ -203,21 +204,86 @@ def value_of(decoder: CanDecoder, can_id: int, data: bytes, *, extended: bool = 
 SPEED = WantedSignal(message="M", signal="V", name="Speed")
 
 
-def test_a_short_frame_is_counted_and_never_decoded(tmp_path: Path) -> None:
-    decoder = decoder_of(tmp_path, 'BO_ 1 M: 4 ECU\n SG_ V : 0|8@1+ (1,0) [0|0] "km/h" ECU\n', SPEED)
-    for length in range(4):
-        assert decoder.decode(CanFrame(1, False, bytes(length), 0)) == []
-    assert decoder.short_frames == 4
-    assert value_of(decoder, 1, b"\x11\0\0\0\xff\xff") == 17  # a longer one is the message and more
-    assert decoder.short_frames == 4
+def test_a_short_frame_gives_the_signals_whose_bits_arrived(tmp_path: Path) -> None:
+    dbc = (
+        "BO_ 1 M: 4 ECU\n"
+        ' SG_ V : 0|16@1+ (1,0) [0|0] "km/h" ECU\n'
+        ' SG_ B : 23|12@0+ (1,0) [0|0] "celsius" ECU\n'
+        ' SG_ L : 24|8@1+ (1,0) [0|0] "%" ECU\n'
+    )
+    wanted = (
+        SPEED,
+        WantedSignal(message="M", signal="B", name="Exterior.AirTemperature"),
+        WantedSignal(message="M", signal="L", name="Powertrain.FuelSystem.RelativeLevel"),
+    )
+    decoder = decoder_of(tmp_path, dbc, *wanted)
+
+    def values(data: bytes) -> list[Any]:
+        return [signal.value for signal in decoder.decode(CanFrame(1, False, data, 0))]
+
+    whole = b"\x11\x01\x12\x34"
+    assert values(whole) == [0x111, 0x123, 0x34]
+    assert decoder.counts.short == 0
+    assert [values(whole[:length]) for length in range(4)] == [[], [], [0x111], [0x111]]
+    assert decoder.counts.short == 4
+    assert values(whole + b"\xff\xff") == [0x111, 0x123, 0x34]  # a longer one is the message and more
+    assert decoder.counts.short == 4
+
+
+def test_a_page_whose_selector_did_not_arrive_is_not_guessed(tmp_path: Path) -> None:
+    dbc = 'BO_ 1 M: 3 ECU\n SG_ P M : 16|8@1+ (1,0) [0|0] "" ECU\n SG_ V m0 : 0|8@1+ (1,0) [0|0] "km/h" ECU\n'
+    decoder = decoder_of(tmp_path, dbc, SPEED)
+    assert decoder.decode(CanFrame(1, False, b"\x11\x00", 0)) == []
+    assert value_of(decoder, 1, b"\x11\x00\x00") == 0x11
+
+
+@pytest.mark.parametrize(
+    ("signal", "data"),
+    [
+        ("0|64@1+ (2,0)", b"\xff" * 8),
+        ("0|64@1- (1000,0)", b"\xff" * 7 + b"\x80"),
+        ("0|64@1+ (1,1)", b"\xff" * 8),
+        ("0|64@1+ (1e300,0)", b"\xff" * 8),
+        ("0|128@1+ (1,0)", b"\xff" * 16),
+        ("0|512@1+ (0.5,0)", b"\xff" * 64),
+        ("0|512@1+ (1e200,0)", b"\xff" * 64),
+    ],
+)
+def test_what_no_reader_can_hold_is_no_value_and_counted(tmp_path: Path, signal: str, data: bytes) -> None:
+    from agent.domain.record import Telemetry
+    from agent.sources.can.signal_changes import SignalChanges
+
+    decoder = decoder_of(tmp_path, f'BO_ 1 M: 64 ECU\n SG_ V : {signal} [0|0] "km/h" ECU\n', SPEED)
+    frame = CanFrame(1, False, data, 5)
+    changes = SignalChanges(decoder)
+    (told,) = changes.take([frame])
+    assert (told.value is None) == ("512@1+ (0.5" not in signal)
+    assert decoder.counts.unusable == (told.value is None)
+    pack_body(Telemetry(signals=((told.name, told.value),)))  # the store and the wire can take it
+
+
+def test_what_lies_outside_the_plausible_range_is_no_value(tmp_path: Path) -> None:
+    wanted = WantedSignal(message="M", signal="V", name="Speed", plausible=(0, 250))
+    decoder = decoder_of(tmp_path, 'BO_ 1 M: 2 ECU\n SG_ V : 0|16@1- (0.1,0) [0|0] "km/h" ECU\n', wanted)
+    assert [
+        value_of(decoder, 1, raw.to_bytes(2, "little", signed=True)) for raw in (0, 2500, 2501, -1, 32767)
+    ] == [0, 250, None, None, None]
 
 
 def test_other_frames_are_dropped(tmp_path: Path) -> None:
     decoder = decoder_of(tmp_path, 'BO_ 1 M: 1 ECU\n SG_ V : 0|8@1+ (1,0) [0|0] "km/h" ECU\n', SPEED)
     assert decoder.decode(CanFrame(2, False, b"\0", 0)) == []
     assert decoder.decode(CanFrame(1, True, b"\0", 0)) == []  # 29 bits: another identifier
-    assert decoder.unwanted_frames == 2
+    assert decoder.counts.unwanted == 2
     assert decoder.filters() == [(1, 0x7FF, False)]
+
+
+def test_identifiers_of_a_hostile_bus_take_no_memory(tmp_path: Path) -> None:
+    decoder = decoder_of(tmp_path, J1939, ccvs(), protocol="j1939")
+    for can_id in range(0, 0x1FFFFFFF, 0xFFFF):
+        decoder.decode(CanFrame(can_id, True, bytes(8), 0))
+    assert len(decoder._known) <= 4096
+    assert value_of(decoder, 0x18FEF100, bytes(8), extended=True) == 0
 
 
 def test_units_are_converted_without_binary_noise(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from agent.config import ConfigError
 from agent.sources.can import decoder_cache
 from agent.sources.can.can_decoder import CanDecoder
-from agent.sources.can.decoder_cache import DecoderCache, from_json, to_json
+from agent.sources.can.decoder_cache import DecoderCache
 from agent.sources.can.decoder_compiler import compile_decoder
+from agent.sources.can.decoder_json import from_json, to_json
 from agent.sources.can.vehicle_file import load_vehicle_file
 
 VEHICLES = sorted((Path(__file__).resolve().parents[4] / "config" / "vehicles").glob("*.toml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,15 @@ def test_unknown_names_come_with_the_closest_all_at_once(tmp_path: Path) -> None
             "map.P = 'GO': LowVoltageSystemState is one of UNDEFINED, LOCK",
         ),
         ("dbc = ", "not TOML"),
+        ('dbc = "v.dbc"\n' + entry(more="scale = 1e400"), "signals[0].scale = inf"),
+        ('dbc = "v.dbc"\n' + entry(more="offset = nan"), "signals[0].offset = nan"),
+        (
+            'dbc = "v.dbc"\n' + entry(more="not_available = [99999999999999999999]"),
+            "signals[0].not_available[0]",
+        ),
+        ('dbc = "v.dbc"\n' + entry(more="plausible = [250, 0]"), "the lowest must stand first"),
+        ("a = " + "[" * 100_000, "not TOML" if sys.version_info >= (3, 13) else "nested too deeply"),
+        ('dbc = "v.dbc"\n' + entry(more=f"scale = {'9' * 5000}"), "too long"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, toml: str, said: str) -> None:
@@ -121,6 +131,10 @@ def test_labels_of_a_name_that_vss_does_not_have_are_words(tmp_path: Path) -> No
     path.write_text('dbc = "v.dbc"\n' + entry(signal="Gear", name="Own.Lever"), encoding="utf-8")
     (signal,) = compile_decoder(load_vehicle_file(path), path).signals
     assert [signal.value(raw) for raw in range(3)] == ["P", "D", None]
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    assert problems(tmp_path, '\ufeffdbc = "v.dbc"\n' + entry()) == []
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

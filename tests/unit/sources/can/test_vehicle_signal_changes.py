@@ -32,9 +32,7 @@ def changes(*, deadband: float = 0, min_interval_ns: int = 0) -> SignalChanges:
 
 def take(state: SignalChanges, at_ns: int, a: int, b: int = 0, counter: int = 0) -> list[tuple[str, object]]:
     frame = CanFrame(1, False, bytes([a, b | counter << 1]), at_ns)
-    layout = state.wanted(frame)
-    assert layout is not None
-    return [(signal.name, signal.value) for signal in state.take(layout, frame)]
+    return [(signal.name, signal.value) for signal in state.take([frame])]
 
 
 def test_only_changes_are_told() -> None:
@@ -88,9 +86,7 @@ def test_j1939_keeps_to_the_control_unit_that_has_a_value() -> None:
 
     def hear(at_ms: int, address: int, raw: int) -> list[object]:
         frame = CanFrame(0x18FEF100 | address, True, bytes([raw]), at_ms * MS)
-        layout = state.wanted(frame)
-        assert layout is not None
-        return [signal.value for signal in state.take(layout, frame)]
+        return [signal.value for signal in state.take([frame])]
 
     assert hear(0, 0x21, 0xFF) == [None]
     assert hear(10, 0x00, 50) == [50]  # has a value where the first has none
