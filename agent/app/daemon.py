@@ -116,7 +116,6 @@ class Daemon:
         Raises:
             BudgetSpentError: a part failed too often.
             DaemonRunningError: another agent runs with this configuration.
-            StoreVersionError: the store was made by a newer agent.
             ConfigError: a vehicle file can not be used.
         """
         socket = StatusSocket(

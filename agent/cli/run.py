@@ -23,7 +23,6 @@ def run(config_path: Path) -> int:
 
     from agent.app.daemon import Daemon
     from agent.app.vehicle_platform import VehiclePlatform
-    from agent.outbox.fault import StoreVersionError
     from agent.runtime import log
     from agent.supervision.status_socket import DaemonRunningError
     from agent.supervision.supervisor import BudgetSpentError
@@ -47,10 +46,6 @@ def run(config_path: Path) -> int:
         except DaemonRunningError as error:
             print(error, file=sys.stderr)
             return ExitCode.UNAVAILABLE
-        except StoreVersionError as error:
-            # Starting again does not mend it: systemd is told not to, as for any other bad configuration.
-            print(f"{config.store.directory}: {error}", file=sys.stderr)
-            return ExitCode.BAD_CONFIG
         return ExitCode.OK
 
     return asyncio.run(serve())

@@ -10,6 +10,7 @@ from typing import Literal
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
 
 FILE_NAME = "outbox.db"
+PROBE_NAME = ".outbox-probe"
 PAGE_BYTES = 4096
 WAL_BYTES = 512 * 1024
 """The log is written out to this size when the store is opened. Commits then overwrite blocks that exist, so
@@ -80,7 +81,7 @@ def flush_folder(folder: Path) -> None:
 
 def probe(folder: Path) -> None:
     """Write, flush and remove a small file: what /proc/mounts says may be out of date. Raises OSError."""
-    path = folder / ".outbox-probe"
+    path = folder / PROBE_NAME
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         os.write(descriptor, b"probe")

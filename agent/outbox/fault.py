@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from agent.domain.health import HealthReason
 
@@ -32,7 +33,14 @@ _REASON_OF_ERRNO = {
     errno.EACCES: HealthReason.STORE_READ_ONLY,
     errno.EPERM: HealthReason.STORE_READ_ONLY,
 }
-_DAMAGE_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGE_CODES = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    # The statements are right: where a row does not fit, what stands there already is not what was written.
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_TOOBIG,
+)
 _PRIMARY_CODE = 0xFF
 
 
@@ -57,7 +65,15 @@ class StoreDamagedError(Exception):
 
 
 class StoreVersionError(Exception):
-    """The store was made by a newer agent, or is no outbox: it is left as it is and not opened."""
+    """The store was made by a newer agent, or is no outbox: it is set aside whole, as it is.
+
+    Attributes:
+        why: which of the two.
+    """
+
+    def __init__(self, text: str, why: Literal["newer", "foreign"] = "foreign") -> None:
+        super().__init__(text)
+        self.why: Literal["newer", "foreign"] = why
 
 
 class OutboxClosedError(Exception):

@@ -1,4 +1,4 @@
-"""Gap records in the place of records that go."""
+"""What a stored record may say, and gap records in the place of records that go."""
 
 from __future__ import annotations
 
@@ -6,13 +6,64 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from agent.domain.record import Gap, Kind
+from agent.domain.record import Body, Emergency, Gap, Kind, StatusChange
+from agent.domain.stamp import UtcSource
 from agent.outbox.fault import StoreDamagedError
 from agent.wire.body import pack_body, unpack_body
 from agent.wire.row import Row
 
 _GRAVITY = ("trimmed", "thinned", "evicted", "damaged")
 """Reasons from harmless to grave: merged gaps are told by the graver one, their counts name the kinds."""
+
+MOST_BOOTS = 1 << 31
+MOST_UTC_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z, the last moment that has an ISO 8601 form of four-digit years."""
+_MOST_BOOTTIME_MS = 1 << 43
+_UTC_SOURCES = frozenset(source.value for source in UtcSource)
+
+
+def is_sound(row: Row, next_seq: int | None = None) -> bool:
+    """False where damage that SQLite did not notice has garbled a column or a body.
+
+    Args:
+        row: as it was read.
+        next_seq: of the row behind it, which a gap must not reach; None when that is not known.
+    """
+    stamped = (
+        within(row.boot, 1, MOST_BOOTS)
+        # A button box may have heard a press before the computer started.
+        and within(row.boottime_ms, -_MOST_BOOTTIME_MS, _MOST_BOOTTIME_MS)
+        and row.utc_source in _UTC_SOURCES
+        and (row.utc_ms is None or within(row.utc_ms, 0, MOST_UTC_MS))
+        and (row.utc_uncertainty_ms is None or within(row.utc_uncertainty_ms, 0, _MOST_BOOTTIME_MS))
+    )
+    try:
+        body = unpack_body(Kind(row.kind), row.body)
+    except ValueError:
+        return False
+    if isinstance(body, Gap):
+        return stamped and within(body.last_seq, row.seq, (next_seq or body.last_seq + 1) - 1)
+    return stamped and _is_typed(body)
+
+
+def _is_typed(body: Body) -> bool:
+    """True unless a press holds what no press holds; msgpack reads garbled bytes as anything."""
+    if not isinstance(body, StatusChange | Emergency):
+        return True
+    says = body.active if isinstance(body, Emergency) else body.status
+    previous = None if isinstance(body, Emergency) else body.previous
+    return (
+        isinstance(says, bool if isinstance(body, Emergency) else str)
+        and isinstance(body.input, str)
+        and isinstance(previous, str | None)
+        and isinstance(body.press_seq, int | None)
+        and isinstance(body.press_session, int | None)
+    )
+
+
+def within(value: object, least: int, most: int) -> bool:
+    """True for a whole number in the range: a garbled row may hold anything in any column."""
+    return isinstance(value, int) and least <= value <= most
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,13 +15,15 @@ from agent.domain.stamp import UtcSource
 from agent.hal.clock import Clock
 from agent.outbox.counters import Counters
 from agent.outbox.entry import Entry
-from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
+from agent.outbox.fault import StoreDamagedError, StoreFaultError, StoreVersionError, named_faults
 from agent.outbox.retention import Retention
-from agent.outbox.salvage import Found, Moment, finish_interrupted, set_aside
+from agent.outbox.salvage import Found, Moment, Why, finish_interrupted, is_stray, move_strays, set_aside
 from agent.outbox.store import Store
+from agent.runtime.log import EventLog
 from agent.wire.row import Row
 
 T = TypeVar("T")
+log = EventLog("outbox")
 
 _VACUUM_PAGES = 32
 _LOOK_ROWS = 2_000
@@ -66,7 +69,8 @@ class Report:
 class Keeper:
     """Synchronous; called by one worker, one call at a time.
 
-    Raises what Store raises, but not StoreDamagedError: that is mended here.
+    Raises what Store raises, but not StoreDamagedError and StoreVersionError: a store that is not as it was
+    written, or is none, is set aside here, and the work is done with the one that takes its place.
     """
 
     def __init__(self, settings: config.Store, clock: Clock, *, entropy: Callable[[int], bytes]) -> None:
@@ -92,14 +96,29 @@ class Keeper:
         )
 
     def open(self) -> None:
-        """Open the store, salvaging it as needed. Raises StoreVersionError."""
+        """Open the store, whatever the folder holds. Raises StoreFaultError alone."""
         self._guarded(self._open)
 
     def _open(self) -> None:
-        with named_faults(str(self._store.folder)):
-            self._set_asides += finish_interrupted(self._store.folder)
-        self._store.open(self._clock.boot_id)
-        self._take_up()
+        """Open what is there. All but a refusal of the disk is damage: the steps of opening are right."""
+        self._clear_the_way()
+        try:
+            self._store.open(self._clock.boot_id)
+            self._take_up()
+        except (StoreFaultError, StoreDamagedError, StoreVersionError):
+            raise
+        except Exception as error:
+            self._store.abandon()
+            raise StoreDamagedError(f"{self._store.path}: {type(error).__name__}: {error}") from error
+
+    def _clear_the_way(self) -> None:
+        folder = self._store.folder
+        with named_faults(str(folder)):
+            move_strays(folder)
+            # A salvage may have been refused between its renames; opening would begin an empty store.
+            self._set_asides += finish_interrupted(folder)
+            if is_stray(folder):
+                raise StoreVersionError(f"{self._store.path} is no file")
 
     def _take_up(self) -> None:
         """Begin with the store that is open now; nothing learnt of another one holds for it."""
@@ -116,9 +135,14 @@ class Keeper:
         *,
         confirmed: Mapping[Stream, int],
         dropped: Sequence[tuple[str, int]],
+        most_confirmed: int = sys.maxsize,
     ) -> list[int]:
         """See Store.append."""
-        seqs = self._guarded(lambda: self._store.append(entries, confirmed=confirmed, dropped=dropped))
+        seqs = self._guarded(
+            lambda: self._store.append(
+                entries, confirmed=confirmed, dropped=dropped, most_confirmed=most_confirmed
+            )
+        )
         if len(entries) > 1:
             self._stored_bytes = self._store.stored_bytes()
         return seqs
@@ -132,9 +156,7 @@ class Keeper:
 
     def _recover(self) -> bool:
         if not self._store.is_open:
-            # A salvage may have been refused between its renames; opening would begin an empty store.
-            with named_faults(str(self._store.folder)):
-                self._set_asides += finish_interrupted(self._store.folder)
+            self._clear_the_way()
         came_through = self._recover_with_room()
         if self._store.journal != self._known_journal:
             self._take_up()
@@ -230,18 +252,33 @@ class Keeper:
     def _guarded(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except StoreDamagedError:
+        except (StoreDamagedError, StoreVersionError) as trouble:
             self.mending = True
             try:
-                self._set_aside()
-                if work != self._open:
-                    self._open()
-                return work()
+                return self._mended(work, trouble)
             finally:
                 self.mending = False
 
-    def _set_aside(self) -> None:
+    def _mended(self, work: Callable[[], T], trouble: Exception) -> T:
+        """Put a new store into the place of this one and do the work with it.
+
+        What was carried over may be what troubles: then the mended store is set aside as well, and nothing is
+        carried over. So this ends, whatever there was.
+        """
+        for carry in (True, False):
+            try:
+                self._set_aside(trouble, carry=carry)
+                if work != self._open:
+                    self._open()
+                return work()
+            except (StoreDamagedError, StoreVersionError) as again:
+                trouble = again
+        raise StoreFaultError(HealthReason.STORE_IO_ERROR, f"a new store is no better: {trouble}")
+
+    def _set_aside(self, trouble: Exception, *, carry: bool) -> None:
+        """Set the store aside with all that is beside the point of `trouble`. Raises StoreFaultError."""
         store = self._store
+        log.error("store_set_aside", why=str(trouble))
         known = Found()
         if self._known_journal and store.journal == self._known_journal:
             known = Found(
@@ -255,6 +292,15 @@ class Keeper:
             utc.unix_ms,
             UtcSource.NTP if utc.synchronised else UtcSource.LAST_KNOWN,
         )
-        set_aside(store.folder, now, known, self._entropy)
+        why: Why = "damaged"
+        if isinstance(trouble, StoreVersionError):
+            why, carry = trouble.why, False
+        try:
+            set_aside(store.folder, now, known, self._entropy, why=why, carry=carry)
+        except StoreFaultError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is in the old file, the agent needs a store
+            log.error("salvage_failed", why=str(error))
+            set_aside(store.folder, now, Found(), self._entropy, why=why, carry=False)
         self._set_asides += 1
         self._oldest.clear()

@@ -103,7 +103,8 @@ class Outbox:
     async def open(self) -> None:
         """Open the store: make, migrate or salvage it as needed, and register this boot.
 
-        Raises StoreVersionError when the store was made by a newer agent; it is left untouched.
+        Whatever the folder holds, this returns: what can not be used is set aside, and what the disk refuses
+        is named and tried again.
         """
         try:
             await self._work(self._keeper.open)

@@ -1,23 +1,26 @@
-"""A damaged store: what can be read is carried into a new one, the old file is set aside, never deleted."""
+"""A store that can not be used is set aside whole, and what can be read is carried into a new one."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import sqlite3
+import stat
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from agent.domain.health import HealthReason
 from agent.domain.record import Alert, Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox import database
 from agent.outbox.counters import ROW_BYTES, Counters
-from agent.outbox.fault import StoreDamagedError, named_faults
+from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
+from agent.outbox.gaps import MOST_BOOTS, MOST_UTC_MS, is_sound, within
 from agent.outbox.schema import RECORD_COLUMNS, create, is_journal
 from agent.wire.body import pack_body, unpack_body
 from agent.wire.row import Row
@@ -30,13 +33,18 @@ _NO_END = 1 << 40
 _SPAN = 512
 _MOST_ERRORS = 20_000
 """Reads that may fail before the rest of a stream is given up: bounds the time a ruined store takes."""
-_MOST_BOOTS = 1 << 31
-_MOST_BOOTTIME_MS = 1 << 43
-_MOST_UTC_MS = 253_402_300_799_999
-"""9999-12-31T23:59:59.999Z, the last moment that has an ISO 8601 form of four-digit years."""
-_UTC_SOURCES = frozenset(source.value for source in UtcSource)
 _SEQ_MARGIN = 10_000
 """Sequence numbers left out after a salvage: the damaged store may have forgotten the last it gave."""
+
+
+Why = Literal["damaged", "newer", "foreign"]
+"""Why a store is set aside, and what its name says from then on."""
+
+_SENTENCE: dict[Why, str] = {
+    "damaged": "the store was damaged and set aside as {name}",
+    "newer": "the store of a newer agent was set aside as {name}",
+    "foreign": "what stood in the place of the store is no outbox and was set aside as {name}",
+}
 
 
 @dataclass(slots=True)
@@ -52,6 +60,38 @@ class Found:
     journal: int | None = None
     boots: list[tuple[int, str]] = field(default_factory=list)
     counters: dict[Stream, Counters] = field(default_factory=dict)
+
+
+def move_strays(folder: Path) -> None:
+    """Move away what is no file and stands where this module or SQLite wants one. Raises OSError.
+
+    The database's own name is left alone: what stands there is set aside as a store that is none.
+    """
+    names = [database.FILE_NAME + suffix for suffix in ("-wal", "-shm", "-journal")]
+    names += [SALVAGE_NAME, _COPY_NAME, _COPY_NAME + "-fresh", database.PROBE_NAME]
+    for path in (folder / name for name in names):
+        if _is_stray(path):
+            number = 1
+            while os.path.lexists(aside := path.with_name(f"stray-{number}-{path.name}")):
+                number += 1
+            path.rename(aside)
+
+
+def is_stray(folder: Path) -> bool:
+    """True when what stands in the place of the database is no file. Raises OSError."""
+    return _is_stray(folder / database.FILE_NAME)
+
+
+def _is_stray(path: Path) -> bool:
+    """True for a folder, a device, a pipe, or a link that leads to no file."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return path.is_symlink()
+    except OSError:
+        if path.is_symlink():  # in a circle
+            return True
+        raise
 
 
 def finish_interrupted(folder: Path) -> bool:
@@ -83,8 +123,16 @@ class Moment:
     utc_source: UtcSource
 
 
-def set_aside(folder: Path, now: Moment, known: Found, entropy: Callable[[int], bytes]) -> None:
-    """Carry what can be read into a new store, and give the damaged one a dated name.
+def set_aside(
+    folder: Path,
+    now: Moment,
+    known: Found,
+    entropy: Callable[[int], bytes],
+    *,
+    why: Why = "damaged",
+    carry: bool = True,
+) -> None:
+    """Carry what can be read into a new store, and give the old one a dated name.
 
     The new store's last event is an alert that tells of it: so it is told once, also when the power goes
     before anybody could be told.
@@ -99,6 +147,8 @@ def set_aside(folder: Path, now: Moment, known: Found, entropy: Callable[[int], 
         now: for the name and the alert.
         known: what the process still knows of the store from before the damage; it wins over what is read.
         entropy: for a new journal.
+        why: what is the matter with it.
+        carry: False leaves everything in the old file.
 
     Raises StoreFaultError when the disk refuses.
     """
@@ -106,20 +156,55 @@ def set_aside(folder: Path, now: Moment, known: Found, entropy: Callable[[int], 
     with named_faults(str(salvaged)):
         _remove(folder, SALVAGE_NAME)
         _remove(folder, _COPY_NAME)
-        target = database.connect(salvaged, "FULL")
+        aside = _free_name(folder, now.utc_ms, why)
         try:
-            aside = _free_name(folder, now.utc_ms)
-            with _source(path, folder) as source:
-                _carry_over(source, target, known, entropy, (now, aside.name))
+            if carry:
+                _see_that_there_is_room(path)
+            target = database.connect(salvaged, "FULL")
+            try:
+                with _source(path, folder) if carry else _nothing() as source:
+                    _carry_over(source, target, known, entropy, (now, _SENTENCE[why].format(name=aside.name)))
+            finally:
+                target.close()
+        except BaseException:
+            # What is not complete is worth nothing, and takes the room that it lacks.
+            with contextlib.suppress(OSError):
+                _remove(folder, SALVAGE_NAME)
+            raise
         finally:
-            target.close()
-            _remove(folder, _COPY_NAME)
+            with contextlib.suppress(OSError):
+                _remove(folder, _COPY_NAME)
         database.flush_folder(folder)
         path.rename(aside)
         database.flush_folder(folder)
         _move_logs(path, aside)
         salvaged.rename(path)
         database.flush_folder(folder)
+
+
+def _see_that_there_is_room(path: Path) -> None:
+    """Raise StoreFaultError for a disk that can not hold what may have to be carried over.
+
+    Without this a card that is nearly full would be written to its end again and again.
+    """
+    needed = path.stat().st_size
+    disk = os.statvfs(path.parent)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        raise StoreFaultError(
+            HealthReason.STORE_FULL,
+            f"{path}: damaged; mending it takes {needed >> 10} KiB, and {free >> 10} KiB are free",
+        )
+
+
+@contextlib.contextmanager
+def _nothing() -> Iterator[sqlite3.Connection]:
+    """A source in which nothing is found."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def _remove(folder: Path, name: str) -> None:
@@ -141,18 +226,19 @@ def _move_logs(path: Path, aside: Path) -> None:
 
 def _last_set_aside(folder: Path) -> Path:
     """The file that was set aside last, while its log still waits for it; else a name of its own."""
-    without_log = [path for path in folder.glob("outbox-damaged-*.db") if not _beside(path, "-wal").exists()]
-    return max(without_log, key=lambda path: path.stat().st_ctime_ns, default=_free_name(folder, None))
+    set_aside = [path for why in _SENTENCE for path in folder.glob(f"outbox-{why}-*.db")]
+    without_log = [path for path in set_aside if not _beside(path, "-wal").exists()]
+    return max(without_log, key=lambda path: path.lstat().st_ctime_ns, default=_free_name(folder, None))
 
 
-def _free_name(folder: Path, utc_ms: int | None) -> Path:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=utc_ms or 0)
+def _free_name(folder: Path, utc_ms: int | None, why: Why = "damaged") -> Path:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(max(utc_ms or 0, 0), MOST_UTC_MS))
     dated = "log" if utc_ms is None else moment.strftime("%Y%m%dT%H%M%SZ")
-    aside = folder / f"outbox-damaged-{dated}.db"
+    aside = folder / f"outbox-{why}-{dated}.db"
     number = 1
-    while aside.exists() or _beside(aside, "-wal").exists():
+    while os.path.lexists(aside) or _beside(aside, "-wal").exists():
         number += 1
-        aside = folder / f"outbox-damaged-{dated}-{number}.db"
+        aside = folder / f"outbox-{why}-{dated}-{number}.db"
     return aside
 
 
@@ -188,9 +274,15 @@ def _copy_with_new_header(path: Path, folder: Path) -> Path:
     header[28:32] = pages.to_bytes(4, "big")
     header[32:40] = bytes(8)
     copy = folder / _COPY_NAME
-    shutil.copyfile(path, copy)
-    with copy.open("r+b") as file:
-        file.write(header)
+    with path.open("rb", buffering=0) as source, copy.open("wb") as target:
+        target.write(header)
+        for page in range(1, pages):
+            # Page by page: where the card gives nothing, zeros stand, which SQLite knows for damage.
+            try:
+                content = os.pread(source.fileno(), database.PAGE_BYTES, page * database.PAGE_BYTES)
+            except OSError:
+                content = b""
+            target.write(content.ljust(database.PAGE_BYTES, b"\0"))
     return copy
 
 
@@ -210,6 +302,15 @@ def _carry_over(
     entropy: Callable[[int], bytes],
     told: tuple[Moment, str],
 ) -> None:
+    """Fill the new store from the old.
+
+    Args:
+        source: the store to read.
+        target: an empty file.
+        known: see `set_aside`.
+        entropy: for a new journal.
+        told: when, and in which words, the alert begins.
+    """
     found = _identity(source, known)
     journal = found.journal
     kept_journal = journal is not None and len(found.counters) == len(Stream)
@@ -227,9 +328,9 @@ def _carry_over(
         all_counters[stream] = counters
         carried += records
     _keep_boot_count(target)
-    identity = "" if kept_journal else "; its identity was lost, sequence numbers begin a new journal"
-    moment, name = told
-    text = f"the store was damaged and set aside as {name}; {carried} records were carried over{identity}"
+    identity = "" if kept_journal else "; sequence numbers begin a new journal"
+    moment, sentence = told
+    text = f"{sentence}; {carried} records were carried over{identity}"
     _tell(target, all_counters[Stream.EVENTS], moment, text)
     for stream, counters in all_counters.items():
         counters.save(target, stream)
@@ -270,7 +371,7 @@ def _identity(source: sqlite3.Connection, known: Found) -> Found:
         row = _readable(lambda: source.execute("SELECT journal FROM store").fetchone())
         journal = row[0] if row is not None and is_journal(row[0]) else None
     listed = _readable(lambda: source.execute("SELECT boot, boot_id FROM boot").fetchall()) or []
-    boots = [(boot, name) for boot, name in listed if _within(boot, 1, _MOST_BOOTS) and isinstance(name, str)]
+    boots = [(boot, name) for boot, name in listed if within(boot, 1, MOST_BOOTS) and isinstance(name, str)]
     counters = {}
     for stream in Stream:
         read = _readable(lambda stream=stream: Counters.load(source, stream))  # type: ignore[misc]  # default argument
@@ -358,7 +459,7 @@ def _rows(source: sqlite3.Connection, stream: Stream, after_seq: int, end_seq: i
         kept = max(1, len(rows) * 3 // 4) if more else len(rows)
         following = [row.seq for row in rows[1:]] + [end_seq + 1]
         yield from (
-            row for row, next_seq in zip(rows[:kept], following, strict=False) if _is_sound(row, next_seq)
+            row for row, next_seq in zip(rows[:kept], following, strict=False) if is_sound(row, next_seq)
         )
         after_seq = rows[kept - 1].seq
         limit = min(_SPAN, 2 * limit)
@@ -382,32 +483,6 @@ def _in_order(rows: list[Row]) -> list[Row]:
             chosen.append(row)
             wanted -= 1
     return chosen[::-1]
-
-
-def _is_sound(row: Row, next_seq: int) -> bool:
-    """Damage that SQLite did not notice may still have garbled a column or a body.
-
-    Args:
-        row: as it was read.
-        next_seq: of the row behind it, which a gap must not reach.
-    """
-    stamped = (
-        _within(row.boot, 1, _MOST_BOOTS)
-        and _within(row.boottime_ms, 0, _MOST_BOOTTIME_MS)
-        and row.utc_source in _UTC_SOURCES
-        and (row.utc_ms is None or _within(row.utc_ms, 0, _MOST_UTC_MS))
-        and (row.utc_uncertainty_ms is None or _within(row.utc_uncertainty_ms, 0, _MOST_BOOTTIME_MS))
-    )
-    try:
-        body = unpack_body(Kind(row.kind), row.body)
-    except ValueError:
-        return False
-    return stamped and (not isinstance(body, Gap) or _within(body.last_seq, row.seq, next_seq - 1))
-
-
-def _within(value: object, least: int, most: int) -> bool:
-    """True for a whole number in the range: a garbled row may hold anything in any column."""
-    return isinstance(value, int) and least <= value <= most
 
 
 def _end_of(row: Row) -> int:

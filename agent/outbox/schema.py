@@ -12,7 +12,8 @@ APPLICATION_ID = 0x45_4D_53_31
 """Written in the file's header, so that `file` and this module know an outbox ("EMS1")."""
 
 VERSION = 1
-"""Version of the tables below, kept in `PRAGMA user_version`."""
+"""Version of the tables below, kept in `PRAGMA user_version`. Each version differs from all others in its
+tables or their columns, so that a garbled number is not taken for a version from the future."""
 
 Migration = Callable[[sqlite3.Connection], None]
 
@@ -73,6 +74,18 @@ CREATE TABLE boot (
     *(_STREAM_TABLE.format(name=stream.value) for stream in Stream),
 )
 
+_COLUMNS = frozenset(
+    (table, column)
+    for table, columns in (
+        ("store", "id, journal, clean"),
+        ("stream", f"name, {COUNTER_COLUMNS}"),
+        ("boot", "boot, boot_id"),
+        *((stream.value, RECORD_COLUMNS) for stream in Stream),
+    )
+    for column in columns.split(", ")
+)
+"""What `_TABLES` make."""
+
 
 def create(connection: sqlite3.Connection, journal: int) -> None:
     """Make the tables in an empty file. The caller holds the transaction."""
@@ -131,7 +144,10 @@ def migrate(
             raise StoreDamagedError(f"application id {application:#x} on the tables of an outbox")
         raise StoreVersionError(f"application id {application:#x}: the file is a database, but not an outbox")
     if found > version:
-        raise StoreVersionError(f"the store has version {found}; this agent knows versions up to {version}")
+        if _columns(connection) == _COLUMNS:
+            raise StoreDamagedError(f"the store says version {found}, and has the tables of {VERSION}")
+        text = f"the store has version {found}; this agent knows versions up to {version}"
+        raise StoreVersionError(text, "newer")
     steps = 0
     while found < version:
         step = migrations.get(found)
@@ -152,5 +168,13 @@ def migrate(
 
 
 def _has_our_tables(connection: sqlite3.Connection) -> bool:
-    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    return found >= {"store", "stream", "boot", *(stream.value for stream in Stream)}
+    return {table for table, _ in _columns(connection)} >= {table for table, _ in _COLUMNS}
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Every table with each of its columns."""
+    return set(
+        connection.execute(
+            "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_info(s.name) c WHERE s.type = 'table'"
+        )
+    )

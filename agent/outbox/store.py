@@ -16,7 +16,7 @@ from agent.outbox import database
 from agent.outbox.counters import ROW_BYTES
 from agent.outbox.entry import STREAM_OF_KIND, Entry
 from agent.outbox.fault import StoreDamagedError, named_faults
-from agent.outbox.gaps import gap_of
+from agent.outbox.gaps import gap_of, is_sound
 from agent.outbox.schema import RECORD_COLUMNS
 from agent.outbox.store_file import StoreFile
 from agent.wire.body import pack_body
@@ -60,12 +60,14 @@ class Store(StoreFile):
         *,
         confirmed: Mapping[Stream, int] | None = None,
         dropped: Sequence[tuple[str, int]] = (),
+        most_confirmed: int = sys.maxsize,
     ) -> list[int]:
         """Commit `entries` in one transaction and give back their sequence numbers, in the same order.
 
         Args:
             entries: records, oldest first; each goes to the stream of its kind.
             confirmed: watermarks to persist with them.
+            most_confirmed: rows of each stream that a watermark may pass, since each is looked at.
             dropped: (kind token, count) of trail records that memory could not hold; one gap record before
             the
                 entries tells of them.
@@ -73,7 +75,7 @@ class Store(StoreFile):
         with self.transaction() as connection:
             if confirmed:
                 for stream, through_seq in confirmed.items():
-                    self._confirm(connection, stream, through_seq)
+                    self._confirm(connection, stream, through_seq, most_confirmed)
             if dropped:
                 self._tell_dropped(connection, entries, dropped)
             if len(entries) == 1:
@@ -196,11 +198,20 @@ class Store(StoreFile):
         """Persist delivered watermarks in a transaction of their own."""
         self.append((), confirmed=confirmed)
 
-    def _confirm(self, connection: sqlite3.Connection, stream: Stream, through_seq: int) -> None:
+    def _confirm(
+        self, connection: sqlite3.Connection, stream: Stream, through_seq: int, most_rows: int
+    ) -> None:
         counters = self.counters[stream]
         through_seq = min(through_seq, counters.last_seq)
         if through_seq <= counters.confirmed_seq:
             return
+        if through_seq - counters.confirmed_seq > most_rows:
+            # Rows, not numbers: a gap is one row, however many it stands for.
+            last = connection.execute(
+                f"SELECT seq FROM {stream.value} WHERE seq > ? AND seq < ? ORDER BY seq LIMIT 1 OFFSET ?",  # noqa: S608 - constant
+                (counters.confirmed_seq, through_seq, most_rows - 1),
+            ).fetchone()
+            through_seq = through_seq if last is None else last[0]
         self._split_gap(connection, stream, through_seq)
         records, size = connection.execute(
             f"SELECT count(*), coalesce(sum(length(body)), 0) FROM {stream.value} WHERE seq > ? AND seq <= ?",  # noqa: S608 - constant
@@ -264,7 +275,7 @@ class Store(StoreFile):
         return found
 
     def latest(self, kind: Kind) -> Row | None:
-        """The newest record of `kind` that is still stored."""
+        """The newest record of `kind` that is still stored. What makes no sense is damage."""
         stream = kind.stream
         seq = self.counters[stream].newest.get(kind.value)
         if seq is None:
@@ -273,7 +284,12 @@ class Store(StoreFile):
             found = self.connection.execute(
                 f"{_SELECT[stream]} WHERE seq = ? AND kind = ?", (seq, kind.value)
             ).fetchone()
-        return None if found is None else _AS_ROW(found)
+        if found is None:
+            return None
+        row = _AS_ROW(found)
+        if not is_sound(row):
+            raise StoreDamagedError(f"{self.path}: the {kind.token} at {seq} makes no sense")
+        return row
 
     def oldest_waiting(self, stream: Stream) -> Row | None:
         """The first record that was not delivered."""

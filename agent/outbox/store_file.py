@@ -14,6 +14,7 @@ from agent.outbox import database
 from agent.outbox.counters import Counters
 from agent.outbox.database import Synchronous
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
+from agent.outbox.gaps import MOST_BOOTS, within
 from agent.outbox.schema import (
     MIGRATIONS,
     RECORD_COLUMNS,
@@ -172,6 +173,8 @@ class StoreFile:
                     (boot_id,),
                 ).fetchone()
                 connection.execute("DELETE FROM boot WHERE boot <= ?", (found[0] - _KEPT_BOOTS,))
+            if not within(found[0], 1, MOST_BOOTS):
+                raise StoreDamagedError(f"{self.path}: this would be boot {found[0]}")
         self.boot = found[0]
 
     def recover(self) -> bool:

@@ -51,7 +51,7 @@ class Batch:
         presses: records whose callers wait.
         staged: trail records.
         dropped: (kind token, count) of trail records that memory could not hold.
-        confirmed: watermarks to persist.
+        confirmed: watermarks to persist, as far as one commit takes them.
         flushes: those who wait for all that was staged.
     """
 
@@ -251,7 +251,12 @@ class Writer:
         try:
             if entries or batch.confirmed or batch.dropped:
                 seqs = await self._work(
-                    lambda: self._keeper.append(entries, confirmed=batch.confirmed, dropped=batch.dropped),
+                    lambda: self._keeper.append(
+                        entries,
+                        confirmed=batch.confirmed,
+                        dropped=batch.dropped,
+                        most_confirmed=_CONFIRM_STEP_OF_PRESS if batch.presses else 2 * CONFIRM_STEP,
+                    ),
                     urgent=bool(batch.presses),
                 )
         except BaseException as error:
@@ -272,6 +277,10 @@ class Writer:
             if self.refused and (not self._staged or self._group_max == BATCH_MAX):
                 self.refused = False
                 self._health.clear(*STORE_REASONS)
+        if self._unsaved_confirmations():
+            # So many at once that a commit did not hold them, or some came meanwhile.
+            self._confirmed_since_s = self._confirmed_since_s or asyncio.get_running_loop().time()
+            self._commit_wanted |= not (batch.presses or self._presses) and bool(batch.confirmed)
         if self.refused:
             # While this lasts nobody else asks for a commit, also not for what was staged during this one.
             self._commit_wanted = True
@@ -318,16 +327,9 @@ class Writer:
         return batch
 
     def _take_confirmations(self, batch: Batch) -> None:
-        unsaved = self._unsaved_confirmations()
-        step = _CONFIRM_STEP_OF_PRESS if batch.presses else 2 * CONFIRM_STEP
-        report = self._report()
-        batch.confirmed = {
-            stream: min(seq, report.confirmed_seq(stream) + step) for stream, seq in unsaved.items()
-        }
-        rest = batch.confirmed != unsaved
-        if not rest:
-            self._confirmed_since_s = None
-        self._commit_wanted = bool(self._staged) or (rest and not batch.presses)
+        batch.confirmed = self._unsaved_confirmations()
+        self._confirmed_since_s = None
+        self._commit_wanted = bool(self._staged)
 
     def _unsaved_confirmations(self) -> dict[Stream, int]:
         report = self._report()

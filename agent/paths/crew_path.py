@@ -137,7 +137,7 @@ class CrewPath:
         """Status, emergency, lamps and the presses on record; nothing is published before they are known."""
         status, emergency = await self._outbox.latest(Kind.STATUS), await self._outbox.latest(Kind.EMERGENCY)
         rows = sorted((row for row in (status, emergency) if row is not None), key=lambda row: row.seq)
-        held = [self._held(row) for row in rows]
+        held = [one for row in rows if (one := self._held(row)) is not None]
         self._rules.adopt(CrewState().after(one.body for one in held))
         self._restored, self._store = True, store
         for one in held:
@@ -182,14 +182,18 @@ class CrewPath:
                     return _Place(journal, row.seq)
         return None
 
-    def _held(self, row: Row) -> _Held:
-        """What a stored press says."""
-        body = unpack_body(Kind(row.kind), row.body)
+    def _held(self, row: Row) -> _Held | None:
+        """What a stored press says; None for one that makes no sense, which must end nothing."""
+        try:
+            body = unpack_body(Kind(row.kind), row.body)
+            utc = None
+            if row.utc_ms is not None:
+                utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)
+        except ValueError as error:
+            log.error("press_unreadable", seq=row.seq, why=str(error))
+            return None
         if not isinstance(body, StatusChange | Emergency):
-            raise TypeError(f"{Kind(row.kind).token} is no press")
-        utc = None
-        if row.utc_ms is not None:
-            utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)
+            return None
         boottime_ns = row.boottime_ms * 1_000_000 if row.boot == self._outbox.boot else None
         return _Held(body, utc, boottime_ns, _Place(self._outbox.journal, row.seq))
 

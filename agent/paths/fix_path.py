@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from agent.domain.fix import Fix, FixMode
@@ -12,9 +13,14 @@ from agent.domain.reporting import PositionPolicy, position_of
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import LocationState
 from agent.domain.time_base import TimeBase
+from agent.outbox.fault import StoreFaultError
 from agent.outbox.outbox import Outbox
 from agent.paths.state_sink import StateSink
+from agent.runtime.log import EventLog
 from agent.wire.body import unpack_body
+from agent.wire.row import Row
+
+log = EventLog("fix")
 
 
 class FixPath:
@@ -42,17 +48,28 @@ class FixPath:
 
     async def open(self, boottime_ns: int) -> None:
         """Say that no position is known yet, and which was the last: what a run before said is over."""
-        row = await self._outbox.latest(Kind.POSITION)
-        if row is not None:
-            body = unpack_body(Kind.POSITION, row.body)
-            self._last = body if isinstance(body, Position) else None
-            if row.utc_ms is not None:
-                self._last_utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)
-                if row.boot == self._outbox.boot:
-                    self._time_base.learn_stored(self._last_utc, row.boottime_ms * 1_000_000)
+        # A disk that can not be read has its reason: then no last position is known, until there is a fix.
+        with contextlib.suppress(StoreFaultError):
+            self._restore(await self._outbox.latest(Kind.POSITION))
         self._mode = FixMode.NONE
         utc = self._time_base.utc(boottime_ns)
         self._states.set_state(self._state(boottime_ns, utc, None, FixMode.NONE))
+
+    def _restore(self, row: Row | None) -> None:
+        if row is None:
+            return
+        try:
+            body = unpack_body(Kind.POSITION, row.body)
+            utc = None
+            if row.utc_ms is not None:
+                utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)
+        except ValueError as error:
+            log.error("position_unreadable", seq=row.seq, why=str(error))
+            return
+        self._last = body if isinstance(body, Position) else None
+        self._last_utc = utc
+        if utc is not None and row.boot == self._outbox.boot:
+            self._time_base.learn_stored(utc, row.boottime_ms * 1_000_000)
 
     def on_fix(self, fix: Fix) -> None:
         """Take one epoch of the receiver."""

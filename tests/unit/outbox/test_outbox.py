@@ -24,7 +24,7 @@ from agent.domain.record import Alert, Draft, Gap, Kind, Stream
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.outbox import outbox as outbox_module
 from agent.outbox import writer as writer_module
-from agent.outbox.fault import OutboxClosedError, StoreDamagedError, StoreFaultError, StoreVersionError
+from agent.outbox.fault import OutboxClosedError, StoreDamagedError, StoreFaultError
 from agent.outbox.gaps import gap_of
 from agent.outbox.outbox import Outbox
 from agent.runtime.worker import ThreadWorker
@@ -745,7 +745,7 @@ def test_the_alert_of_upkeep_that_was_cancelled_is_still_told(tmp_path: Path, sc
         def maintain(now_utc_ms: int | None) -> None:
             started.set()
             go.wait(20)
-            keeper._set_aside()
+            keeper._set_aside(StoreDamagedError("a test"), carry=True)
             keeper._open()
 
         keeper.maintain = maintain  # type: ignore[method-assign]  # upkeep that meets damage
@@ -792,7 +792,7 @@ def test_a_salvage_refused_between_its_renames_is_finished_by_recovering(
             with monkeypatch.context() as refusing:
                 refusing.setattr(Path, "rename", rename)
                 with pytest.raises(StoreFaultError):
-                    await bench.worker.run(keeper._set_aside)
+                    await bench.worker.run(lambda: keeper._set_aside(StoreDamagedError("a test"), carry=True))
             assert await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) > 3
             assert bench.outbox.journal == journal
             rows = await bench.outbox.read(Stream.EVENTS, 0, **MANY)
@@ -826,16 +826,90 @@ def test_one_stamp_does_not_move_the_time_of_upkeep_forward(tmp_path: Path, scri
     run(scenario)
 
 
-def test_a_newer_store_is_refused(tmp_path: Path, scribe: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "statements"),
+    [
+        ("newer", ("CREATE TABLE trip (trip INTEGER)", "PRAGMA user_version = 7")),
+        ("foreign", ("DROP TABLE trail", "PRAGMA application_id = 7")),
+    ],
+)
+def test_a_store_that_is_not_ours_is_set_aside_untouched_and_the_agent_goes_on(
+    tmp_path: Path, scribe: Any, name: str, statements: tuple[str, ...]
+) -> None:
     async def scenario() -> None:
         async with opened(tmp_path, scribe) as bench:
-            await bench.worker.run(
-                lambda: bench.store.connection.execute("PRAGMA user_version = 7").fetchall()
-            )
-        bench = Bench(tmp_path, scribe.clock)
-        with pytest.raises(StoreVersionError):
-            await bench.outbox.open()
-        await bench.outbox.close()
+            await bench.outbox.put(scribe.press())
+            journal = bench.outbox.journal
+        connection = sqlite3.connect(tmp_path / "outbox.db")
+        for statement in statements:
+            connection.execute(statement)
+        connection.close()
+        before = (tmp_path / "outbox.db").read_bytes()
+        async with opened(tmp_path, scribe) as bench:
+            assert await bench.outbox.put(scribe.press()) > 1, "after the alert"
+            assert bench.outbox.journal not in (0, journal)
+            assert await alert_codes(bench.outbox) == ["store_set_aside"]
+        (aside,) = tmp_path.glob(f"outbox-{name}-*.db")
+        assert aside.read_bytes() == before
+        async with opened(tmp_path, scribe) as bench:
+            assert bench.outbox.set_asides == 0
+
+    run(scenario)
+
+
+def test_a_flipped_bit_in_the_version_costs_no_record(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            await bench.outbox.put(scribe.press())
+            journal = bench.outbox.journal
+        connection = sqlite3.connect(tmp_path / "outbox.db")
+        connection.execute("PRAGMA user_version = 65537")
+        connection.close()
+        async with opened(tmp_path, scribe) as bench:
+            assert bench.outbox.journal == journal
+            row = await bench.outbox.latest(Kind.STATUS)
+            assert row is not None
+            assert row.seq == 1
+            assert await alert_codes(bench.outbox) == ["store_set_aside"]
+
+    run(scenario)
+
+
+def test_a_folder_in_the_place_of_the_store_is_set_aside(tmp_path: Path, scribe: Any) -> None:
+    (tmp_path / "outbox.db").mkdir()
+
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            assert await bench.outbox.put(scribe.press()) > 1
+            assert await alert_codes(bench.outbox) == ["store_set_aside"]
+
+    run(scenario)
+
+
+def test_a_damaged_store_without_room_to_mend_it_is_named_and_mended_once_there_is_room(
+    small_disk: Path, scribe: Any
+) -> None:
+    async def scenario() -> None:
+        async with opened(small_disk, scribe) as bench:
+            for _ in range(3000):
+                bench.outbox.stage(scribe.position())
+            await bench.outbox.put(scribe.press())
+            journal = bench.outbox.journal
+        with (small_disk / "outbox.db").open("r+b") as file:
+            file.seek(8 * 4096)
+            file.write(os.urandom(4096))
+        filler = small_disk / "filler"
+        fill_up(filler)
+        async with opened(small_disk, scribe) as bench:
+            assert bench.health.reasons() == (HealthReason.STORE_FULL,)
+            press = bench.outbox.put(scribe.press())
+            await until(lambda: bench.outbox.backlog().unsaved == 1)
+            assert not press.done()
+            filler.unlink()
+            assert await asyncio.wait_for(press, 20) > 1
+            await until(lambda: bench.health.reasons() == ())
+            assert bench.outbox.journal == journal
+            assert await alert_codes(bench.outbox) == ["store_set_aside"]
 
     run(scenario)
 

@@ -233,6 +233,7 @@ def test_a_store_from_the_future_is_left_alone(tmp_path: Path) -> None:
     store.open("boot-a")
     store.close()
     connection = sqlite3.connect(tmp_path / database.FILE_NAME)
+    connection.execute("CREATE TABLE trip (trip INTEGER)")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = (tmp_path / database.FILE_NAME).read_bytes()

@@ -18,7 +18,7 @@ from agent.domain.state import State, StatusState
 from agent.domain.time_base import TimeBase
 from agent.hal.buttons import Lamp
 from agent.outbox.entry import entry_of
-from agent.outbox.fault import StoreFaultError
+from agent.outbox.fault import StoreDamagedError, StoreFaultError
 from agent.outbox.outbox import Outbox
 from agent.paths import crew_path
 from agent.paths.crew_path import CrewPath
@@ -263,23 +263,23 @@ def test_a_store_that_opens_late_is_taken_up_and_nothing_false_is_said_before(
     tmp_path: Path,
 ) -> None:
     async def main() -> None:
-        first = Bench(tmp_path)
+        first = Bench(tmp_path / "data")
         await first.open()
         first.press("transporting", 1)
         first.press("emergency", 2)
         await first.settle()
         await first.close()
 
-        folder = tmp_path / "outbox.db"
-        aside = tmp_path / "aside.db"
+        folder = tmp_path / "data"
+        aside = tmp_path / "aside"
         folder.rename(aside)
-        folder.mkdir()  # what can not be opened as a file
-        second = Bench(tmp_path)
+        folder.write_text("what can not be opened as a folder")
+        second = Bench(folder)
         running = asyncio.get_running_loop().create_task(second.outbox.run(lambda: None))
         await second.open()
         assert second.states.newest() is None
         crew = asyncio.get_running_loop().create_task(second.path.run(lambda: None))
-        folder.rmdir()
+        folder.unlink()
         aside.rename(folder)
         async with asyncio.timeout(10):
             while (state := second.states.newest()) is None:
@@ -360,7 +360,7 @@ def test_after_a_salvage_each_lamp_says_whether_its_press_is_still_there(tmp_pat
         def damage() -> None:
             if lost:
                 keeper._store.connection.execute("DELETE FROM events WHERE seq = 2")
-            keeper._set_aside()
+            keeper._set_aside(StoreDamagedError("a test"), carry=True)
             keeper.open()
 
         await bench.outbox._work(damage)
