@@ -36,6 +36,7 @@ class Report:
     Attributes:
         journal: see Outbox.journal.
         boot: see Outbox.boot.
+        boot_ids: see Outbox.boot_ids.
         counters: of each stream, as they lie on the disk.
         oldest: the first record of each stream that was not delivered.
         stored_bytes: size of the store's file.
@@ -43,10 +44,12 @@ class Report:
         work_due: there is maintenance to do.
         log_full: the log is to be brought home before it outgrows its size.
         set_asides: how often a damaged store was set aside since the start.
+        replaced: how often another store was found in the place of ours since the start.
     """
 
     journal: int = 0
     boot: int = 0
+    boot_ids: Mapping[int, str] = field(default_factory=dict)
     counters: Mapping[Stream, Counters] = field(
         default_factory=lambda: {stream: Counters() for stream in Stream}
     )
@@ -56,6 +59,7 @@ class Report:
     work_due: bool = False
     log_full: bool = False
     set_asides: int = 0
+    replaced: int = 0
 
     def last_seq(self, stream: Stream) -> int:
         """Newest sequence number on the disk."""
@@ -81,10 +85,13 @@ class Keeper:
         self.mending = False
         self._entropy = entropy
         self._known_journal = 0
+        self._known_asides = 0
         self._unseen: list[tuple[Stream, int]] = []
         self._spare_space = False
         self._stored_bytes = 0
         self._set_asides = 0
+        self._replaced = 0
+        self._begun_journal = 0
         self._oldest: dict[Stream, tuple[int, Row | None]] = {}
 
     def _new_retention(self) -> Retention:
@@ -124,7 +131,9 @@ class Keeper:
         """Begin with the store that is open now; nothing learnt of another one holds for it."""
         if self._known_journal not in (0, self._store.journal):
             self._retention = self._new_retention()
-        self._known_journal = self._store.journal
+            expected = self._store.journal == self._begun_journal or self._set_asides != self._known_asides
+            self._replaced += not expected
+        self._known_journal, self._known_asides = self._store.journal, self._set_asides
         self._oldest.clear()
         self._stored_bytes = self._store.stored_bytes()
         self._unseen = [] if self._store.was_clean else [(stream, 0) for stream in Stream]
@@ -146,6 +155,18 @@ class Keeper:
         if len(entries) > 1:
             self._stored_bytes = self._store.stored_bytes()
         return seqs
+
+    def begin_journal(
+        self, alert: Entry, *, confirmed: Mapping[Stream, int], resend_after: Mapping[Stream, int]
+    ) -> None:
+        """See Store.begin_journal; the identity is made here."""
+        self._begun_journal = int.from_bytes(self._entropy(4), "big") or 1
+        self._guarded(
+            lambda: self._store.begin_journal(
+                self._begun_journal, alert, confirmed=confirmed, resend_after=resend_after
+            )
+        )
+        self._take_up()
 
     def recover(self) -> bool:
         """See Store.recover; on a full disk delivered trail gives way first."""
@@ -227,6 +248,7 @@ class Keeper:
         return Report(
             journal=store.journal,
             boot=store.boot,
+            boot_ids=store.boot_ids,
             counters={stream: counters.copy() for stream, counters in store.counters.items()},
             oldest={
                 stream: self._oldest_waiting(stream, counters) for stream, counters in store.counters.items()
@@ -236,6 +258,7 @@ class Keeper:
             work_due=store.checkpoint_due or self._spare_space or bool(self._unseen) or self._retention.due,
             log_full=store.checkpoint_due,
             set_asides=self._set_asides,
+            replaced=self._replaced,
         )
 
     def _oldest_waiting(self, stream: Stream, counters: Counters) -> Row | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -96,6 +96,11 @@ class Outbox:
         return self._report.boot
 
     @property
+    def boot_ids(self) -> Mapping[int, str]:
+        """The kernel's id of every boot that this store remembers, by the store's own count."""
+        return self._report.boot_ids
+
+    @property
     def set_asides(self) -> int:
         """How often a damaged store was set aside since the start: what was stored may not be any more."""
         return self._report.set_asides
@@ -178,6 +183,36 @@ class Outbox:
         self._writer.note_confirmed()
         for listener in self._on_confirmed:
             listener(stream, through_seq)
+
+    async def begin_new_journal(self, why: str, *, resend_after: Mapping[Stream, int] | None = None) -> None:
+        """Go on under another journal: readers were told of this one by somebody else, or at another time.
+
+        Nothing that waits is lost: it goes out in the new journal, under the sequence numbers that it has.
+        What was delivered is no longer kept for a replay. An alert says why.
+
+        Args:
+            why: one plain sentence, for the alert.
+            resend_after: for streams of which readers may have taken records for repeats of others: the
+                number after which everything is to go out again, as far as it is still kept.
+
+        Raises StoreFaultError when the disk refuses: the journal is as before, the health board names the
+        reason, and the caller asks again later.
+        """
+        if self._closed or not self._opened:
+            raise OutboxClosedError("the outbox is not open")
+        alert = entry_of(Draft(Stamp(self._clock.boottime_ns()), Alert("journal_begun", why)))
+        confirmed = dict(self._confirmed)
+        try:
+            await self._work(
+                lambda: self._keeper.begin_journal(
+                    alert, confirmed=confirmed, resend_after=resend_after or {}
+                ),
+                urgent=True,
+            )
+        except StoreFaultError as fault:
+            self._writer.refuse(fault)
+            raise
+        self._tell_grown(Stream)
 
     # ------------------------------------------------------------------ reading
 
@@ -347,7 +382,7 @@ class Outbox:
             # Of another store nothing was delivered but what it says itself.
             for stream in Stream:
                 self._confirmed[stream] = report.confirmed_seq(stream)
-            if before.journal and report.set_asides == before.set_asides:
+            if report.replaced != before.replaced:
                 self._tell("store_replaced", "the store in use was replaced; a new journal began")
         if report.log_full and not self._writer.refused:
             self._log_full.set()

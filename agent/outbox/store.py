@@ -224,6 +224,49 @@ class Store(StoreFile):
         counters.replay_records += records
         counters.replay_bytes += size
 
+    def begin_journal(
+        self,
+        journal: int,
+        alert: Entry,
+        *,
+        confirmed: Mapping[Stream, int],
+        resend_after: Mapping[Stream, int],
+    ) -> None:
+        """Let everything that was not delivered go on in a new journal, under the numbers that it has.
+
+        What was delivered goes, because a replay would deliver it a second time in the new journal; the
+        newest event of each kind stays for `latest`.
+
+        Args:
+            journal: the new identity.
+            alert: tells of it, as the first record of the new journal's own.
+            confirmed: watermarks, as `append` takes them.
+            resend_after: watermarks to go back to, where readers may have taken records for repeats.
+        """
+        with self.transaction() as connection:
+            connection.execute("UPDATE store SET journal = ?", (journal,))
+            for stream, counters in self.counters.items():
+                self._confirm(connection, stream, confirmed.get(stream, 0), sys.maxsize)
+                back = max(resend_after.get(stream, counters.confirmed_seq), counters.floor_seq - 1)
+                if back < counters.confirmed_seq:
+                    self._split_gap(connection, stream, back)
+                    counters.confirmed_seq = back
+                newest = sorted(counters.newest.values()) if stream is Stream.EVENTS else []
+                connection.execute(
+                    f"DELETE FROM {stream.value} WHERE seq <= ?"  # noqa: S608 - constant
+                    f" AND seq NOT IN ({', '.join('?' * len(newest))})",
+                    (counters.confirmed_seq, *newest),
+                )
+                counters.floor_seq = counters.confirmed_seq + 1
+                counters.replay_records = counters.replay_bytes = 0
+                counters.waiting_records, size = connection.execute(
+                    f"SELECT count(*), coalesce(sum(length(body)), 0) FROM {stream.value} WHERE seq >= ?",  # noqa: S608 - constant
+                    (counters.floor_seq,),
+                ).fetchone()
+                counters.waiting_bytes = size + ROW_BYTES * counters.waiting_records
+            self._insert(connection, Stream.EVENTS, [alert])
+        self.journal = journal
+
     def _split_gap(self, connection: sqlite3.Connection, stream: Stream, through_seq: int) -> None:
         """Keep gaps from reaching across the watermark: records were thinned while they were under way."""
         row = self.row_before(stream, through_seq + 1)

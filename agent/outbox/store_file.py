@@ -55,6 +55,7 @@ class StoreFile:
         self.path = folder / database.FILE_NAME
         self.journal = 0
         self.boot = 0
+        self.boot_ids: dict[int, str] = {}
         self.was_clean = True
         self.counters: dict[Stream, Counters] = {stream: Counters() for stream in Stream}
         self._synchronous = synchronous
@@ -175,6 +176,7 @@ class StoreFile:
                 connection.execute("DELETE FROM boot WHERE boot <= ?", (found[0] - _KEPT_BOOTS,))
             if not within(found[0], 1, MOST_BOOTS):
                 raise StoreDamagedError(f"{self.path}: this would be boot {found[0]}")
+            self.boot_ids = dict(connection.execute("SELECT boot, boot_id FROM boot"))
         self.boot = found[0]
 
     def recover(self) -> bool:
