@@ -24,6 +24,13 @@ from hil.sim.sim_rig import SimRig
 from hil.sim.virtual_loop import VirtualLoop
 
 EPOCH_MS = 1_790_000_000_000
+OVERRIDES = {
+    "store": {"synchronous": "OFF"},
+    "device": [
+        {"kind": "gnss_serial", "device": "sim-gnss"},
+        {"kind": "button_box", "device": "sim-box"},
+    ],
+}
 MANY = {"max_records": 100_000, "max_bytes": 1 << 30}
 
 
@@ -60,7 +67,7 @@ def in_simulated_time(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None
 
 async def start_on(folder: Path, store: Path, rng: random.Random) -> None:
     """Start the whole daemon on a mangled copy of `store`, press, and read everything back."""
-    rig = SimRig(folder, unix_ms=EPOCH_MS, overrides={"store": {"synchronous": "OFF"}, "can": []})
+    rig = SimRig(folder, unix_ms=EPOCH_MS, overrides=OVERRIDES)
     shutil.copytree(store, rig.store_directory, symlinks=True)
     mangle(rig.store_directory, rng)
     async with rig:
