@@ -89,7 +89,7 @@ class Slcan(CanDevice):
         """As python-can writes it."""
         return self.device if self.baud is None else f"{self.device}@{self.baud}"
 
-    def takes(self) -> tuple[str, ...]:
+    def files(self) -> tuple[str, ...]:
         """The serial device."""
         return (self.device,)
 

@@ -54,6 +54,10 @@ class ButtonGpio(ButtonDevice):
     debounce_ms: int = Field(20, ge=0, le=500)
     """How long a contact must rest before its edge counts."""
 
+    def files(self) -> tuple[str, ...]:
+        """The chip."""
+        return (self.chip,)
+
     def takes(self) -> tuple[str, ...]:
         """The lines."""
         offsets = sorted([*self.lines.values(), *self.lamp_lines.values()])

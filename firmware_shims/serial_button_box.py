@@ -40,10 +40,10 @@ class ButtonBox(ButtonDevice):
     """The box's serial device."""
     baud: Baud = 115_200
     """Speed of the line."""
-    silent_after_s: float = Field(5, gt=0)
+    silent_after_s: float = Field(5, gt=0, le=86_400)
     """The box says hello every second; silence for longer means that it is gone."""
 
-    def takes(self) -> tuple[str, ...]:
+    def files(self) -> tuple[str, ...]:
         """The serial device."""
         return (self.device,)
 

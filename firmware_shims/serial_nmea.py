@@ -27,7 +27,7 @@ class GnssSerial(GnssDevice):
     baud: Baud = 9600
     """Speed of the line."""
 
-    def takes(self) -> tuple[str, ...]:
+    def files(self) -> tuple[str, ...]:
         """The serial device."""
         return (self.device,)
 

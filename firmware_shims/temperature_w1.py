@@ -32,10 +32,10 @@ class TemperatureW1(SampleDevice):
     """The signal that it measures."""
     path: DevicePath = "/sys/bus/w1/devices/*/temperature"
     """The probe's file; with several probes on the bus, each block names its own."""
-    interval_s: float = Field(10, ge=1)
+    interval_s: float = Field(10, ge=1, le=86_400)
     """From one reading to the next."""
 
-    def takes(self) -> tuple[str, ...]:
+    def files(self) -> tuple[str, ...]:
         """The file."""
         return (self.path,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,29 +20,47 @@ from agent.recorder.recording_files import OneFile
 from agent.supervision.supervisor import Progress, Supervisor, Unit
 
 
-async def record(config: Config, platform: Platform, out: Path, stop: asyncio.Event) -> str | None:
-    """Write everything the drivers read to `out` until `stop` is set, without the rest of the agent.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a recording.
 
-    Returns why the recording is not whole, None when all went well.
+    Attributes:
+        problem: why it is not whole; None when everything that was read is in it.
+        heard: names of the devices that something came from.
+        silent: names of the others, each with what was wrong with it, "" when it only said nothing.
     """
+
+    problem: str | None
+    heard: tuple[str, ...]
+    silent: dict[str, str]
+
+
+async def record(config: Config, platform: Platform, out: Path, stop: asyncio.Event) -> Recorded:
+    """Write everything the drivers read to `out` until `stop` is set, without the rest of the agent."""
     clock, health = platform.clock(), HealthBoard()
     box = BlackBox(config, platform, clock, health, files=OneFile(out))
-    feeds = {
-        unit_name(device): device_feed(device, platform, clock, box.recorder) for device in config.devices
-    }
     supervisor = Supervisor(config.supervision, health, platform.random())
     supervisor.start(Unit("recorder", box.recorder.run))
-    for name, feed in feeds.items():
-        supervisor.start(Unit(name, partial(_listen, feed)))
+    heard: set[str] = set()
+    for device in config.devices:
+        feed = device_feed(device, platform, clock, box.recorder)
+        supervisor.start(Unit(unit_name(device), partial(_listen, feed, partial(heard.add, device.name))))
     try:
         await _first(stop.wait, supervisor.failed)
     finally:
-        await supervisor.stop([*feeds, "recorder"], config.supervision.stop_sources_s)
+        states = supervisor.states()
+        units = [unit_name(device) for device in config.devices]
+        await supervisor.stop([*units, "recorder"], config.supervision.stop_sources_s)
         await box.close()
-    return box.recorder.problem
+    silent = {
+        device.name: states.get(unit_name(device), "").partition("waiting: ")[2]
+        for device in config.devices
+        if device.name not in heard
+    }
+    return Recorded(box.recorder.problem, tuple(sorted(heard)), silent)
 
 
-async def _listen(feed: Feed[Any], progress: Progress) -> NoReturn:
+async def _listen(feed: Feed[Any], heard: Callable[[], None], progress: Progress) -> NoReturn:
     try:
         await feed.open()
         while True:
@@ -49,6 +68,7 @@ async def _listen(feed: Feed[Any], progress: Progress) -> NoReturn:
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await feed.read()
+                    heard()
     finally:
         await feed.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,22 +15,36 @@ from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Uplink
 
+PLACEHOLDER = "CHANGE-ME"
+"""Identity of the shipped example: two vehicles that kept it would be one to dispatch."""
+LONGEST_SOCKET_PATH = 107
+"""sun_path of the kernel, without its final zero."""
+
 
 class Unit(Section):
     """Who this vehicle is."""
 
     agency: TopicLevel
+    """Second level of every topic: ems/v1/{agency}/{unit}/..."""
     unit: TopicLevel
+    """The unit, as dispatch calls it."""
+
+    @field_validator("agency", "unit")
+    @classmethod
+    def _own(cls, name: str) -> str:
+        if name == PLACEHOLDER:
+            raise ValueError("this is the example's; put in what dispatch calls this vehicle")
+        return name
 
 
 class Reporting(Section):
     """When a fix becomes a position record."""
 
-    moving_interval_s: float = Field(1, gt=0)
-    stationary_interval_s: float = Field(10, gt=0)
-    moving_above_mps: float = Field(0.7, ge=0)
-    telemetry_interval_s: float = Field(5, gt=0)
-    health_interval_s: float = Field(60, gt=0)
+    moving_interval_s: float = Field(1, gt=0, le=86_400)
+    stationary_interval_s: float = Field(10, gt=0, le=86_400)
+    moving_above_mps: float = Field(0.7, ge=0, le=100)
+    telemetry_interval_s: float = Field(5, gt=0, le=86_400)
+    health_interval_s: float = Field(60, gt=0, le=86_400)
 
 
 class Config(Section):
@@ -54,6 +69,16 @@ class Config(Section):
     status_socket: Path = Path("/run/mdt/mdt.sock")
 
     _paths = field_validator("status_socket", mode="after")(from_file_folder)
+
+    @field_validator("status_socket")
+    @classmethod
+    def _bindable(cls, path: Path) -> Path:
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            raise ValueError(
+                f"longer than the {LONGEST_SOCKET_PATH} bytes that the path of a socket may have"
+            )
+        return path
+
     _together = field_validator("devices", mode="after")(check_together)
 
     @model_validator(mode="after")

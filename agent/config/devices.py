@@ -6,8 +6,8 @@ imported only when a configuration has that kind. Here is what all of them share
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -20,13 +20,14 @@ from pydantic import (
     WrapValidator,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from agent.config.section import Section, from_file_folder
+from agent.config.plain_words import did_you_mean, shown
+from agent.config.section import Section, from_file_folder, matching
 from agent.domain.status import UnitStatus
 
 _OWN_NAMES = frozenset({"can", "clock", "ignition", "recorder", "truth"})
 """First words of channels in a recording that are not a device's."""
+_HOST_AND_PORT = re.compile(r"[^/]+:\d+")
 _BAUD_RATES = frozenset(
     {1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600, 1000000}
     | {1152000, 1500000, 2000000, 2500000, 3000000, 3500000, 4000000}
@@ -41,8 +42,10 @@ def _not_our_own(name: str) -> str:
 
 
 def _device_path(path: str, info: ValidationInfo) -> str:
-    if "://" in path:
-        raise ValueError("an address, where the path of a device is expected")
+    if "://" in path or _HOST_AND_PORT.fullmatch(path):
+        raise ValueError(
+            'an address, where the path of a device is expected; for a receiver take kind = "gnss_tcp"'
+        )
     return str(from_file_folder(Path(path), info))
 
 
@@ -54,7 +57,9 @@ def _settable(baud: int) -> int:
 
 
 DeviceName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=64), AfterValidator(_not_our_own)
+    str,
+    matching(r"[A-Za-z0-9_-]+", "letters, digits, hyphen and underscore only, and at least one"),
+    AfterValidator(_not_our_own),
 ]
 """What a device is called in health, in `mdt status` and in recordings."""
 DevicePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_device_path)]
@@ -62,7 +67,12 @@ DevicePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_dev
 Baud = Annotated[int, AfterValidator(_settable)]
 """Bits a second of a serial line."""
 SignalName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[A-Z][A-Za-z0-9]*)*$", max_length=128)
+    str,
+    matching(
+        r"[A-Z][A-Za-z0-9]*(\.[A-Z][A-Za-z0-9]*)*",
+        'a VSS path without "Vehicle." is expected: words with a capital, with dots between, such as Speed',
+        max_letters=128,
+    ),
 ]
 """A VSS path below `Vehicle.`, such as "Speed" or "Cabin.Door.Row1.DriverSide.IsOpen"."""
 
@@ -75,16 +85,20 @@ class Device(Section):
     name: DeviceName
     """What it is called in health, `mdt status` and recordings. Each device has a name of its own."""
 
-    def takes(self) -> tuple[str, ...]:
-        """What no other block may take as well: device files, lines, addresses."""
+    def files(self) -> tuple[str, ...]:
+        """Device files that it needs, or patterns of them."""
         return ()
+
+    def takes(self) -> tuple[str, ...]:
+        """What no other block may take as well: by default its device files."""
+        return self.files()
 
 
 class GnssDevice(Device):
     """A receiver: gives bytes, which a decoder turns into fixes (`agent.hal.gnss`)."""
 
     name: DeviceName = "gnss"
-    silent_after_s: float = Field(5, gt=0)
+    silent_after_s: float = Field(5, gt=0, le=86_400)
     """Without an epoch for longer, the receiver counts as silent."""
 
 
@@ -94,7 +108,7 @@ class CanDevice(Device):
     name: DeviceName = "can0"
     vehicle: Path
     """The vehicle file: which DBC, which signals."""
-    silent_after_s: float = Field(5, gt=0)
+    silent_after_s: float = Field(5, gt=0, le=86_400)
     """Without a wanted frame for longer, the bus counts as silent."""
 
     _paths = field_validator("vehicle", mode="after")(from_file_folder)
@@ -113,9 +127,9 @@ class ButtonDevice(Device):
 class SampleDevice(Device):
     """A sensor: gives samples, each a value of a vehicle signal (`agent.hal.samples`)."""
 
-    silent_after_s: float = Field(60, gt=0)
+    silent_after_s: float = Field(60, gt=0, le=86_400)
     """Without a reading for longer, the sensor counts as silent."""
-    stale_after_s: float = Field(60, gt=0)
+    stale_after_s: float = Field(60, gt=0, le=86_400)
     """How long a value may go unheard before it is unknown."""
 
     def signals(self) -> tuple[SignalName, ...]:
@@ -140,16 +154,10 @@ def _by_kind(block: Any, handler: Any, info: ValidationInfo) -> Any:
     if not isinstance(block, dict) or kinds is None:
         return handler(block)
     kind = block.get("kind")
-    if kind is None:
-        raise PydanticCustomError(
-            "no_kind", "kind: missing; kinds are {kinds}", {"kinds": ", ".join(sorted(kinds))}
-        )
-    if kind not in kinds:
-        near = get_close_matches(str(kind), kinds, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"kinds are {', '.join(sorted(kinds))}"
-        raise PydanticCustomError(
-            "unknown_kind", "kind = {kind!r}: no such kind; {hint}", {"kind": kind, "hint": hint}
-        )
+    if not isinstance(kind, str) or kind not in kinds:
+        what = "missing" if kind is None else f"{shown(kind)} is no kind of device"
+        known = did_you_mean(kind, list(kinds)) or f"; kinds are {', '.join(sorted(kinds))}"
+        raise ValueError(f"kind: {what}{known}")
     return kinds[kind].settings_class().model_validate(block, context=info.context)
 
 
@@ -178,7 +186,7 @@ class Buttons(Section):
 
     keys: dict[str, str] = {status.value: status.value for status in UnitStatus} | {"emergency": "emergency"}
     """Key name to unit status token, or to "emergency"."""
-    stuck_after_s: float = Field(30, gt=0)
+    stuck_after_s: float = Field(30, gt=0, le=86_400)
     """A key that is down for longer is reported as stuck."""
 
     @field_validator("keys")

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationInfo
 
-TopicLevel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
-"""One level of an MQTT topic: no slash, no wildcard, no space."""
+
+def matching(pattern: str, words: str, *, max_letters: int = 64) -> AfterValidator:
+    """A validator of text that must be of one form, which `words` tells a person."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if len(text) > max_letters:
+            raise ValueError(f"at most {max_letters} letters")
+        if not form.fullmatch(text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+TopicLevel = Annotated[
+    str, matching(r"[A-Za-z0-9_-]+", "letters, digits, hyphen and underscore only, and at least one")
+]
+"""One level of an MQTT topic: no slash, no wildcard, no space, and no dot, which AMQP brokers divide by."""
 
 
 def _host(host: str) -> str:
     if "://" in host:
+        # Whatever stands in front of an @ may be a password: it is not repeated.
         scheme, _, rest = host.partition("://")
-        raise ValueError(f"without a scheme: leave {scheme}:// out and write {rest.partition('/')[0]!r}")
+        name = rest.rpartition("@")[2].partition("/")[0]
+        raise ValueError(f"{scheme}:// does not belong here: host = {name.partition(':')[0]!r} is enough")
     if any(letter.isspace() for letter in host):
-        raise ValueError("a space in it")
-    if host.startswith("[") or (":" in host and not _is_ipv6(host)):
-        raise ValueError("only a name or an address; the port goes to `port`, and [ ] are left out")
+        raise ValueError("there is a space in it")
     if "/" in host or "@" in host:
         raise ValueError("only a name or an address, without user and path")
+    if host.startswith("[") or (":" in host and not _is_ipv6(host)):
+        name, _, port = host.rpartition(":")
+        if name and port.isdecimal():
+            raise ValueError(f"the port goes to its own key: host = {name.strip('[]')!r}, port = {port}")
+        raise ValueError("only a name or an address is expected, without [ ] and :")
     return host
 
 
@@ -62,6 +85,8 @@ class Section(BaseModel):
 
 
 def from_file_folder(path: Path, info: ValidationInfo) -> Path:
-    """A relative path, taken from the folder of the file that names it."""
+    """A relative path, taken from the folder of the file that names it. Raises ValueError."""
+    if "\0" in str(path):
+        raise ValueError("no path can hold a zero character")
     folder = (info.context or {}).get("folder")
     return path if folder is None or path.is_absolute() else Path(folder) / path

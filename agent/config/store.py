@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from agent.config.section import Section, from_file_folder
 
@@ -14,11 +14,11 @@ class Store(Section):
     """The outbox on the data disk."""
 
     directory: Path = Path("/var/lib/mdt")
-    budget_mib: int = Field(256, ge=1)
+    budget_mib: int = Field(256, ge=1, le=1_048_576)
     """What undelivered records may take before old trail is thinned."""
-    replay_budget_mib: int = Field(64, ge=0)
+    replay_budget_mib: int = Field(64, ge=0, le=1_048_576)
     """What delivered records may take while they are kept for a reader that asks again."""
-    replay_days: float = Field(7, ge=0)
+    replay_days: float = Field(7, ge=0, le=3650)
     group_commit_s: float = Field(10, gt=0, le=300)
     """How much trail a power cut may take; presses are always committed at once."""
     synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL"
@@ -31,7 +31,13 @@ class Recorder(Section):
     """The black box: everything the drivers read, in a rotating set of files."""
 
     directory: Path
-    budget_mib: int = Field(512, ge=1)
-    file_mib: int = Field(32, ge=1)
+    budget_mib: int = Field(512, ge=1, le=1_048_576)
+    file_mib: int = Field(32, ge=1, le=1024)
 
     _paths = field_validator("directory", mode="after")(from_file_folder)
+
+    @model_validator(mode="after")
+    def _several_files(self) -> Recorder:
+        if self.file_mib > self.budget_mib:
+            raise ValueError("file_mib is above budget_mib: the first file would never be full")
+        return self

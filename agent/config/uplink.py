@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from agent.config.section import Section, from_file_folder
+from agent.config.section import Host, Section, from_file_folder
 
 
 class Secret(Section):
@@ -28,10 +29,20 @@ class Secret(Section):
         return self
 
     def read(self) -> str:
-        """The secret, read now, so that a changed file is seen. Raises OSError or KeyError."""
-        if self.file is not None:
-            return self.file.read_text(encoding="utf-8").strip()
-        return os.environ[self.environment or ""]
+        """The secret, read now, so that a changed file is seen; a byte order mark in front is as none.
+
+        Raises:
+            OSError: the file can not be read, or holds no text: EILSEQ, and never a word of what it holds.
+            KeyError: the environment has no such variable.
+        """
+        if self.file is None:
+            return os.environ[self.environment or ""]
+        raw = self.file.read_bytes()
+        try:
+            return raw.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            pass
+        raise OSError(errno.EILSEQ, "not UTF-8", str(self.file))
 
 
 class Tls(Section):
@@ -56,7 +67,8 @@ class Tls(Section):
 class Broker(Section):
     """One broker, in order of preference."""
 
-    host: str = Field(min_length=1)
+    host: Host
+    """Its name or address."""
     port: int = Field(8883, ge=1, le=65535)
     tls: Tls | None = None
     allow_plaintext: bool = False
@@ -83,24 +95,24 @@ class Uplink(Section):
     confirm: Literal["puback", "dispatch"] = "puback"
     """What counts as delivered: the broker's PUBACK, or a receipt from dispatch."""
     keepalive_s: float = Field(30, ge=1, le=600)
-    connect_timeout_s: float = Field(10, gt=0)
+    connect_timeout_s: float = Field(10, gt=0, le=86_400)
     window: int = Field(100, ge=1, le=10_000)
     """Messages in flight."""
     batch_records: int = Field(500, ge=1, le=10_000)
-    batch_bytes: int = Field(32_768, ge=64)
+    batch_bytes: int = Field(32_768, ge=64, le=268_435_455)
     """Upper bound of a batch before compression; the broker's own maximum is kept as well."""
-    max_packet_bytes: int | None = Field(None, ge=128)
+    max_packet_bytes: int | None = Field(None, ge=128, le=268_435_455)
     """Largest packet sent, for a broker that takes no larger ones and does not say so."""
-    drain_bytes_per_s: int = Field(50_000, ge=100)
+    drain_bytes_per_s: int = Field(50_000, ge=100, le=1_000_000_000)
     """Pace of the backlog; live records are not paced."""
-    reconnect_min_s: float = Field(1, gt=0)
-    reconnect_max_s: float = Field(60, gt=0)
-    fail_over_after_s: float = Field(60, gt=0)
-    return_after_s: float = Field(300, gt=0)
+    reconnect_min_s: float = Field(1, gt=0, le=86_400)
+    reconnect_max_s: float = Field(60, gt=0, le=86_400)
+    fail_over_after_s: float = Field(60, gt=0, le=86_400)
+    return_after_s: float = Field(300, gt=0, le=86_400)
     """How long a preferred broker must have been reachable before the agent goes back to it."""
-    position_expiry_s: int = Field(3600, ge=0)
+    position_expiry_s: int = Field(3600, ge=0, le=4_294_967_295)
     """MQTT 5 expiry of live state positions; 0 for none."""
-    will_delay_s: int = Field(15, ge=0)
+    will_delay_s: int = Field(15, ge=0, le=4_294_967_295)
 
     @model_validator(mode="after")
     def _ordered(self) -> Uplink:

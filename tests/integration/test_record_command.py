@@ -48,3 +48,49 @@ def test_a_recording_of_the_rig_holds_what_its_devices_said() -> None:
 
     with tempfile.TemporaryDirectory(prefix="mdt-") as folder:
         asyncio.run(main(Path(folder)))
+
+
+async def run_record(config: Path, out: Path) -> tuple[int | None, str]:
+    """Exit code and what was said of a recording of a second."""
+    recording = await asyncio.create_subprocess_exec(
+        MDT,
+        "record",
+        "--config",
+        str(config),
+        "--out",
+        str(out),
+        "--for",
+        "1",
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await recording.communicate()
+    return recording.returncode, said.decode()
+
+
+def test_beside_a_running_agent_it_refuses_and_says_why() -> None:
+    async def main(folder: Path) -> None:
+        async with ProcessRig(folder) as rig:
+            await rig.boot()
+            code, said = await run_record(rig.config_file, folder / "out.mcap")
+            assert code == 69
+            assert "the agent is running and has the devices" in said
+            assert not (folder / "out.mcap").exists()
+
+    with tempfile.TemporaryDirectory(prefix="mdt-") as folder:
+        asyncio.run(main(Path(folder)))
+
+
+def test_a_recording_in_which_nothing_was_heard_is_no_success(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    text = "[unit]\nagency = 'a'\nunit = 'b'\n[[uplink.brokers]]\nhost = 'b'\nallow_plaintext = true\n"
+    config.write_text(text)
+    out = tmp_path / "out.mcap"
+    code, said = asyncio.run(run_record(config, out))
+    assert code == 78
+    assert "no [[device]] to record" in said
+    config.write_text(text + "[[device]]\nkind = 'gnss_serial'\ndevice = '/dev/no-such'\n")
+    code, said = asyncio.run(run_record(config, out))
+    assert code == 1
+    assert "gnss: nothing was heard: /dev/no-such: No such file or directory" in said
+    assert "no device said anything" in said
+    assert not out.exists()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from agent.config import ConfigError, Section, SignalName, validate
+from agent.config import Section, SignalName, from_file_folder, parse_toml, read_toml, validate
 from agent.domain.record import SignalValue
 from agent.sources.can import vss
 
@@ -89,11 +88,7 @@ class VehicleFile(Section):
     """j1939: messages are found by their parameter group, and all-ones values mean "not available"."""
     signals: tuple[WantedSignal, ...] = Field(min_length=1)
 
-    @field_validator("dbc")
-    @classmethod
-    def _from_file_folder(cls, path: Path, info: ValidationInfo) -> Path:
-        folder = (info.context or {}).get("folder")
-        return path if folder is None or path.is_absolute() else Path(folder) / path
+    _paths = field_validator("dbc", mode="after")(from_file_folder)
 
     @model_validator(mode="after")
     def _distinct(self) -> VehicleFile:
@@ -132,17 +127,11 @@ def load_vehicle_file(path: Path, *, dbc: Path | None = None) -> VehicleFile:
     Raises:
         ConfigError: with every problem at once. The DBC itself is read by `compile_decoder`.
     """
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not TOML: {error}"]) from error
-    except (RecursionError, ValueError) as error:  # ValueError: a number of more digits than Python reads
-        raise ConfigError([f"{path}: nested too deeply, or a number that is too long"]) from error
+    text = read_toml(path)
+    table = parse_toml(text, path)
     if dbc is not None:
         table["dbc"] = str(dbc.absolute())
-    return validate(VehicleFile, table, path)
+    return validate(VehicleFile, table, path, text=text)
 
 
 def _check_mapped(name: str, known: vss.Meaning, key: str, value: SignalValue) -> None:

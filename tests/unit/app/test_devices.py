@@ -12,7 +12,7 @@ import pytest
 
 from agent.app.daemon import Daemon
 from agent.app.devices import KINDS, DeviceKind, load
-from agent.app.recording import record
+from agent.app.recording import Recorded, record
 from agent.app.vehicle_platform import VehiclePlatform
 from agent.config import ButtonDevice, CanDevice, ConfigError, GnssDevice, SampleDevice
 from agent.domain.health import HealthReason
@@ -132,12 +132,13 @@ def test_a_newcomer_reaches_the_journal_the_live_state_and_the_health_by_its_row
 def test_a_newcomer_is_recorded_by_its_row_alone(door: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mcap"
 
-    async def main() -> str | None:
+    async def main() -> Recorded:
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(1, stop.set)
         return await record(load(tmp_path / "agent.toml"), VehiclePlatform(), out, stop)
 
-    assert asyncio.run(main()) is None
+    recorded = asyncio.run(main())
+    assert (recorded.problem, recorded.heard, recorded.silent) == (None, ("rear-door",), {})
     samples = [item for item in RecordingReader(out).items() if isinstance(item, SampleItem)]
     assert samples
     assert {(item.device, item.value) for item in samples} == {("rear-door", True)}

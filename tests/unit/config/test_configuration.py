@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,25 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_the_shipped_example_is_good(checkout: Path) -> None:
+def test_the_shipped_example_is_good_once_the_vehicle_has_its_own_name(
+    checkout: Path, tmp_path: Path
+) -> None:
+    text = (checkout / "config" / "agent.toml").read_text(encoding="utf-8")
+    vehicles = (checkout / "config" / "vehicles").as_posix()
+    path = write(tmp_path, text.replace("CHANGE-ME", "A1").replace('"vehicles/', f'"{vehicles}/'))
     out, err = io.StringIO(), io.StringIO()
-    assert check_config(checkout / "config" / "agent.toml", out, err) == ExitCode.OK
-    # The broker's password is not on this machine, and that is said.
-    assert [line.split(": ")[1] for line in err.getvalue().splitlines()] == ["warning"]
-    assert "boston-ems/A1" in out.getvalue()
+    assert check_config(path, out, err) == ExitCode.OK
+    # Devices and the broker's password are not on this machine, and that is said.
+    assert {line.split(": ")[1] for line in err.getvalue().splitlines()} == {"warning"}
+    assert "A1/A1" in out.getvalue()
+
+
+def test_the_identity_of_the_shipped_example_is_refused(checkout: Path) -> None:
+    err = io.StringIO()
+    assert check_config(checkout / "config" / "agent.toml", io.StringIO(), err) == ExitCode.BAD_CONFIG
+    assert "unit.unit = 'CHANGE-ME'" in err.getvalue()
+    with pytest.raises(ConfigError, match=r"unit\.agency"):
+        load(checkout / "config" / "agent.toml")
 
 
 def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
@@ -55,7 +69,7 @@ def test_every_problem_is_named_with_file_key_and_value(tmp_path: Path) -> None:
     err = io.StringIO()
     assert check_config(path, io.StringIO(), err) == ExitCode.BAD_CONFIG
     lines = err.getvalue().splitlines()
-    assert all(line.startswith(f"{path}: ") for line in lines)
+    assert all(re.match(rf"{re.escape(str(path))}:\d+: ", line) for line in lines), lines
     for part in (
         "unit.unit = 'A 1'",
         "uplink.brokers[0].tls.port",
