@@ -41,10 +41,15 @@ class Reporting(Section):
     """When a fix becomes a position record."""
 
     moving_interval_s: float = Field(1, gt=0, le=86_400)
+    """Least time between two positions while moving."""
     stationary_interval_s: float = Field(10, gt=0, le=86_400)
+    """Time between two positions at rest."""
     moving_above_mps: float = Field(0.7, ge=0, le=100)
+    """Above this speed the unit is moving."""
     telemetry_interval_s: float = Field(5, gt=0, le=86_400)
+    """Least time between two telemetry records; each holds what changed."""
     health_interval_s: float = Field(60, gt=0, le=86_400)
+    """How often the live health is refreshed when nothing changed."""
 
 
 class Config(Section):
@@ -67,6 +72,7 @@ class Config(Section):
     recorder: Recorder | None = None
     log: Log = Log()
     status_socket: Path = Path("/run/mdt/mdt.sock")
+    """Unix socket at which `mdt status` asks the running agent."""
 
     _paths = field_validator("status_socket", mode="after")(from_file_folder)
 

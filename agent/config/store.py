@@ -14,11 +14,13 @@ class Store(Section):
     """The outbox on the data disk."""
 
     directory: Path = Path("/var/lib/mdt")
+    """Folder of the store, on a disk that may be written."""
     budget_mib: int = Field(256, ge=1, le=1_048_576)
     """What undelivered records may take before old trail is thinned."""
     replay_budget_mib: int = Field(64, ge=0, le=1_048_576)
     """What delivered records may take while they are kept for a reader that asks again."""
     replay_days: float = Field(7, ge=0, le=3650)
+    """How long delivered records are kept for a reader that asks again."""
     group_commit_s: float = Field(10, gt=0, le=300)
     """How much trail a power cut may take; presses are always committed at once."""
     synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL"
@@ -31,8 +33,11 @@ class Recorder(Section):
     """The black box: everything the drivers read, in a rotating set of files."""
 
     directory: Path
+    """Folder of the recordings."""
     budget_mib: int = Field(512, ge=1, le=1_048_576)
+    """What all recordings may take; the oldest goes first."""
     file_mib: int = Field(32, ge=1, le=1024)
+    """Size at which a file is ended and the next begun."""
 
     _paths = field_validator("directory", mode="after")(from_file_folder)
 

@@ -16,7 +16,9 @@ class Secret(Section):
     """Where a secret is: in a file, or in an environment variable. Never in the configuration itself."""
 
     file: Path | None = None
+    """File that holds the secret and nothing else."""
     environment: str | None = None
+    """Environment variable that holds it."""
 
     _paths = field_validator("file", mode="after")(
         lambda path, info: None if path is None else from_file_folder(path, info)
@@ -51,7 +53,9 @@ class Tls(Section):
     ca_file: Path | None = None
     """Authority to trust; without it the system's."""
     certificate_file: Path | None = None
+    """The unit's own certificate, with `key_file`."""
     key_file: Path | None = None
+    """The key of that certificate."""
 
     _paths = field_validator("ca_file", "certificate_file", "key_file", mode="after")(
         lambda path, info: None if path is None else from_file_folder(path, info)
@@ -70,11 +74,15 @@ class Broker(Section):
     host: Host
     """Its name or address."""
     port: int = Field(8883, ge=1, le=65535)
+    """Its TCP port."""
     tls: Tls | None = None
+    """TLS to the broker; the server is always verified."""
     allow_plaintext: bool = False
     """Must be said to go without TLS, so that leaving `tls` out never does it by omission."""
     username: str | None = None
+    """Name by which the unit logs in."""
     password: Secret | None = None
+    """Where the password is: `{ file = "..." }` or `{ environment = "..." }`."""
 
     @model_validator(mode="after")
     def _encrypted(self) -> Broker:
@@ -91,14 +99,19 @@ class Uplink(Section):
     """The way to dispatch."""
 
     brokers: tuple[Broker, ...] = Field(min_length=1)
+    """The brokers, in order of preference."""
     encoding: Literal["msgpack", "json"] = "msgpack"
+    """Form of records on the wire: compact, or readable (docs/wire-format.md)."""
     confirm: Literal["puback", "dispatch"] = "puback"
     """What counts as delivered: the broker's PUBACK, or a receipt from dispatch."""
     keepalive_s: float = Field(30, ge=1, le=600)
+    """MQTT keep-alive: after one and a half of it without a word the broker takes the unit for gone."""
     connect_timeout_s: float = Field(10, gt=0, le=86_400)
+    """How long opening a connection may take before the next broker is tried."""
     window: int = Field(100, ge=1, le=10_000)
     """Messages in flight."""
     batch_records: int = Field(500, ge=1, le=10_000)
+    """Records in one message at most."""
     batch_bytes: int = Field(32_768, ge=64, le=268_435_455)
     """Upper bound of a batch before compression; the broker's own maximum is kept as well."""
     max_packet_bytes: int | None = Field(None, ge=128, le=268_435_455)
@@ -106,13 +119,17 @@ class Uplink(Section):
     drain_bytes_per_s: int = Field(50_000, ge=100, le=1_000_000_000)
     """Pace of the backlog; live records are not paced."""
     reconnect_min_s: float = Field(1, gt=0, le=86_400)
+    """Pause before the first attempt to connect again; it doubles, with jitter."""
     reconnect_max_s: float = Field(60, gt=0, le=86_400)
+    """Longest pause between two attempts."""
     fail_over_after_s: float = Field(60, gt=0, le=86_400)
+    """How long a broker must be unreachable before the next one is used."""
     return_after_s: float = Field(300, gt=0, le=86_400)
     """How long a preferred broker must have been reachable before the agent goes back to it."""
     position_expiry_s: int = Field(3600, ge=0, le=4_294_967_295)
     """MQTT 5 expiry of live state positions; 0 for none."""
     will_delay_s: int = Field(15, ge=0, le=4_294_967_295)
+    """How long the broker waits before it tells that the unit is offline."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Uplink:
