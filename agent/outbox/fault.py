@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from agent.domain.health import HealthReason
+from agent.domain.record import Stream
 
 STORE_REASONS = (HealthReason.STORE_FULL, HealthReason.STORE_READ_ONLY, HealthReason.STORE_IO_ERROR)
 """The reasons that say that the disk refuses writing."""
@@ -41,6 +42,7 @@ _DAMAGE_CODES = (
     sqlite3.SQLITE_MISMATCH,
     sqlite3.SQLITE_TOOBIG,
 )
+_READ_CODES = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
 _PRIMARY_CODE = 0xFF
 
 
@@ -50,11 +52,15 @@ class StoreFaultError(Exception):
     Attributes:
         reason: the health reason that names it.
         detail: one plain sentence for a person.
+        unreadable: True when something could not be read, which may be a sector that has died.
         in_doubt: True when the refused transaction may nevertheless be found on the disk after re-opening.
     """
 
-    def __init__(self, reason: HealthReason, detail: str, *, in_doubt: bool = False) -> None:
+    def __init__(
+        self, reason: HealthReason, detail: str, *, in_doubt: bool = False, unreadable: bool = False
+    ) -> None:
         super().__init__(f"{reason}: {detail}")
+        self.unreadable = unreadable
         self.reason = reason
         self.detail = detail
         self.in_doubt = in_doubt
@@ -62,6 +68,24 @@ class StoreFaultError(Exception):
 
 class StoreDamagedError(Exception):
     """The store's content is not what was written: it is to be set aside."""
+
+
+class RowDamagedError(StoreDamagedError):
+    """One record is not what was written; all around it may be sound.
+
+    Attributes:
+        stream: of the record.
+        seq: the number under which it lies.
+    """
+
+    def __init__(self, stream: Stream, seq: object) -> None:
+        super().__init__(f"the record {seq} of {stream} is not what was written")
+        self.stream = stream
+        self.seq = seq
+
+
+class StoreMovedError(Exception):
+    """The file that is open is no longer the one that the next start would find."""
 
 
 class StoreVersionError(Exception):
@@ -105,7 +129,10 @@ def named_faults(path: str) -> Iterator[None]:
             raise
         in_doubt = code & _PRIMARY_CODE == sqlite3.SQLITE_IOERR
         raise StoreFaultError(
-            reason, f"{path}: {error} ({error.sqlite_errorname})", in_doubt=in_doubt
+            reason,
+            f"{path}: {error} ({error.sqlite_errorname})",
+            in_doubt=in_doubt,
+            unreadable=code in _READ_CODES,
         ) from error
     except OSError as error:
         reason = _REASON_OF_ERRNO.get(error.errno or 0, HealthReason.STORE_IO_ERROR)

@@ -15,9 +15,25 @@ from agent.domain.stamp import UtcSource
 from agent.hal.clock import Clock
 from agent.outbox.counters import Counters
 from agent.outbox.entry import Entry
-from agent.outbox.fault import StoreDamagedError, StoreFaultError, StoreVersionError, named_faults
+from agent.outbox.fault import (
+    RowDamagedError,
+    StoreDamagedError,
+    StoreFaultError,
+    StoreMovedError,
+    StoreVersionError,
+    named_faults,
+)
 from agent.outbox.retention import Retention
-from agent.outbox.salvage import Found, Moment, Why, finish_interrupted, is_stray, move_strays, set_aside
+from agent.outbox.salvage import (
+    Found,
+    Moment,
+    Why,
+    carry_over,
+    finish_interrupted,
+    is_stray,
+    move_strays,
+    set_aside,
+)
 from agent.outbox.store import Store
 from agent.runtime.log import EventLog
 from agent.wire.row import Row
@@ -26,6 +42,11 @@ T = TypeVar("T")
 log = EventLog("outbox")
 
 _VACUUM_PAGES = 32
+_MOST_ROWS_REPLACED = 64
+"""Damaged records in the way of one piece of work; where there are more, the whole store is gone through."""
+_READ_TRIES = 3
+_READ_TRIED_FOR_NS = 3_000_000_000
+"""A card that is reset answers within this; a sector that is dead does not."""
 _LOOK_ROWS = 2_000
 
 
@@ -45,6 +66,8 @@ class Report:
         log_full: the log is to be brought home before it outgrows its size.
         set_asides: how often a damaged store was set aside since the start.
         replaced: how often another store was found in the place of ours since the start.
+        moves: how often a file that had lost its name was carried over since the start.
+        replaced_rows: how many damaged records were replaced by gap records since the start.
     """
 
     journal: int = 0
@@ -60,6 +83,8 @@ class Report:
     log_full: bool = False
     set_asides: int = 0
     replaced: int = 0
+    moves: int = 0
+    replaced_rows: int = 0
 
     def last_seq(self, stream: Stream) -> int:
         """Newest sequence number on the disk."""
@@ -68,6 +93,25 @@ class Report:
     def confirmed_seq(self, stream: Stream) -> int:
         """Delivered watermark as it lies on the disk."""
         return self.counters[stream].confirmed_seq
+
+
+class _Unreadable:
+    """Counts how often the same thing could not be read, to tell a dead sector from a bad moment."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[int, int]] = {}
+
+    def given_up(self, what: str, fault: StoreFaultError, now_ns: int) -> bool:
+        """True when it was tried often enough, for long enough."""
+        if not fault.unreadable:
+            return False
+        tries, since_ns = self._since.get(what, (0, now_ns))
+        self._since[what] = tries + 1, since_ns
+        return tries + 1 >= _READ_TRIES and now_ns - since_ns >= _READ_TRIED_FOR_NS
+
+    def forget(self, what: str) -> None:
+        """It could be read."""
+        self._since.pop(what, None)
 
 
 class Keeper:
@@ -91,6 +135,9 @@ class Keeper:
         self._stored_bytes = 0
         self._set_asides = 0
         self._replaced = 0
+        self._moves = 0
+        self._replaced_rows = 0
+        self._unreadable = _Unreadable()
         self._begun_journal = 0
         self._oldest: dict[Stream, tuple[int, Row | None]] = {}
 
@@ -104,7 +151,7 @@ class Keeper:
 
     def open(self) -> None:
         """Open the store, whatever the folder holds. Raises StoreFaultError alone."""
-        self._guarded(self._open)
+        self._guarded(self._open, "open")
 
     def _open(self) -> None:
         """Open what is there. All but a refusal of the disk is damage: the steps of opening are right."""
@@ -115,7 +162,7 @@ class Keeper:
         except (StoreFaultError, StoreDamagedError, StoreVersionError):
             raise
         except Exception as error:
-            self._store.abandon()
+            self._store.file.abandon()
             raise StoreDamagedError(f"{self._store.path}: {type(error).__name__}: {error}") from error
 
     def _clear_the_way(self) -> None:
@@ -135,7 +182,7 @@ class Keeper:
             self._replaced += not expected
         self._known_journal, self._known_asides = self._store.journal, self._set_asides
         self._oldest.clear()
-        self._stored_bytes = self._store.stored_bytes()
+        self._stored_bytes = self._store.file.stored_bytes()
         self._unseen = [] if self._store.was_clean else [(stream, 0) for stream in Stream]
 
     def append(
@@ -150,10 +197,11 @@ class Keeper:
         seqs = self._guarded(
             lambda: self._store.append(
                 entries, confirmed=confirmed, dropped=dropped, most_confirmed=most_confirmed
-            )
+            ),
+            "append",
         )
         if len(entries) > 1:
-            self._stored_bytes = self._store.stored_bytes()
+            self._stored_bytes = self._store.file.stored_bytes()
         return seqs
 
     def begin_journal(
@@ -173,7 +221,7 @@ class Keeper:
         if not self._known_journal:
             self.open()
             return False
-        return self._guarded(self._recover)
+        return self._guarded(self._recover, "recover")
 
     def _recover(self) -> bool:
         if not self._store.is_open:
@@ -192,7 +240,7 @@ class Keeper:
             try:
                 if not self._retention.give_way():
                     raise
-                self._store.give_back(_VACUUM_PAGES)
+                self._store.file.give_back(_VACUUM_PAGES)
             except StoreFaultError:
                 # Making room needs a write of its own; what the disk said first is the reason to tell.
                 raise fault from None
@@ -205,12 +253,13 @@ class Keeper:
         return self._guarded(
             lambda: self._store.read(
                 stream, after_seq, max_records=max_records, max_bytes=max_bytes, last_seq=last_seq
-            )
+            ),
+            f"{stream} {after_seq}",
         )
 
     def latest(self, kind: Kind) -> Row | None:
         """See Store.latest."""
-        return self._guarded(lambda: self._store.latest(kind))
+        return self._guarded(lambda: self._store.latest(kind), kind.token)
 
     def maintain(self, now_utc_ms: int | None) -> None:
         """One bounded slice of upkeep, the most pressing first.
@@ -218,26 +267,28 @@ class Keeper:
         Args:
             now_utc_ms: trusted UTC in Unix milliseconds, None when there is none.
         """
-        self._guarded(lambda: self._maintain(now_utc_ms))
+        self._guarded(lambda: self._maintain(now_utc_ms), "upkeep")
 
     def _maintain(self, now_utc_ms: int | None) -> None:
         store = self._store
-        if store.checkpoint_due:
-            store.checkpoint()
+        if store.file.checkpoint_due:
+            store.file.checkpoint()
         elif self._retention.due or not (self._spare_space or self._unseen):
             self._retention.slice(now_utc_ms)
             self._spare_space = True
         elif self._spare_space:
-            self._spare_space = store.give_back(_VACUUM_PAGES)
+            self._spare_space = store.file.give_back(_VACUUM_PAGES)
         else:
             stream, after_seq = self._unseen[0]
             seen = store.look_through(stream, after_seq, _LOOK_ROWS)
             self._unseen[:1] = [] if seen is None else [(stream, seen)]
-        self._stored_bytes = store.stored_bytes()
+        self._stored_bytes = store.file.stored_bytes()
 
     def close(self) -> None:
         """See Store.close. A store that is found damaged now is set aside by the next start."""
         try:
+            if self._store.file.moved:
+                self._carry_over(StoreMovedError(f"{self._store.path} is gone"))
             self._store.close()
         except StoreDamagedError as damage:
             raise StoreFaultError(HealthReason.STORE_IO_ERROR, str(damage)) from damage
@@ -255,10 +306,15 @@ class Keeper:
             },
             stored_bytes=self._stored_bytes,
             over_budget=self._retention.over_budget,
-            work_due=store.checkpoint_due or self._spare_space or bool(self._unseen) or self._retention.due,
-            log_full=store.checkpoint_due,
+            work_due=store.file.checkpoint_due
+            or self._spare_space
+            or bool(self._unseen)
+            or self._retention.due,
+            log_full=store.file.checkpoint_due,
             set_asides=self._set_asides,
             replaced=self._replaced,
+            moves=self._moves,
+            replaced_rows=self._replaced_rows,
         )
 
     def _oldest_waiting(self, stream: Stream, counters: Counters) -> Row | None:
@@ -272,15 +328,42 @@ class Keeper:
                 self._oldest[stream] = (counters.confirmed_seq, oldest)
         return oldest
 
-    def _guarded(self, work: Callable[[], T]) -> T:
+    # ------------------------------------------------------------------ what goes wrong
+
+    def _guarded(self, work: Callable[[], T], what: str = "") -> T:
+        """Do `work`; mend what it meets and do it again.
+
+        Args:
+            work: with the store; of what raises, nothing has happened.
+            what: by which it is known when it is tried again, for what can not be read.
+        """
         try:
-            return work()
+            done = self._with_sound_rows(work)
+        except StoreMovedError as moved:
+            self._carry_over(moved)
+            done = self._with_sound_rows(work)
         except (StoreDamagedError, StoreVersionError) as trouble:
-            self.mending = True
+            done = self._mended(work, trouble)
+        except StoreFaultError as fault:
+            if not self._unreadable.given_up(what, fault, self._clock.boottime_ns()):
+                raise
+            done = self._mended(work, StoreDamagedError(f"given up reading: {fault.detail}"))
+        self._unreadable.forget(what)
+        return done
+
+    def _with_sound_rows(self, work: Callable[[], T]) -> T:
+        """Do `work`; single records that are damaged become gap records, and it is done again."""
+        for _ in range(_MOST_ROWS_REPLACED):
             try:
-                return self._mended(work, trouble)
-            finally:
-                self.mending = False
+                return work()
+            except RowDamagedError as row:
+                if not self._store.is_open or not isinstance(row.seq, int):
+                    raise
+                log.error("record_damaged", stream=row.stream.value, seq=row.seq)
+                self._store.replace_row(row.stream, row.seq)
+                self._replaced_rows += 1
+                self._oldest.clear()
+        return work()
 
     def _mended(self, work: Callable[[], T], trouble: Exception) -> T:
         """Put a new store into the place of this one and do the work with it.
@@ -288,15 +371,44 @@ class Keeper:
         What was carried over may be what troubles: then the mended store is set aside as well, and nothing is
         carried over. So this ends, whatever there was.
         """
-        for carry in (True, False):
-            try:
-                self._set_aside(trouble, carry=carry)
-                if work != self._open:
-                    self._open()
-                return work()
-            except (StoreDamagedError, StoreVersionError) as again:
-                trouble = again
+        self.mending = True
+        try:
+            for carry in (True, False):
+                try:
+                    self._set_aside(trouble, carry=carry)
+                    if work != self._open:
+                        self._open()
+                    return work()
+                except (StoreDamagedError, StoreVersionError) as again:
+                    trouble = again
+        finally:
+            self.mending = False
         raise StoreFaultError(HealthReason.STORE_IO_ERROR, f"a new store is no better: {trouble}")
+
+    def _carry_over(self, moved: StoreMovedError) -> None:
+        """The file has lost its name: all of it goes into a new one, while it can still be read."""
+        log.error("store_moved", why=str(moved))
+        self.mending = True
+        try:
+            try:
+                carry_over(self._store.file, self._now())
+            except StoreDamagedError as damage:
+                log.error("store_lost", why=str(damage))
+                self._store.file.abandon()
+            self._moves += 1
+            if not self._store.in_doubt:
+                self._store.recover()
+        finally:
+            self.mending = False
+
+    def _now(self) -> Moment:
+        utc = self._clock.system_utc()
+        return Moment(
+            self._clock.boot_id,
+            self._clock.boottime_ns() // 1_000_000,
+            utc.unix_ms,
+            UtcSource.NTP if utc.synchronised else UtcSource.LAST_KNOWN,
+        )
 
     def _set_aside(self, trouble: Exception, *, carry: bool) -> None:
         """Set the store aside with all that is beside the point of `trouble`. Raises StoreFaultError."""
@@ -308,13 +420,7 @@ class Keeper:
                 journal=self._known_journal, counters={s: c.copy() for s, c in store.counters.items()}
             )
         store.forget()
-        utc = self._clock.system_utc()
-        now = Moment(
-            self._clock.boot_id,
-            self._clock.boottime_ns() // 1_000_000,
-            utc.unix_ms,
-            UtcSource.NTP if utc.synchronised else UtcSource.LAST_KNOWN,
-        )
+        now = self._now()
         why: Why = "damaged"
         if isinstance(trouble, StoreVersionError):
             why, carry = trouble.why, False

@@ -382,8 +382,7 @@ class Outbox:
             # Of another store nothing was delivered but what it says itself.
             for stream in Stream:
                 self._confirmed[stream] = report.confirmed_seq(stream)
-            if report.replaced != before.replaced:
-                self._tell("store_replaced", "the store in use was replaced; a new journal began")
+        self._tell_what_happened(before, report)
         if report.log_full and not self._writer.refused:
             self._log_full.set()
         for stream in Stream:
@@ -394,6 +393,16 @@ class Outbox:
             self._health.clear(HealthReason.STORE_OVER_BUDGET)
         if report.set_asides > before.set_asides:
             self._tell_grown([Stream.EVENTS])  # by the alert that tells of it
+
+    def _tell_what_happened(self, before: Report, now: Report) -> None:
+        """Alerts of what the worker met; a salvage has written its own into the new store."""
+        if now.replaced != before.replaced:
+            self._tell("store_replaced", "the store in use was replaced; a new journal began")
+        if now.moves != before.moves:
+            self._tell("store_moved", "the store's file was deleted or replaced while in use; all is kept")
+        if now.replaced_rows and not before.replaced_rows:
+            # Once a run: how many there are, and which, gap records tell.
+            self._tell("store_record_damaged", "what a record held was garbled; gaps tell of each")
 
     def _tell(self, code: str, text: str) -> None:
         if not self._writer.ended:

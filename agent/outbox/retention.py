@@ -163,18 +163,13 @@ class Retention:
         with store.transaction() as connection:
             counters = store.counters[stream]
             newest = set(counters.newest.values()) if stream is Stream.EVENTS else set()
-            connection.executemany(
-                f"DELETE FROM {stream.value} WHERE seq = ?",  # noqa: S608 - constant name
-                [(row.seq,) for row in rows if row.seq not in newest],
-            )
-            following = connection.execute(
-                f"SELECT min(seq) FROM {stream.value} WHERE seq > ?",  # noqa: S608 - constant name
-                (rows[-1].seq,),
-            ).fetchone()[0]
+            table = store.tables[stream]
+            table.delete(connection, [row.seq for row in rows if row.seq not in newest])
+            following = table.nth_after(connection, rows[-1].seq, 1)
             counters.floor_seq = min(counters.confirmed_seq + 1, following or counters.last_seq + 1)
             counters.replay_records -= len(rows)
             counters.replay_bytes -= sum(ROW_BYTES + len(row.body) for row in rows)
-        store.note_written(len(rows) // 32)
+        store.file.note_written(len(rows) // 32)
 
     # ------------------------------------------------------------------ undelivered records
 
@@ -218,14 +213,13 @@ class Retention:
             return
         with store.transaction() as connection:
             counters = store.counters[Stream.TRAIL]
-            connection.executemany(
-                "DELETE FROM trail WHERE seq = ?", [(row.seq,) for row in replacement.removed]
-            )
-            store.insert_rows(connection, Stream.TRAIL, replacement.gaps)
+            table = store.tables[Stream.TRAIL]
+            table.delete(connection, [row.seq for row in replacement.removed])
+            table.insert(connection, replacement.gaps)
             counters.waiting_records += len(replacement.gaps) - len(replacement.removed)
             counters.waiting_bytes += sum(ROW_BYTES + len(row.body) for row in replacement.gaps)
             counters.waiting_bytes -= sum(ROW_BYTES + len(row.body) for row in replacement.removed)
-        store.note_written(len(rows) // 32)
+        store.file.note_written(len(rows) // 32)
 
 
 def _positions_to_drop(rows: Sequence[Row], tolerance_m: float) -> set[int]:

@@ -6,13 +6,14 @@ import contextlib
 import os
 import sqlite3
 import stat
+import struct
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from agent.domain.health import HealthReason
 from agent.domain.record import Alert, Gap, Kind, Stream
@@ -21,7 +22,9 @@ from agent.outbox import database
 from agent.outbox.counters import ROW_BYTES, Counters
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, named_faults
 from agent.outbox.gaps import MOST_BOOTS, MOST_UTC_MS, is_sound, within
-from agent.outbox.schema import RECORD_COLUMNS, create, is_journal
+from agent.outbox.record_table import COLUMNS, RecordTable, seal
+from agent.outbox.schema import create, is_journal
+from agent.outbox.store_file import StoreFile
 from agent.wire.body import pack_body, unpack_body
 from agent.wire.row import Row
 
@@ -178,6 +181,40 @@ def set_aside(
         path.rename(aside)
         database.flush_folder(folder)
         _move_logs(path, aside)
+        salvaged.rename(path)
+        database.flush_folder(folder)
+
+
+def carry_over(file: StoreFile, now: Moment) -> None:
+    """Copy a store that lost its name, from the connection that still has it, into a new file of that name.
+
+    What took its place is set aside. `file` is closed afterwards; the caller opens it again.
+
+    Raises StoreFaultError when the disk refuses; then the connection is as before.
+    """
+    folder, path, salvaged = file.folder, file.path, file.folder / SALVAGE_NAME
+    with named_faults(str(salvaged)):
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove(folder, SALVAGE_NAME)
+        try:
+            target = database.connect(salvaged, "FULL")
+            try:
+                file.connection.backup(target)
+                target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                target.close()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _remove(folder, SALVAGE_NAME)
+            raise
+        database.flush_folder(folder)
+        if os.path.lexists(path):
+            aside = _free_name(folder, now.utc_ms, "foreign")
+            path.rename(aside)
+            database.flush_folder(folder)
+            _move_logs(path, aside)
+        # Closing deletes a log of its old name: before there is another.
+        file.abandon()
         salvaged.rename(path)
         database.flush_folder(folder)
 
@@ -401,7 +438,7 @@ def _carry_stream(
     for row in _rows(source, stream, oldest_seq - 1, end_seq):
         if row.seq < floor_seq:
             if row.seq in newest.values():
-                _insert(target, stream, row)
+                RecordTable(stream).insert(target, [row])
             continue
         if known is None and carried == 0:
             floor_seq = next_seq = counters.floor_seq = row.seq
@@ -424,13 +461,16 @@ def _carry_stream(
 def _rows(source: sqlite3.Connection, stream: Stream, after_seq: int, end_seq: int) -> Iterator[Row]:
     """Every sound row above `after_seq` that can be read, ascending, stepping over pages that can not."""
 
+    crc, unsealed_seq = _seals(source, stream)
+
     def read(after: int, limit: int) -> tuple[list[Row], bool] | None:
         """Rows in order, and whether there are more; None where nothing can be read or made sense of."""
-        select = f"SELECT {RECORD_COLUMNS} FROM {stream.value} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
-        found = _readable(lambda: [Row(*row) for row in source.execute(select, (after, limit))])
+        select = f"SELECT {COLUMNS}, {crc} FROM {stream.value} WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - constants
+        found = _readable(lambda: source.execute(select, (after, limit)).fetchall())
         if not found:
             return None if found is None else ([], False)
-        rows = _in_order([row for row in found if after < row.seq <= end_seq])
+        sealed = [Row(*row[:-1]) for row in found if _bears_its_seal(stream, row, unsealed_seq)]
+        rows = _in_order([row for row in sealed if after < row.seq <= end_seq])
         return (rows, len(found) == limit) if rows else None
 
     errors, limit = 0, _SPAN
@@ -463,6 +503,25 @@ def _rows(source: sqlite3.Connection, stream: Stream, after_seq: int, end_seq: i
         )
         after_seq = rows[kept - 1].seq
         limit = min(_SPAN, 2 * limit)
+
+
+def _seals(source: sqlite3.Connection, stream: Stream) -> tuple[str, int]:
+    """What to select for the seals of a table, and up to which number a record may have none."""
+    name = stream.value
+    if _readable(lambda: source.execute(f"SELECT crc FROM {name} LIMIT 0").fetchall()) is None:  # noqa: S608 - constant
+        return "NULL", _NO_END  # the store is older than seals
+    found = _readable(
+        lambda: source.execute("SELECT unsealed_seq FROM stream WHERE name = ?", (name,)).fetchone()
+    )
+    return "crc", found[0] if found is not None and isinstance(found[0], int) else 0
+
+
+def _bears_its_seal(stream: Stream, row: tuple[Any, ...], unsealed_seq: int) -> bool:
+    *columns, crc = row
+    try:
+        return crc == seal(stream, columns) or (crc is None and columns[0] <= unsealed_seq)
+    except (struct.error, TypeError):
+        return False
 
 
 def _in_order(rows: list[Row]) -> list[Row]:
@@ -508,17 +567,10 @@ def _add_damage(
 
 
 def _add(target: sqlite3.Connection, stream: Stream, counters: Counters, row: Row) -> None:
-    _insert(target, stream, row)
+    RecordTable(stream).insert(target, [row])
     if row.seq <= counters.confirmed_seq:
         counters.replay_records += 1
         counters.replay_bytes += ROW_BYTES + len(row.body)
     else:
         counters.waiting_records += 1
         counters.waiting_bytes += ROW_BYTES + len(row.body)
-
-
-def _insert(target: sqlite3.Connection, stream: Stream, row: Row) -> None:
-    target.execute(
-        f"INSERT OR IGNORE INTO {stream.value} ({RECORD_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
-        row,
-    )

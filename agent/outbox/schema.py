@@ -6,39 +6,34 @@ import sqlite3
 from collections.abc import Callable, Mapping
 
 from agent.domain.record import Stream
+from agent.outbox import record_table
 from agent.outbox.fault import StoreDamagedError, StoreVersionError
 
 APPLICATION_ID = 0x45_4D_53_31
 """Written in the file's header, so that `file` and this module know an outbox ("EMS1")."""
 
-VERSION = 1
+VERSION = 2
 """Version of the tables below, kept in `PRAGMA user_version`. Each version differs from all others in its
 tables or their columns, so that a garbled number is not taken for a version from the future."""
 
 Migration = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: Mapping[int, Migration] = {}
-"""From each earlier version: the step to the next. A step runs inside the transaction of its caller."""
 
-RECORD_COLUMNS = "seq, kind, boot, boottime_ms, utc_ms, utc_source, utc_uncertainty_ms, body"
-"""Columns of a stream's table, in the order of `agent.wire.row.Row`."""
+def _add_seals(connection: sqlite3.Connection) -> None:
+    """From 1: records that are there already have no seal, and say so by standing up to `unsealed_seq`."""
+    for stream in Stream:
+        connection.execute(f"ALTER TABLE {stream.value} ADD COLUMN crc INTEGER")
+    connection.execute("ALTER TABLE stream ADD COLUMN unsealed_seq INTEGER NOT NULL DEFAULT 1099511627776")
+    connection.execute("UPDATE stream SET unsealed_seq = last_seq")
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _add_seals}
+"""From each earlier version: the step to the next. A step runs inside the transaction of its caller, and
+takes as long for ten million records as for ten: the start waits for it."""
 
 COUNTER_COLUMNS = (
     "last_seq, confirmed_seq, floor_seq, waiting_records, waiting_bytes, replay_records, replay_bytes, newest"
 )
-
-_STREAM_TABLE = """
-CREATE TABLE {name} (
-  seq INTEGER PRIMARY KEY,
-  kind INTEGER NOT NULL,
-  boot INTEGER NOT NULL,
-  boottime_ms INTEGER NOT NULL,
-  utc_ms INTEGER,
-  utc_source INTEGER NOT NULL,
-  utc_uncertainty_ms INTEGER,
-  body BLOB NOT NULL
-) STRICT
-"""
 
 _TABLES = (
     # One row: what the store as a whole is. `clean` is 1 only between an orderly close and the next open.
@@ -50,7 +45,8 @@ CREATE TABLE store (
 ) STRICT
 """,
     # One row a stream: its counters, changed in the same transaction as its records. `newest` is a JSON
-    # object from kind number to the sequence number of the newest record of that kind.
+    # object from kind number to the sequence number of the newest record of that kind. Up to `unsealed_seq`
+    # records may be older than the seals of version 2; that of a row from before it is beyond all numbers.
     """
 CREATE TABLE stream (
   name TEXT PRIMARY KEY,
@@ -61,7 +57,8 @@ CREATE TABLE stream (
   waiting_bytes INTEGER NOT NULL,
   replay_records INTEGER NOT NULL,
   replay_bytes INTEGER NOT NULL,
-  newest TEXT NOT NULL
+  newest TEXT NOT NULL,
+  unsealed_seq INTEGER NOT NULL DEFAULT 1099511627776
 ) STRICT, WITHOUT ROWID
 """,
     # Boots this store has seen: the kernel's random id and our count.
@@ -71,20 +68,24 @@ CREATE TABLE boot (
   boot_id TEXT NOT NULL UNIQUE
 ) STRICT
 """,
-    *(_STREAM_TABLE.format(name=stream.value) for stream in Stream),
+    *(record_table.CREATE.format(name=stream.value) for stream in Stream),
 )
 
-_COLUMNS = frozenset(
+_FIRST_COLUMNS = frozenset(
     (table, column)
     for table, columns in (
         ("store", "id, journal, clean"),
         ("stream", f"name, {COUNTER_COLUMNS}"),
         ("boot", "boot, boot_id"),
-        *((stream.value, RECORD_COLUMNS) for stream in Stream),
+        *((stream.value, record_table.COLUMNS) for stream in Stream),
     )
     for column in columns.split(", ")
 )
-"""What `_TABLES` make."""
+_KNOWN_COLUMNS = (
+    _FIRST_COLUMNS,
+    _FIRST_COLUMNS | {("stream", "unsealed_seq"), *((stream.value, "crc") for stream in Stream)},
+)
+"""Every table with each of its columns, of version 1 and on."""
 
 
 def create(connection: sqlite3.Connection, journal: int) -> None:
@@ -94,7 +95,8 @@ def create(connection: sqlite3.Connection, journal: int) -> None:
     connection.execute("INSERT INTO store (id, journal, clean) VALUES (1, ?, 1)", (journal,))
     for stream in Stream:
         connection.execute(
-            f"INSERT INTO stream (name, {COUNTER_COLUMNS}) VALUES (?, 0, 0, 1, 0, 0, 0, 0, '{{}}')",  # noqa: S608 - constant columns
+            f"INSERT INTO stream (name, {COUNTER_COLUMNS}, unsealed_seq)"  # noqa: S608 - constant columns
+            " VALUES (?, 0, 0, 1, 0, 0, 0, 0, '{}', 0)",
             (stream.value,),
         )
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -144,8 +146,8 @@ def migrate(
             raise StoreDamagedError(f"application id {application:#x} on the tables of an outbox")
         raise StoreVersionError(f"application id {application:#x}: the file is a database, but not an outbox")
     if found > version:
-        if _columns(connection) == _COLUMNS:
-            raise StoreDamagedError(f"the store says version {found}, and has the tables of {VERSION}")
+        if _columns(connection) in _KNOWN_COLUMNS:
+            raise StoreDamagedError(f"the store says version {found}, and has the tables of an earlier one")
         text = f"the store has version {found}; this agent knows versions up to {version}"
         raise StoreVersionError(text, "newer")
     steps = 0
@@ -168,7 +170,7 @@ def migrate(
 
 
 def _has_our_tables(connection: sqlite3.Connection) -> bool:
-    return {table for table, _ in _columns(connection)} >= {table for table, _ in _COLUMNS}
+    return {table for table, _ in _columns(connection)} >= {table for table, _ in _FIRST_COLUMNS}
 
 
 def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:

@@ -109,8 +109,8 @@ async def _store(folder: Path, block: int) -> AsyncIterator[Contest]:
         begun_s = time.perf_counter()
         for number in range(block):
             store.append((entry_of(press(number, clock.boottime_ns())),))
-            if store.checkpoint_due:
-                store.checkpoint()
+            if store.file.checkpoint_due:
+                store.file.checkpoint()
         return time.perf_counter() - begun_s
 
     try:

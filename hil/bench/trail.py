@@ -103,7 +103,7 @@ def fill(folder: Path, count: int, *, boot_id: str) -> None:
                 _append(store, entries)
                 entries = []
         _append(store, entries)
-        store.checkpoint()
+        store.file.checkpoint()
     finally:
         store.close()
 
@@ -111,5 +111,5 @@ def fill(folder: Path, count: int, *, boot_id: str) -> None:
 def _append(store: Store, entries: list[Entry]) -> None:
     if entries:
         store.append(entries)
-    if store.checkpoint_due:
-        store.checkpoint()
+    if store.file.checkpoint_due:
+        store.file.checkpoint()

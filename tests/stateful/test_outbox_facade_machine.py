@@ -312,8 +312,8 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
     def next_commit_is_in_doubt(self, done: bool) -> None:
         store = self.outbox._keeper._store
         if store.is_open:
-            doubtful: Any = DoubtfulConnection(store.connection, done=done)
-            store._open_connection = doubtful
+            doubtful: Any = DoubtfulConnection(store.file.connection, done=done)
+            store.file._held = doubtful
 
     @precondition(lambda self: any(not press.stored.done() for press in self.life.presses))
     @rule()

@@ -35,7 +35,7 @@ from agent.outbox.entry import STREAM_OF_KIND, Entry, entry_of
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.gaps import gap_of
 from agent.outbox.retention import Retention
-from agent.outbox.schema import Migration
+from agent.outbox.schema import MIGRATIONS, VERSION, Migration
 from agent.outbox.simplify import MINUTE_MS
 from agent.outbox.store import Store
 
@@ -50,7 +50,10 @@ def _add_note_table(number: int) -> Migration:
     return migration
 
 
-MIGRATIONS = {number: _add_note_table(number) for number in range(1, 6)}
+MORE_MIGRATIONS = {
+    **MIGRATIONS,
+    **{number: _add_note_table(number) for number in range(VERSION, VERSION + 5)},
+}
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -60,7 +63,7 @@ class OutboxMachine(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="outbox-machine-"))
         self.folders = 0
-        self.version = 1
+        self.version = VERSION
         self.boots = 1
         self.now_ms = 0
         self.rng = random.Random(7)
@@ -76,11 +79,11 @@ class OutboxMachine(RuleBasedStateMachine):
         self._attach()
 
     def teardown(self) -> None:
-        self.store.abandon()
+        self.store.file.abandon()
         shutil.rmtree(self.root)
 
     def _store(self, folder: Path) -> Store:
-        return Store(folder, synchronous="OFF", migrations=MIGRATIONS, version=self.version)
+        return Store(folder, synchronous="OFF", migrations=MORE_MIGRATIONS, version=self.version)
 
     def _attach(self) -> None:
         self.retention = Retention(
@@ -141,11 +144,11 @@ class OutboxMachine(RuleBasedStateMachine):
         self.now_ms += later_ms
         for _ in range(slices):
             self.retention.slice(1_700_000_000_000 + self.now_ms)
-        self.store.give_back(8)
+        self.store.file.give_back(8)
 
     @rule()
     def checkpoint(self) -> None:
-        self.store.checkpoint()
+        self.store.file.checkpoint()
 
     @rule()
     def crash(self) -> None:
@@ -153,7 +156,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.folders += 1
         after = self.root / str(self.folders)
         shutil.copytree(self.store.folder, after)
-        self.store.abandon()
+        self.store.file.abandon()
         shutil.rmtree(self.store.folder)
         self._reopen(after, clean=False)
 
@@ -164,7 +167,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def migrate(self) -> None:
-        self.version = min(self.version + 1, max(MIGRATIONS) + 1)
+        self.version = min(self.version + 1, max(MORE_MIGRATIONS) + 1)
         self.close_and_reopen()
 
     def _reopen(self, folder: Path, *, clean: bool) -> None:
@@ -182,7 +185,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 400))
     def disk_full(self, count: int) -> None:
         """The file may not grow: a transaction is refused whole, and succeeds once there is room."""
-        connection = self.store.connection
+        connection = self.store.file.connection
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         entries = [self._entry(Alert("full", "x" * 60)) for _ in range(count)]
@@ -207,12 +210,12 @@ class OutboxMachine(RuleBasedStateMachine):
     @invariant()
     def counters_are_true(self) -> None:
         for stream, counters in self.store.counters.items():
-            records, size = self.store.connection.execute(
+            records, size = self.store.file.connection.execute(
                 f"SELECT count(*), coalesce(sum(length(body)), 0) FROM {stream} WHERE seq > ?",
                 (counters.confirmed_seq,),
             ).fetchone()
             assert (counters.waiting_records, counters.waiting_bytes) == (records, size + ROW_BYTES * records)
-            records, size = self.store.connection.execute(
+            records, size = self.store.file.connection.execute(
                 f"SELECT count(*), coalesce(sum(length(body)), 0) FROM {stream} WHERE seq BETWEEN ? AND ?",
                 (counters.floor_seq, counters.confirmed_seq),
             ).fetchone()

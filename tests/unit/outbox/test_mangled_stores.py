@@ -47,13 +47,13 @@ def make_store(folder: Path, scribe: Any, *, crashed: bool) -> Path:
         store.append([entry_of(scribe.press() if number % 9 else scribe.emergency())])
     store.append([entry_of(draft) for draft in scribe.trail(300)])
     store.confirm({Stream.EVENTS: 30, Stream.TRAIL: 150})
-    store.checkpoint()
+    store.file.checkpoint()
     for _ in range(5):
         store.append([entry_of(scribe.press()), entry_of(scribe.position())])
     if not crashed:
         store.close()
     shutil.copytree(folder / "live", folder / "found")
-    store.abandon()
+    store.file.abandon()
     return folder / "found"
 
 

@@ -324,7 +324,7 @@ def test_a_full_store_is_named_and_recovers_on_the_same_connection(tmp_path: Pat
     async def scenario() -> None:
         async with opened(tmp_path, scribe) as bench:
             await bench.outbox.put(scribe.press())
-            connection = bench.store.connection
+            connection = bench.store.file.connection
             await bench.worker.run(lambda: connection.execute("PRAGMA max_page_count = 1").fetchall())
             for _ in range(600):
                 bench.outbox.stage(scribe.position())
@@ -335,7 +335,7 @@ def test_a_full_store_is_named_and_recovers_on_the_same_connection(tmp_path: Pat
             await bench.worker.run(lambda: connection.execute("PRAGMA max_page_count = 99999").fetchall())
             await until(lambda: bench.outbox.last_seq(Stream.TRAIL) == 600)
             await until(lambda: bench.health.reasons() == ())
-            assert bench.store.connection is connection
+            assert bench.store.file.connection is connection
 
     run(scenario)
 
@@ -385,47 +385,90 @@ def test_opening_waits_for_no_disk(tmp_path: Path, scribe: Any) -> None:
     run(scenario)
 
 
-def test_a_folder_that_goes_and_comes_back(tmp_path: Path, scribe: Any) -> None:
-    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+@pytest.mark.parametrize("instead", ["nothing", "an earlier state", "something else", "no folder"])
+def test_a_store_that_is_deleted_or_replaced_while_in_use_is_carried_over(
+    tmp_path: Path, scribe: Any, instead: str
+) -> None:
+    folder, earlier = tmp_path / "data", tmp_path / "earlier"
 
     async def scenario() -> None:
         async with opened(folder, scribe) as bench:
+            for _ in range(4):
+                await bench.outbox.put(scribe.press())
+            shutil.copytree(folder, earlier)
+            bench.outbox.stage(scribe.position())
             await bench.outbox.put(scribe.press())
-            folder.rename(elsewhere)
-            await bench.outbox.put(scribe.press())
-            elsewhere.rename(folder)
+            bench.outbox.confirm(Stream.EVENTS, 2)
+            journal = bench.outbox.journal
+            shutil.rmtree(folder)
+            if instead == "an earlier state":
+                shutil.copytree(earlier, folder)
+            elif instead == "something else":
+                folder.mkdir()
+                (folder / "outbox.db").write_text("not a database")
+            elif instead == "nothing":
+                folder.mkdir()
+            assert await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) == 6
+            await bench.outbox.flush()
+            assert await alert_codes(bench.outbox) == ["store_moved"]
+            assert bench.outbox.journal == journal
         async with opened(folder, scribe) as bench:
-            assert bench.outbox.last_seq(Stream.EVENTS) == 2
+            assert bench.outbox.journal == journal
+            assert bench.outbox.confirmed(Stream.EVENTS) == 2
+            rows = await bench.outbox.read(Stream.EVENTS, 0, **MANY)
+            assert [row.seq for row in rows if row.kind == Kind.STATUS] == [1, 2, 3, 4, 5, 6]
+            assert [row.seq for row in await bench.outbox.read(Stream.TRAIL, 0, **MANY)] == [1]
+            assert bench.outbox.set_asides == 0
+        replaced = instead in ("an earlier state", "something else")
+        assert len(list(folder.glob("outbox-foreign-*.db"))) == replaced
+
+    run(scenario)
+
+
+class DoubtfulCommit:
+    """A connection whose COMMITs are carried out or lost, and reported as failed flushes."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, *, done: bool, then: Callable[[], None] = lambda: None
+    ) -> None:
+        self.connection = connection
+        self.done = done
+        self.then = then
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if sql != "COMMIT":
+            return self.connection.execute(sql, *arguments)
+        self.connection.execute("COMMIT" if self.done else "ROLLBACK")
+        self.then()
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+        raise error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+
+def test_a_store_that_is_deleted_before_an_orderly_stop_is_found_by_the_next_start(
+    tmp_path: Path, scribe: Any
+) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            assert await bench.outbox.put(scribe.press()) == 1
+            for path in tmp_path.glob("outbox*"):
+                path.unlink()
+        async with opened(tmp_path, scribe) as bench:
+            assert bench.outbox.last_seq(Stream.EVENTS) == 1
 
     run(scenario)
 
 
 def test_a_commit_in_doubt_gives_each_press_once(tmp_path: Path, scribe: Any) -> None:
-    import sqlite3
-
-    class FailedFlush:
-        """Carries a COMMIT out, then says that the flush failed, once."""
-
-        def __init__(self, connection: sqlite3.Connection) -> None:
-            self.connection = connection
-
-        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-            result = self.connection.execute(sql, *arguments)
-            if sql == "COMMIT":
-                error = sqlite3.OperationalError("disk I/O error")
-                error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-                error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
-                raise error
-            return result
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.connection, name)
-
     async def scenario() -> None:
         async with opened(tmp_path, scribe) as bench:
             await bench.outbox.put(scribe.press())
             bench.outbox.stage(scribe.position())
-            bench.store._open_connection = FailedFlush(bench.store.connection)
+            bench.store.file._held = DoubtfulCommit(bench.store.file.connection, done=True)
             futures = [bench.outbox.put(scribe.press()), bench.outbox.put(scribe.emergency())]
             assert await asyncio.wait_for(asyncio.gather(*futures), 20) == [2, 3]
             assert HealthReason.STORE_IO_ERROR in bench.seen_reasons
@@ -464,25 +507,6 @@ def test_a_disk_that_does_not_answer_is_named(
     run(scenario)
 
 
-class LostCommit:
-    """A connection whose next COMMIT is lost, and reported as a failed flush."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-
-    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-        if sql != "COMMIT":
-            return self.connection.execute(sql, *arguments)
-        self.connection.execute("ROLLBACK")
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
-        error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
-        raise error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.connection, name)
-
-
 async def alert_codes(outbox: Outbox) -> list[str]:
     rows = await outbox.read(Stream.EVENTS, 0, **MANY)
     bodies = [unpack_body(Kind.ALERT, row.body) for row in rows if row.kind == Kind.ALERT]
@@ -497,7 +521,7 @@ def test_another_store_in_its_place_is_delivered_from_its_own_beginning(tmp_path
             bench.outbox.confirm(Stream.EVENTS, 50)
             await bench.outbox.flush()
             journal = bench.outbox.journal
-            bench.store._open_connection = LostCommit(bench.store.connection)
+            await bench.worker.run(bench.store.file.abandon)
             for path in tmp_path.glob("outbox*"):
                 path.unlink()
             seqs = [await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) for _ in range(3)]
@@ -521,12 +545,12 @@ def test_an_earlier_state_in_its_place_gives_no_number_twice(tmp_path: Path, scr
         async with opened(folder, scribe) as bench:
             for _ in range(5):
                 await bench.outbox.put(scribe.press())
-            await bench.worker.run(bench.store.checkpoint)
+            await bench.worker.run(bench.store.file.checkpoint)
             shutil.copytree(folder, earlier)
             for _ in range(5):
                 await bench.outbox.put(scribe.press())
             journal = bench.outbox.journal
-            bench.store._open_connection = LostCommit(bench.store.connection)
+            await bench.worker.run(bench.store.file.abandon)
             shutil.rmtree(folder)
             shutil.copytree(earlier, folder)
             seq = await asyncio.wait_for(bench.outbox.put(scribe.press()), 20)
@@ -538,6 +562,28 @@ def test_an_earlier_state_in_its_place_gives_no_number_twice(tmp_path: Path, scr
             assert gap_of(rows[5]).last_seq >= 10
             await until(lambda: bench.outbox.backlog().unsaved == 0)
             assert await alert_codes(bench.outbox) == ["store_set_aside"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_store_that_is_deleted_with_a_commit_in_doubt_gives_each_press_once(
+    tmp_path: Path, scribe: Any, *, done: bool
+) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            assert await bench.outbox.put(scribe.press()) == 1
+
+            def delete() -> None:
+                for path in tmp_path.glob("outbox*"):
+                    path.unlink()
+
+            connection = bench.store.file.connection
+            bench.store.file._held = DoubtfulCommit(connection, done=done, then=delete)
+            assert await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) == 2
+            await bench.outbox.flush()
+            rows = await bench.outbox.read(Stream.EVENTS, 0, **MANY)
+            assert [row.kind for row in rows] == [Kind.STATUS, Kind.STATUS, Kind.ALERT]
 
     run(scenario)
 
@@ -976,7 +1022,7 @@ def test_a_flush_whose_commit_is_in_doubt_returns_and_so_does_closing(
     async def scenario() -> None:
         async with opened(tmp_path, scribe) as bench:
             bench.outbox.stage(scribe.position())
-            bench.store._open_connection = LostCommit(bench.store.connection)
+            bench.store.file._held = DoubtfulCommit(bench.store.file.connection, done=False)
 
             def refuse(_: Path) -> None:
                 raise OSError(errno.EIO, "no")
@@ -1000,7 +1046,7 @@ def test_damage_met_in_closing_keeps_nothing_from_ending(
             assert await bench.outbox.put(scribe.press()) == 1
 
             def found_damaged() -> None:
-                bench.store.abandon()
+                bench.store.file.abandon()
                 raise StoreDamagedError("a garbled page")
 
             monkeypatch.setattr(bench.store, "close", found_damaged)

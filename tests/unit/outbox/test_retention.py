@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path, synchronous="OFF")
     store.open("boot-a")
     yield store
-    store.abandon()
+    store.file.abandon()
 
 
 def keeper(store: Store, *, budget: int = 1 << 30, replay: int = 1 << 30, days: float = 7) -> Retention:
@@ -245,7 +245,7 @@ def test_a_slice_is_short(store: Store, scribe: Any) -> None:
     retention = keeper(store, budget=1)
     rows = 0
     while retention.due:
-        before = store.connection.total_changes
+        before = store.file.connection.total_changes
         retention.slice(None)
-        rows = max(rows, store.connection.total_changes - before)
+        rows = max(rows, store.file.connection.total_changes - before)
     assert 0 < rows < 1100

@@ -300,7 +300,7 @@ def test_a_garbled_column_costs_only_its_record(tmp_path: Path, scribe: Any) -> 
     for seq, column in ((50, 3), (60, 5)):
         entry = written[Stream.EVENTS][seq]
         body = data.index(entry.body)
-        header = data.rindex(bytes([9, 0]), 0, body)
+        header = data.rindex(bytes([10, 0]), 0, body)
         types = header + 1
         assert data[types + 1] in (1, 8, 9)
         if column == 3:
@@ -399,12 +399,12 @@ def crashed_store(folder: Path, scribe: Any, *, in_log: int = 20) -> dict[int, E
     store.open("boot-a")
     presses = [entry_of(scribe.press()) for _ in range(520)]
     seqs = store.append(presses[:-in_log])
-    store.checkpoint()
+    store.file.checkpoint()
     for press in presses[-in_log:]:
         seqs += store.append([press])
     for file in (folder / "live").iterdir():
         shutil.copy(file, folder)
-    store.abandon()
+    store.file.abandon()
     shutil.rmtree(folder / "live")
     return dict(zip(seqs, presses, strict=True))
 

@@ -18,6 +18,7 @@ from agent.outbox import database
 from agent.outbox.entry import entry_of
 from agent.outbox.fault import StoreDamagedError, StoreFaultError, StoreVersionError, named_faults
 from agent.outbox.gaps import gap_of
+from agent.outbox.schema import VERSION
 from agent.outbox.store import Store
 from agent.wire.body import pack_body, unpack_body
 
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path, entropy=lambda size: b"\x01" * size)
     store.open("boot-a")
     yield store
-    store.abandon()
+    store.file.abandon()
 
 
 def fill(store: Store, scribe: Any, count: int) -> list[int]:
@@ -120,13 +121,13 @@ def test_only_one_connection_at_a_time(store: Store, tmp_path: Path) -> None:
 
 def test_a_refused_transaction_leaves_nothing(store: Store, scribe: Any) -> None:
     fill(store, scribe, 2)
-    store.connection.execute("PRAGMA max_page_count = 1")
+    store.file.connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(StoreFaultError) as refused:
         fill(store, scribe, 5000)
     assert refused.value.reason is HealthReason.STORE_FULL
     assert not refused.value.in_doubt
     assert store.counters[Stream.TRAIL].last_seq == 2
-    store.connection.execute("PRAGMA max_page_count = 100000")
+    store.file.connection.execute("PRAGMA max_page_count = 100000")
     assert store.recover() is False
     assert fill(store, scribe, 1) == [3]
 
@@ -156,7 +157,7 @@ def test_a_commit_in_doubt_is_looked_up_not_repeated(
     store: Store, scribe: Any, *, comes_through: bool
 ) -> None:
     fill(store, scribe, 2)
-    store._open_connection = StubbornConnection(store.connection, comes_through=comes_through)  # type: ignore[assignment]
+    store.file._held = StubbornConnection(store.file.connection, comes_through=comes_through)  # type: ignore[assignment]
     with pytest.raises(StoreFaultError) as refused:
         store.append([entry_of(scribe.press())])
     assert refused.value.in_doubt
@@ -170,9 +171,10 @@ def test_a_commit_in_doubt_is_looked_up_not_repeated(
 def test_recovering_may_find_another_store(store: Store, scribe: Any, tmp_path: Path) -> None:
     fill(store, scribe, 1)
     store._entropy = lambda size: b"\x02" * size
-    store._open_connection = StubbornConnection(store.connection, comes_through=False)  # type: ignore[assignment]
+    store.file._held = StubbornConnection(store.file.connection, comes_through=False)  # type: ignore[assignment]
     with pytest.raises(StoreFaultError):
         fill(store, scribe, 1)
+    store.file.abandon()
     for path in tmp_path.glob("outbox*"):
         path.unlink()
     assert store.recover() is False
@@ -185,12 +187,13 @@ def test_an_earlier_state_is_damage_and_what_was_known_stays_known(
     store: Store, scribe: Any, tmp_path: Path, *, emptied: bool
 ) -> None:
     fill(store, scribe, 3)
-    store.checkpoint()
+    store.file.checkpoint()
     earlier = (tmp_path / database.FILE_NAME).read_bytes()
     fill(store, scribe, 3)
-    store._open_connection = StubbornConnection(store.connection, comes_through=False)  # type: ignore[assignment]
+    store.file._held = StubbornConnection(store.file.connection, comes_through=False)  # type: ignore[assignment]
     with pytest.raises(StoreFaultError):
         fill(store, scribe, 1)
+    store.file.abandon()
     for path in tmp_path.glob("outbox*"):
         path.unlink()
     (tmp_path / database.FILE_NAME).write_bytes(earlier)
@@ -213,7 +216,7 @@ def test_the_parts_of_a_gap_claim_no_more_than_the_whole(store: Store, scribe: A
     with store.transaction() as connection:
         connection.execute("DELETE FROM trail")
         gap = rows[0]._replace(kind=Kind.GAP.value, body=pack_body(whole))
-        store.insert_rows(connection, Stream.TRAIL, [gap])
+        store.tables[Stream.TRAIL].insert(connection, [gap])
         counters = store.counters[Stream.TRAIL]
         counters.waiting_records = 1
         counters.waiting_bytes = 32 + len(gap.body)
@@ -256,13 +259,13 @@ def test_migrations_run_in_order_and_keep_the_records(tmp_path: Path, scribe: An
     fill(store, scribe, 5)
     store.close()
     migrations = {
-        1: lambda connection: connection.execute("ALTER TABLE trail ADD COLUMN quality INTEGER"),
-        2: lambda connection: connection.execute("UPDATE trail SET quality = seq"),
+        VERSION: lambda connection: connection.execute("ALTER TABLE trail ADD COLUMN quality INTEGER"),
+        VERSION + 1: lambda connection: connection.execute("UPDATE trail SET quality = seq"),
     }
-    store = Store(tmp_path, migrations=migrations, version=3)
+    store = Store(tmp_path, migrations=migrations, version=VERSION + 2)
     store.open("boot-a")
-    assert store.connection.execute("SELECT sum(quality) FROM trail").fetchone() == (15,)
-    assert store.connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert store.file.connection.execute("SELECT sum(quality) FROM trail").fetchone() == (15,)
+    assert store.file.connection.execute("PRAGMA user_version").fetchone() == (VERSION + 2,)
     assert len(store.read(Stream.TRAIL, 0, **MANY)) == 5
     store.close()
 
@@ -278,7 +281,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, scribe: Any) -> 
         raise LookupError("the lights went out")
 
     with pytest.raises(LookupError):
-        Store(tmp_path, migrations={1: halfway}, version=2).open("boot-a")
+        Store(tmp_path, migrations={VERSION: halfway}, version=VERSION + 1).open("boot-a")
     store = Store(tmp_path)
     store.open("boot-a")
     assert len(store.read(Stream.TRAIL, 0, **MANY)) == 5
@@ -305,21 +308,21 @@ def test_the_log_does_not_outgrow_its_size_when_brought_home_in_time(
 ) -> None:
     for _ in range(500):
         fill(store, scribe, 10)
-        if store.checkpoint_due:
-            store.checkpoint()
+        if store.file.checkpoint_due:
+            store.file.checkpoint()
     assert (tmp_path / "outbox.db-wal").stat().st_size == database.WAL_BYTES
 
 
 def test_space_is_given_back(store: Store, scribe: Any, tmp_path: Path) -> None:
     fill(store, scribe, 50_000)
-    store.checkpoint()
+    store.file.checkpoint()
     before = (tmp_path / "outbox.db").stat().st_size
     with store.transaction() as connection:
         connection.execute("DELETE FROM trail WHERE seq < 49000")
     slices = 0
-    while store.give_back(64):
+    while store.file.give_back(64):
         slices += 1
-    store.checkpoint()
+    store.file.checkpoint()
     assert slices > 3
     assert (tmp_path / "outbox.db").stat().st_size < before / 2
 
@@ -348,7 +351,7 @@ def test_errors_of_the_operating_system_have_names(tmp_path: Path) -> None:
 
 def test_mistakes_in_sql_are_no_fault_of_the_disk(store: Store) -> None:
     with pytest.raises(sqlite3.OperationalError), named_faults("disk"):
-        store.connection.execute("SELECT nothing FROM nowhere")
+        store.file.connection.execute("SELECT nothing FROM nowhere")
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

@@ -359,7 +359,7 @@ def test_after_a_salvage_each_lamp_says_whether_its_press_is_still_there(tmp_pat
 
         def damage() -> None:
             if lost:
-                keeper._store.connection.execute("DELETE FROM events WHERE seq = 2")
+                keeper._store.file.connection.execute("DELETE FROM events WHERE seq = 2")
             keeper._set_aside(StoreDamagedError("a test"), carry=True)
             keeper.open()
 
