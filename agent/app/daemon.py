@@ -82,7 +82,14 @@ class Daemon:
         )
         self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, self.publisher)
         self._clock_watch = ClockWatch(self._clock, self.time_base, self.health)
-        self._devices = DeviceUnits(config, self._clock, self.health, fixes=self._fixes, crew=self._crew)
+        self._devices = DeviceUnits(
+            config,
+            self._clock,
+            self.health,
+            fixes=self._fixes,
+            crew=self._crew,
+            make_worker=platform.worker,
+        )
         self._signals = self._signal_path() if self._devices.gives_signals else None
         self._black_box: BlackBox | None = None
         if config.recorder is not None:
@@ -98,6 +105,7 @@ class Daemon:
             TelemetryPolicy(
                 interval_s=self._config.reporting.telemetry_interval_s,
                 stale_after_s_of=self._devices.stale_after_s(),
+                on_change=self._devices.on_change(),
             ),
             self._clock,
             self.time_base,
@@ -171,6 +179,7 @@ class Daemon:
                 "utc_unix_ms": None if utc is None else utc.unix_ms,
             },
             "vehicle": {} if self._signals is None else self._signals.snapshot(),
+            "buses": {name: bus.report() for name, bus in self._devices.buses.items()},
             "units": self._supervisor.states(),
         }
 

@@ -15,9 +15,12 @@ from agent.hal.feed import Feed
 from agent.paths.crew_path import CrewPath
 from agent.paths.fix_path import FixPath
 from agent.runtime.log import EventLog
+from agent.runtime.worker import Worker
 from agent.supervision.supervisor import Progress, Unit
 
 if TYPE_CHECKING:
+    from agent.sources.can.can_decoder import CanDecoder
+    from agent.sources.can.vehicle_bus import VehicleBus
     from agent.sources.can.vehicle_file import VehicleFile
 
 log = EventLog("devices")
@@ -33,19 +36,32 @@ class DeviceUnits:
         health: gets what the sources say of their devices.
         fixes: takes what receivers give.
         crew: takes what buttons give.
+        make_worker: where blocking work of a name is done.
+
+    Attributes:
+        buses: the vehicle buses by the name of their device, once their units were made.
 
     Raises:
         ConfigError: a vehicle file can not be used.
     """
 
     def __init__(
-        self, config: Config, clock: Clock, health: HealthBoard, *, fixes: FixPath, crew: CrewPath
+        self,
+        config: Config,
+        clock: Clock,
+        health: HealthBoard,
+        *,
+        fixes: FixPath,
+        crew: CrewPath,
+        make_worker: Callable[[str], Worker],
     ) -> None:
         self._config = config
         self._clock = clock
         self._health = health
         self._fixes = fixes
         self._crew = crew
+        self._make_worker = make_worker
+        self.buses: dict[str, VehicleBus] = {}
         self._vehicles: dict[str, VehicleFile] = {}
         for device in config.devices:
             if isinstance(device, CanDevice):
@@ -68,6 +84,10 @@ class DeviceUnits:
                 ages.update(dict.fromkeys(device.signals(), device.stale_after_s))
         return ages
 
+    def on_change(self) -> dict[str, bool]:
+        """Whether each change makes a record, of the signals whose vehicle file tells; by name."""
+        return {name: told for vehicle in self._vehicles.values() for name, told in vehicle.on_change()}
+
     def units(self, device: Device, feed: Feed[Any], on_signals: OnSignals) -> Iterator[Unit]:
         """The units that read `feed`, the device's.
 
@@ -76,8 +96,7 @@ class DeviceUnits:
             feed: what it gives, not yet opened.
             on_signals: takes the signals of buses and sensors.
 
-        Raises:
-            ConfigError: the DBC of a vehicle file can not be used.
+        A unit of a bus ends with ConfigError when the DBC of its vehicle file can not be used.
         """
         match device:
             case GnssDevice():
@@ -108,8 +127,13 @@ class DeviceUnits:
         decoders = DecoderCache(
             self._config.store.directory / "decoders", lambda why: log.warning("decoder_cache", why=why)
         )
-        decoder = decoders.decoder(self._vehicles[device.name], device.vehicle)
+
+        async def decoder() -> CanDecoder:
+            worker = self._make_worker(f"decoder-{device.name}")
+            return await decoders.decoder_by(worker, self._vehicles[device.name], device.vehicle)
+
         bus = VehicleBus(feed, decoder, self._health, silent_after_s=device.silent_after_s)
+        self.buses[device.name] = bus
         return Unit(unit_name(device), partial(bus.run, on_signals))
 
     def _panel(self, device: ButtonDevice, feed: Any) -> Iterator[Unit]:

@@ -45,6 +45,8 @@ class SignalPath:
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Take changed signals."""
         self._policy.take(signals)
+        for at_ns, telemetry in self._policy.edges():
+            self._outbox.stage(Draft(self._time_base.stamp(at_ns), telemetry))
         for signal in signals:
             if signal.name == IGNITION and isinstance(signal.value, str):
                 self._ignition(signal.value in _ENGINE_MAY_RUN)

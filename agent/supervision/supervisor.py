@@ -63,7 +63,7 @@ class Supervisor:
         self._tasks[unit.name] = loop.create_task(self._keep(unit), name=f"unit-{unit.name}")
 
     async def failed(self) -> None:
-        """Wait until a unit's budget is spent. Raises BudgetSpentError."""
+        """Wait until a unit's budget is spent. Raises BudgetSpentError, or a unit's ConfigError."""
         if self._fatal is None:
             self._fatal = asyncio.get_running_loop().create_future()
         await self._fatal
@@ -105,6 +105,11 @@ class Supervisor:
                 if attempt == 0:
                     log.warning("device_lost", unit=unit.name, device=error.device, why=error.why)
                 why = str(error)
+            except config.ConfigError as error:
+                # Starting again does not mend what is written in a file.
+                log.error("unit_can_not_be_configured", unit=unit.name, problems=error.problems)
+                self._end_with(error)
+                return
             except (Exception, asyncio.CancelledError) as error:  # the supervision boundary
                 if _is_ours(error):
                     raise
@@ -140,10 +145,13 @@ class Supervisor:
         loop.call_later(self._settings.restart_window_s, self._forgive, unit.name)
         if len(failures) <= self._settings.restart_budget:
             return True
-        if self._fatal is not None and not self._fatal.done():
-            why = f"{unit.name} failed {len(failures)} times: {told(error)}"
-            self._fatal.set_exception(BudgetSpentError(why))
+        self._end_with(BudgetSpentError(f"{unit.name} failed {len(failures)} times: {told(error)}"))
         return False
+
+    def _end_with(self, error: Exception) -> None:
+        """Let `failed` raise `error`, if nothing else did yet."""
+        if self._fatal is not None and not self._fatal.done():
+            self._fatal.set_exception(error)
 
     def _forgive(self, name: str) -> None:
         """A unit that did not fail for the whole window is well again."""

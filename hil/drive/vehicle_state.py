@@ -48,6 +48,22 @@ class VehicleState:
     odometer_km: float
     fuel_percent: float
     battery_v: float
+    brake_pedal: bool
+    antilock_braking: bool
+    accelerator_percent: float
+    high_idle: bool
+    siren_mode: int
+    inverter: bool
+    passenger_seat: bool
+    passenger_unbelted: bool
+    attendant_seat: bool
+    attendant_standing: bool
+    bench_seat: bool
+    cot_locked: bool
+    oxygen_kpa: float
+    drug_store_c: float
+    fridge_c: float
+    auxiliary_battery_v: float
 
 
 def vehicle_state(
@@ -93,7 +109,30 @@ def vehicle_state(
         battery_v=(14.2 if running else 10.4 if t_s < CRANK_S else 12.6)
         - (0.25 if situation.lights else 0)
         + 0.03 * math.sin(t_s / 7.3),
+        brake_pedal=driving and situation.acceleration_mps2 < -0.4,
+        antilock_braking=False,
+        accelerator_percent=min(max(situation.acceleration_mps2, 0) * 22 + 6, 100) if driving else 0,
+        high_idle=running and not driving and activity is Activity.AT_SCENE,
+        siren_mode=_siren_mode(situation, driving),
+        inverter=not off,
+        passenger_seat=driving and activity is not Activity.TRANSPORTING,
+        passenger_unbelted=False,
+        attendant_seat=activity is Activity.TRANSPORTING,
+        attendant_standing=activity is Activity.TRANSPORTING and 60 < since_s < 90,
+        bench_seat=False,
+        cot_locked=not rear_doors,
+        oxygen_kpa=max(13_800 - max(situation.travelled_m, 0) / 40, 1_500),
+        drug_store_c=21.5 + 0.6 * math.sin(t_s / 2100),
+        fridge_c=4.6 + 0.5 * math.sin(t_s / 700),
+        auxiliary_battery_v=(13.9 if running else 12.7) + 0.02 * math.sin(t_s / 11.1),
     )
+
+
+def _siren_mode(situation: Situation, driving: bool) -> int:
+    """0 off, 2 wail, 3 yelp: near a crossing the crew changes the tone."""
+    if not (situation.lights and driving and situation.speed_mps > 2):
+        return 0
+    return 3 if situation.speed_mps < 7 else 2
 
 
 def _engine_rpm(situation: Situation, running: bool) -> float:

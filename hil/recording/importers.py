@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from agent.config import ConfigError, Section, validate
+from firmware_shims.can_log import CanLogError, read_can_log
 from hil.drive.devices import button_items
 from hil.drive.items import CanItem, Press, TimedItem
 from hil.drive.nmea_text import read_nmea_text
@@ -42,7 +43,7 @@ def import_nmea(path: Path) -> Imported:
 
 
 def import_can(path: Path, bus: str | None = None) -> Imported:
-    """A log that python-can reads: candump (.log), .asc, .blf, .trc, .mf4.
+    """A log that `read_can_log` knows: candump (.log), .asc, .blf, .trc, .mf4.
 
     Args:
         path: the log.
@@ -50,7 +51,7 @@ def import_can(path: Path, bus: str | None = None) -> Imported:
 
     Raises:
         OSError: it can not be read.
-        ValueError: it is not of a kind that python-can reads, or has no frames.
+        ValueError: it is not of a kind that can be read, or has no frames or no times.
     """
     frames = _frames(path, bus)
     first = next(frames, None)
@@ -71,36 +72,18 @@ def _can_items(first: tuple[float, CanItem], frames: Iterator[tuple[float, CanIt
 
 
 def _frames(path: Path, bus: str | None) -> Iterator[tuple[float, CanItem]]:
-    import can
-
     try:
-        reader: Any = can.LogReader(path)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    try:
-        with reader:
-            for message in reader:
-                if message.is_error_frame or message.is_remote_frame:
-                    continue
-                yield (
-                    message.timestamp,
-                    CanItem(
-                        0,
-                        bus or _bus(message.channel),
-                        message.arbitration_id,
-                        message.is_extended_id,
-                        bytes(message.data),
-                    ),
-                )
-    except (ValueError, IndexError, KeyError, EOFError, AssertionError, AttributeError) as error:
-        # python-can's readers raise all of these on a line or block that is not of their format.
-        raise ValueError(f"{path}: not a log that python-can reads: {error}") from error
+        for logged in read_can_log(path):
+            if logged.log_s is None:
+                raise ValueError(f"{path}: its frames have no times")
+            frame = logged.frame
+            yield logged.log_s, CanItem(0, bus or _bus(logged.bus), frame.can_id, frame.extended, frame.data)
+    except CanLogError as error:
+        raise ValueError(str(error)) from error
 
 
-def _bus(channel: object) -> str:
-    if channel is None or channel == "":
-        return "can0"
-    text = f"can{channel}" if isinstance(channel, int) else str(channel)
+def _bus(channel: str) -> str:
+    text = f"can{channel or 0}" if channel.isdigit() or not channel else channel
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in text)
 
 

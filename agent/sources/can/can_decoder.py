@@ -86,7 +86,7 @@ class SignalLayout:
         min_interval_ns: least time between reported changes.
         lowest: what is below it can not be true, in `unit`; None for no bound.
         highest: what is above it can not be true, in `unit`; None for no bound.
-        on_change: True for a signal whose every change is told with its own time: a door, a siren, a brake.
+        steps: (lowest value, what it is called) of each step, ascending; below the first there is no value.
     """
 
     name: str
@@ -105,7 +105,7 @@ class SignalLayout:
     min_interval_ns: int = 0
     lowest: float | None = None
     highest: float | None = None
-    on_change: bool = False
+    steps: tuple[tuple[float, SignalValue], ...] = ()
 
     def value(self, raw: int) -> SignalValue | None:
         """The value of an unsigned raw, None for "not available" and for what can not be true."""
@@ -114,7 +114,7 @@ class SignalLayout:
 
     def reader(self) -> Reader:
         """What `value` does, prepared: to be made once and called for each frame."""
-        number = self._bounded(self._number())
+        number = self._stepped(self._bounded(self._number()))
         values, only_values, highest_raw = dict(self.values), self.only_values, self.highest_raw
         if not values and not only_values and highest_raw is None:
             return number
@@ -125,6 +125,19 @@ class SignalLayout:
             if only_values or (highest_raw is not None and raw > highest_raw):
                 return None
             return number(raw)
+
+        return read
+
+    def _stepped(self, number: Reader) -> Reader:
+        steps = self.steps
+        if not steps:
+            return number
+
+        def read(raw: int) -> SignalValue | Literal[Unusable.UNUSABLE] | None:
+            value = number(raw)
+            if value is None or value is UNUSABLE or isinstance(value, str):
+                return value
+            return next((called for lowest, called in reversed(steps) if value >= lowest), None)
 
         return read
 

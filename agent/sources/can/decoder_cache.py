@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import ConfigError
+from agent.runtime.worker import Worker
 from agent.sources.can.can_decoder import CanDecoder
 from agent.sources.can.decoder_json import from_json, to_json
 from agent.sources.can.vehicle_file import VehicleFile
@@ -31,13 +32,16 @@ _CODE = (
     "decoder_compiler.py",
     "decoder_json.py",
     "dbc_excerpt.py",
+    "j1939_catalogue.py",
+    "known_sources.py",
+    "obd_catalogue.py",
     "vehicle_file.py",
     "vss.py",
 )
 
 
 class DecoderCache:
-    """Decoders of vehicle files, one JSON file each. Blocking; used before the vehicle's units start.
+    """Decoders of vehicle files, one JSON file each.
 
     Args:
         directory: where they are kept; made when needed. Without write access nothing is kept.
@@ -47,9 +51,26 @@ class DecoderCache:
     def __init__(self, directory: Path, on_trouble: Callable[[str], None]) -> None:
         self._directory = directory
         self._on_trouble = on_trouble
+        self._compiling: subprocess.Popen[str] | None = None
+        self._is_given_up = False
+
+    async def decoder_by(self, worker: Worker, vehicle: VehicleFile, path: Path) -> CanDecoder:
+        """`decoder`, made by a worker, which is closed after it. Cancelling it ends the compiler.
+
+        Raises:
+            ConfigError: as `compile_decoder` does.
+        """
+        try:
+            return await worker.run(lambda: self.decoder(vehicle, path))
+        finally:
+            compiling = self._compiling
+            if compiling is not None:
+                self._is_given_up = True
+                compiling.kill()
+            await worker.close()
 
     def decoder(self, vehicle: VehicleFile, path: Path) -> CanDecoder:
-        """The decoder of a vehicle file; `path` names the file in messages.
+        """The decoder of a vehicle file; `path` names the file in messages. Blocking, up to half a minute.
 
         Raises:
             ConfigError: as `compile_decoder` does.
@@ -68,15 +89,44 @@ class DecoderCache:
         return decoder
 
     def _compiled(self, vehicle: VehicleFile, path: Path) -> CanDecoder:
-        if "cantools" not in sys.modules:
+        if vehicle.dbc is not None and "cantools" not in sys.modules:
             try:
-                return _compiled_elsewhere(vehicle, path)
+                return self._compiled_elsewhere(vehicle, path)
             except (OSError, subprocess.SubprocessError, ValueError, TypeError, LookupError) as error:
+                if self._is_given_up:
+                    raise
                 # No process to be had, or killed for want of memory: better large than blind.
                 self._on_trouble(f"the compiler did not do as a process of its own: {error!r}")
         from agent.sources.can.decoder_compiler import compile_decoder
 
         return compile_decoder(vehicle, path)
+
+    def _compiled_elsewhere(self, vehicle: VehicleFile, path: Path) -> CanDecoder:
+        """Let the compiler's own command make the decoder.
+
+        Raises:
+            ConfigError: what the compiler found.
+            OSError, SubprocessError, ValueError, TypeError, LookupError: it gave no proper answer.
+        """
+        # -P: not from whatever folder the agent was started in.
+        command = [sys.executable, "-P", "-m", COMPILER, str(path)]
+        with subprocess.Popen(  # noqa: S603  # our own interpreter and module; the path is one argument
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        ) as compiling:
+            self._compiling = compiling
+            try:
+                said, _ = compiling.communicate(
+                    vehicle.model_dump_json(exclude_unset=True), timeout=COMPILE_TIMEOUT_S
+                )
+            finally:
+                self._compiling = None
+                compiling.kill()
+        if compiling.returncode:
+            raise subprocess.CalledProcessError(compiling.returncode, command)
+        answer: dict[str, Any] = json.loads(said)
+        if "problems" in answer:
+            raise ConfigError([str(problem) for problem in answer["problems"]])
+        return from_json(answer["decoder"])
 
     def _keep(self, file: Path, digest: str, decoder: CanDecoder) -> None:
         # Not synchronised with the disk: what a power cut leaves of it is told by the digest and made again.
@@ -94,7 +144,8 @@ def _digest(vehicle: VehicleFile) -> str:
     digest = hashlib.sha256(
         vehicle.model_dump_json(exclude={"dbc", "description"}, exclude_unset=True).encode()
     )
-    digest.update(vehicle.dbc.read_bytes())
+    if vehicle.dbc is not None:
+        digest.update(vehicle.dbc.read_bytes())
     for name in _CODE:
         digest.update(Path(__file__).with_name(name).read_bytes())
     # cantools is not loaded to ask for its version: an installation of another one has another time.
@@ -117,25 +168,3 @@ def _kept(file: Path, digest: str) -> CanDecoder | None:
         return from_json(text) if sealed == _sealed(digest, text) else None
     except (OSError, ValueError, TypeError, LookupError):
         return None
-
-
-def _compiled_elsewhere(vehicle: VehicleFile, path: Path) -> CanDecoder:
-    """Let the compiler's own command make the decoder.
-
-    Raises:
-        ConfigError: what the compiler found.
-        OSError, SubprocessError, ValueError, TypeError, LookupError: it gave no proper answer.
-    """
-    # -P: not from whatever folder the agent was started in.
-    done = subprocess.run(  # noqa: S603  # our own interpreter and module; the path is one argument
-        [sys.executable, "-P", "-m", COMPILER, str(path)],
-        input=vehicle.model_dump_json(exclude_unset=True),
-        stdout=subprocess.PIPE,
-        timeout=COMPILE_TIMEOUT_S,
-        check=True,
-        encoding="utf-8",
-    )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if "problems" in answer:
-        raise ConfigError([str(problem) for problem in answer["problems"]])
-    return from_json(answer["decoder"])

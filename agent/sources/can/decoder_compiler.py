@@ -11,7 +11,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from agent.sources.can.can_decoder import (
 )
 from agent.sources.can.dbc_excerpt import Dbc, DbcMessage, read_dbc
 from agent.sources.can.decoder_json import to_json
+from agent.sources.can.known_sources import known_messages, merged
 from agent.sources.can.vehicle_file import VehicleFile, WantedSignal
 
 _FLOAT_FORMATS = {16: ("<H", "<e"), 32: ("<I", "<f"), 64: ("<Q", "<d")}
@@ -50,32 +51,46 @@ def compile_decoder(vehicle: VehicleFile, path: Path) -> CanDecoder:
     Raises:
         ConfigError: the DBC can not be read, or lacks what the file names; every problem at once.
     """
+    layouts, problems = _from_dbc(vehicle, vehicle.dbc, path) if vehicle.dbc is not None else ([], [])
+    for message, wanted in known_messages(vehicle):
+        compiler = _MessageCompiler(message, vehicle, {id(one): one.name for one in wanted})
+        layouts.append(message.completed(compiler.layout(wanted)))
+        problems += compiler.problems
     try:
-        dbc = read_dbc(vehicle.dbc)
+        layouts = merged(layouts, vehicle.protocol)
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return CanDecoder(layouts, vehicle.protocol)
+
+
+def _from_dbc(vehicle: VehicleFile, file: Path, path: Path) -> tuple[list[MessageLayout], list[str]]:
+    """The layouts of the signals that are found in a DBC, and what is wrong. Raises ConfigError."""
+    try:
+        dbc = read_dbc(file)
     except OSError as error:
-        raise ConfigError(
-            [f"{path}: dbc = {str(vehicle.dbc)!r}: can not be read: {error.strerror}"]
-        ) from error
+        raise ConfigError([f"{path}: dbc = {str(file)!r}: can not be read: {error.strerror}"]) from error
     problems = list(_unknown_names(vehicle, dbc))
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
     layouts: list[MessageLayout] = []
     for name, wanted in vehicle.of_message().items():
         for described in dbc.named(name):
+            found = {id(one): described.signal(one.signal or "") for one in wanted}
+            names = {key: signal.name for key, signal in found.items() if signal is not None}
             try:
-                compiler = _MessageCompiler(_message(dbc, described, wanted), described, vehicle)
+                compiler = _MessageCompiler(_message(dbc, described, wanted), vehicle, names)
                 layouts.append(compiler.layout(wanted))
             except NotUnderstoodError as error:
-                problems.append(f"dbc = {str(vehicle.dbc)!r}: {error}")
+                problems.append(f"dbc = {str(file)!r}: {error}")
             except (ArithmeticError, ValueError, LookupError, TypeError) as error:
                 # cantools takes numbers that nothing can be computed with.
                 line = described.statement.line
-                problems.append(f"dbc = {str(vehicle.dbc)!r}: line {line}: message {name}: {error}")
+                problems.append(f"dbc = {str(file)!r}: line {line}: message {name}: {error}")
             else:
                 problems += compiler.problems
-    if problems:
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
-    return CanDecoder(layouts, vehicle.protocol)
+    return layouts, problems
 
 
 class NotUnderstoodError(Exception):
@@ -87,7 +102,7 @@ def _message(dbc: Dbc, described: DbcMessage, wanted: Iterable[WantedSignal]) ->
     with absent("asammdf"):
         from cantools.database import load_string
         from cantools.database.errors import Error as DatabaseError
-    excerpt = dbc.excerpt(described, (one.signal for one in wanted))
+    excerpt = dbc.excerpt(described, (one.signal or "" for one in wanted))
     try:
         # Not strict: two signals may share bits, as a value and its fault flag do in some makers' files.
         return load_string(excerpt.text, "dbc", strict=False).messages[0]  # type: ignore[union-attr]
@@ -108,6 +123,8 @@ def _unknown_names(vehicle: VehicleFile, dbc: Dbc) -> Iterator[str]:
         for name in message.names():
             known.setdefault(name, []).append(message)
     for index, wanted in enumerate(vehicle.signals):
+        if wanted.message is None or wanted.signal is None or vehicle.dbc is None:
+            continue
         messages = known.get(wanted.message)
         if messages is None:
             why = f"no such message in {vehicle.dbc.name}{_closest(wanted.message, known)}"
@@ -130,12 +147,18 @@ def says_no_value(label: str) -> bool:
 
 
 class _MessageCompiler:
-    """Compiles the wanted signals of one message, collecting what is wrong."""
+    """Compiles the wanted signals of one message, collecting what is wrong.
 
-    def __init__(self, message: Any, described: DbcMessage, vehicle: VehicleFile) -> None:
+    Args:
+        message: cantools' own, or what `known_sources` makes in its likeness.
+        vehicle: the vehicle file.
+        names: name in `message` of each wanted signal by its id; one that it lacks is left out.
+    """
+
+    def __init__(self, message: Any, vehicle: VehicleFile, names: Mapping[int, str]) -> None:
         self._message = message
-        self._described = described
         self._vehicle = vehicle
+        self._names = names
         self._by_name = {signal.name: signal for signal in message.signals}
         self._used_bits = 0
         self._has_big_endian = False
@@ -145,9 +168,9 @@ class _MessageCompiler:
         """The layout; good only if `problems` is still empty."""
         # A name may stand for several messages, of which one may lack a signal of the other.
         signals = tuple(
-            self._signal(described.name, wanted)
+            self._signal(self._names[id(wanted)], wanted)
             for wanted in wanted_signals
-            if (described := self._described.signal(wanted.signal)) is not None
+            if id(wanted) in self._names
         )
         return MessageLayout(
             name=self._message.name,
@@ -185,7 +208,7 @@ class _MessageCompiler:
             min_interval_ns=round(wanted.min_interval_s * 1e9),
             lowest=wanted.plausible[0] if wanted.plausible else None,
             highest=wanted.plausible[1] if wanted.plausible else None,
-            on_change=only_values if wanted.on_change is None else wanted.on_change,
+            steps=tuple(sorted((float(lowest), value) for lowest, value in wanted.steps.items())),
         )
 
     def _bits(self, signal: Any, wanted: WantedSignal) -> BitField:
@@ -222,9 +245,9 @@ class _MessageCompiler:
         to_offset: float | None = wanted.offset
         unit = wanted.meaning.unit
         given = "" if vss.is_no_unit(signal.unit or "") else signal.unit
-        if unit is None and given and not wanted.map and wanted.name not in vss.SIGNALS:
+        if unit is None and given and not wanted.map and not wanted.steps and wanted.name not in vss.SIGNALS:
             self._wrong(wanted, "unit", f"missing: the DBC gives {given!r}")
-        if to_scale is None and to_offset is None and unit is not None:
+        if to_scale is None and to_offset is None and unit is not None and not wanted.steps:
             written = wanted.from_unit if wanted.from_unit is not None else given
             derived = vss.conversion(written, unit)
             if derived is None:
@@ -250,6 +273,8 @@ class _MessageCompiler:
     ) -> tuple[dict[int, SignalValue | None], bool]:
         labels = {int(raw) & bits.mask: str(label) for raw, label in (signal.choices or {}).items()}
         meaning = self._meaning(wanted, labels)
+        if wanted.steps:
+            return dict.fromkeys([raw & bits.mask for raw in wanted.not_available]), False
         values: dict[int, SignalValue | None] = {}
         if meaning.type is vss.ValueType.NUMBER:
             # A maker who puts a word on a raw value of a number says that it is none: "SNA", "error", "init".
@@ -269,7 +294,8 @@ class _MessageCompiler:
 
     def _meaning(self, wanted: WantedSignal, labels: dict[int, str]) -> vss.Meaning:
         meaning = wanted.meaning
-        if meaning.type is not vss.ValueType.NUMBER or meaning.unit is not None or wanted.map or not labels:
+        is_told = meaning.unit is not None or wanted.map or wanted.steps
+        if meaning.type is not vss.ValueType.NUMBER or is_told or not labels:
             return meaning
         if wanted.name in vss.SIGNALS:
             self._wrong(

@@ -62,7 +62,7 @@ def _signal_table(signal: SignalLayout) -> dict[str, Any]:
         "min_interval_ns": signal.min_interval_ns,
         "lowest": signal.lowest,
         "highest": signal.highest,
-        "on_change": signal.on_change,
+        "steps": signal.steps,
     }
 
 
@@ -74,6 +74,7 @@ def _signal(table: dict[str, Any]) -> SignalLayout:
             "bits": BitField(*table["bits"]),
             "float_format": None if float_format is None else tuple(float_format),
             "values": dict(table["values"]),
+            "steps": tuple((lowest, called) for lowest, called in table["steps"]),
             "conditions": tuple(
                 MultiplexCondition(BitField(*selector), frozenset(ids))
                 for selector, ids in table["conditions"]

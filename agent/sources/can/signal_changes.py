@@ -140,6 +140,17 @@ class SignalChanges:
         counts.heard += seen
         return to_tell
 
+    def never_told(self) -> tuple[str, ...]:
+        """Names of the signals that no frame has given yet, sorted."""
+        return tuple(
+            sorted(
+                watched.name
+                for message in self._messages.values()
+                for watched in message.watched
+                if not watched.is_told
+            )
+        )
+
     def release(self, now_ns: int) -> list[Signal]:
         """Changes that were held back for their minimum interval and are due at `now_ns`."""
         to_tell: list[Signal] = []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, NoReturn
 
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.vehicle import Signal
@@ -26,16 +28,23 @@ class VehicleBus:
 
     Args:
         feed: the bus; it is asked for what the decoder knows, and tells how much was lost.
-        decoder: what is taken from it.
+        make_decoder: gives what is taken from it; awaited once, while the rest of the agent goes on.
         health: is told CAN_LOST, CAN_SILENT and CAN_OVERRUN.
         silent_after_s: no wanted frame for this long is silence.
     """
 
     def __init__(
-        self, feed: CanFeed, decoder: CanDecoder, health: HealthBoard, *, silent_after_s: float
+        self,
+        feed: CanFeed,
+        make_decoder: Callable[[], Awaitable[CanDecoder]],
+        health: HealthBoard,
+        *,
+        silent_after_s: float,
     ) -> None:
         self._feed = feed
-        self._decoder = decoder
+        self._make_decoder = make_decoder
+        self._decoder: CanDecoder | None = None
+        self._changes: SignalChanges | None = None
         self._health = health
         self._silent_after_s = silent_after_s
 
@@ -48,15 +57,17 @@ class VehicleBus:
 
         Raises:
             HardwareError: the bus can not be opened, or went away.
+            ConfigError: the vehicle file can not be used.
         """
         loop = asyncio.get_running_loop()
-        self._feed.listen_for(self._decoder.filters())
+        decoder = self._decoder = self._decoder or await self._made(progress)
+        self._feed.listen_for(decoder.filters())
         try:
             await self._open()
             self._health.clear(HealthReason.CAN_LOST, owner=self._feed.name)
             # A fresh start tells every signal again: what changed while the device was away is not known.
-            changes = SignalChanges(self._decoder)
-            counts = self._decoder.counts
+            changes = self._changes = SignalChanges(decoder)
+            counts = decoder.counts
             watch = _Watch(self._feed, self._health, self._silent_after_s, loop.time())
             while True:
                 progress()
@@ -76,6 +87,28 @@ class VehicleBus:
         finally:
             self._health.clear(HealthReason.CAN_SILENT, HealthReason.CAN_OVERRUN, owner=self._feed.name)
             await self._feed.close()
+
+    def report(self) -> dict[str, Any]:
+        """What a technician may want to know, JSON-able: how much came, and which signals never did."""
+        decoder, changes = self._decoder, self._changes
+        if decoder is None:
+            return {}
+        unheard = () if changes is None else changes.never_told()
+        return {**asdict(decoder.counts), "lost": self._feed.overruns, "signals_never_heard": list(unheard)}
+
+    async def _made(self, progress: Callable[[], None]) -> CanDecoder:
+        making = asyncio.ensure_future(self._make_decoder())
+        try:
+            while True:
+                await asyncio.wait({making}, timeout=TICK_S)
+                if making.done():
+                    return making.result()
+                progress()
+        finally:
+            if not making.done():
+                making.cancel()
+                with suppress(asyncio.CancelledError):
+                    await making
 
     async def _open(self) -> None:
         try:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from enum import Enum
+from math import pi
+
+_LONG_ENOUGH, _SIMILAR = 4, 0.8
 
 
 class ValueType(Enum):
@@ -36,49 +40,138 @@ def _number(unit: str | None) -> Meaning:
     return Meaning(ValueType.NUMBER, unit)
 
 
+def _text(*allowed: str) -> Meaning:
+    return Meaning(ValueType.TEXT, allowed=allowed)
+
+
+def _each(pattern: str, meaning: Meaning) -> dict[str, Meaning]:
+    """The names of a pattern in which "{a|b}" stands for each of a and b."""
+    head, brace, rest = pattern.partition("{")
+    if not brace:
+        return {pattern: meaning}
+    words, _, tail = rest.partition("}")
+    found: dict[str, Meaning] = {}
+    for word in words.split("|"):
+        found |= _each(f"{head}{word}{tail}", meaning)
+    return found
+
+
+SIDES = "{DriverSide|PassengerSide}"
+COMPARTMENT_SEATS = "{Attendant|Bench1|Bench2|Bench3|Captain|Cpr}"
+"""Seats of the patient compartment: at the patient's head, along the side, and beside the chest."""
+
 SIGNALS: dict[str, Meaning] = {
     "Speed": _number("km/h"),
     "TraveledDistance": _number("m"),
+    "Acceleration.Longitudinal": _number("m/s^2"),
+    "Acceleration.Lateral": _number("m/s^2"),
+    "Acceleration.Vertical": _number("m/s^2"),
+    "AngularVelocity.Yaw": _number("degrees/s"),
     "LowVoltageBattery.CurrentVoltage": _number("V"),
-    "LowVoltageSystemState": Meaning(
-        ValueType.TEXT, allowed=("UNDEFINED", "LOCK", "OFF", "ACC", "ON", "START")
-    ),
+    "LowVoltageBattery.CurrentCurrent": _number("A"),
+    "LowVoltageSystemState": _text("UNDEFINED", "LOCK", "OFF", "ACC", "ON", "START"),
+    "Powertrain.Range": _number("m"),
     "Powertrain.FuelSystem.RelativeLevel": _number("percent"),
+    "Powertrain.FuelSystem.AbsoluteLevel": _number("l"),
+    "Powertrain.FuelSystem.InstantConsumption": _number("l/100km"),
     "Powertrain.CombustionEngine.Speed": _number("rpm"),
     "Powertrain.CombustionEngine.IsRunning": _BOOLEAN,
     "Powertrain.CombustionEngine.EngineHours": _number("h"),
     "Powertrain.CombustionEngine.IdleHours": _number("h"),
     "Powertrain.CombustionEngine.EngineCoolant.Temperature": _number("celsius"),
     "Powertrain.CombustionEngine.EngineOil.Temperature": _number("celsius"),
+    "Powertrain.CombustionEngine.EOT": _number("celsius"),
     "Powertrain.CombustionEngine.EOP": _number("kPa"),
+    "Powertrain.CombustionEngine.ECT": _number("celsius"),
+    "Powertrain.CombustionEngine.MAP": _number("kPa"),
+    "Powertrain.CombustionEngine.TPS": _number("percent"),
+    "Powertrain.CombustionEngine.Torque": _number("Nm"),
     "Powertrain.CombustionEngine.DieselExhaustFluid.Level": _number("percent"),
+    "Powertrain.CombustionEngine.DieselExhaustFluid.IsLevelLow": _BOOLEAN,
     # 0 neutral, 1, 2... forward, -1, -2... reverse, 126 park, 127 drive
     "Powertrain.Transmission.SelectedGear": _number(None),
+    "Powertrain.Transmission.CurrentGear": _number(None),
+    "Powertrain.Transmission.Temperature": _number("celsius"),
     "Exterior.AirTemperature": _number("celsius"),
+    "Cabin.HVAC.AmbientAirTemperature": _number("celsius"),
     "Chassis.ParkingBrake.IsEngaged": _BOOLEAN,
     "Chassis.Brake.PedalPosition": _number("percent"),
-    "Chassis.Axle.Row1.Wheel.Left.Speed": _number("km/h"),
-    "Chassis.Axle.Row1.Wheel.Right.Speed": _number("km/h"),
-    "Chassis.Axle.Row2.Wheel.Left.Speed": _number("km/h"),
-    "Chassis.Axle.Row2.Wheel.Right.Speed": _number("km/h"),
-    "Cabin.Door.Row1.DriverSide.IsOpen": _BOOLEAN,
-    "Cabin.Door.Row1.PassengerSide.IsOpen": _BOOLEAN,
-    "Cabin.Door.Row2.DriverSide.IsOpen": _BOOLEAN,
-    "Cabin.Door.Row2.PassengerSide.IsOpen": _BOOLEAN,
-    "Cabin.Seat.Row1.DriverSide.IsBelted": _BOOLEAN,
+    "Chassis.Brake.IsDriverEmergencyBrakingDetected": _BOOLEAN,
+    "Chassis.Accelerator.PedalPosition": _number("percent"),
+    "Chassis.SteeringWheel.Angle": _number("degrees"),
+    **_each("Chassis.Axle.{Row1|Row2}.Wheel.{Left|Right}.Speed", _number("km/h")),
+    **_each("Chassis.Axle.{Row1|Row2}.Wheel.{Left|Right}.Tire.Pressure", _number("kPa")),
+    "ADAS.ABS.IsEngaged": _BOOLEAN,
+    "ADAS.ESC.IsEngaged": _BOOLEAN,
+    "ADAS.TCS.IsEngaged": _BOOLEAN,
+    "ADAS.CruiseControl.IsActive": _BOOLEAN,
+    **_each(f"Cabin.Door.{{Row1|Row2}}.{SIDES}.{{IsOpen|IsLocked}}", _BOOLEAN),
+    **_each(f"Cabin.Seat.{{Row1|Row2}}.{SIDES}.{{IsBelted|IsOccupied}}", _BOOLEAN),
     "Body.Trunk.Rear.IsOpen": _BOOLEAN,
+    "Body.Trunk.Rear.IsLocked": _BOOLEAN,
+    "Body.Hood.IsOpen": _BOOLEAN,
+    "Body.Horn.IsActive": _BOOLEAN,
     "Body.Lights.Hazard.IsSignaling": _BOOLEAN,
-    "VehicleIdentification.VIN": Meaning(ValueType.TEXT),
+    "Body.Lights.Brake.IsActive": _text("INACTIVE", "ACTIVE", "ADAPTIVE"),
+    **_each("Body.Lights.Beam.{Low|High}.IsOn", _BOOLEAN),
+    "Body.Lights.Backup.IsOn": _BOOLEAN,
+    **_each("Body.Lights.DirectionIndicator.{Left|Right}.IsSignaling", _BOOLEAN),
+    "VehicleIdentification.VIN": _text(),
     # The overlay: what an ambulance has and VSS has no name for.
     "Ambulance.EmergencyLights.IsOn": _BOOLEAN,
+    "Ambulance.EmergencyLights.Mode": _text("OFF", "CALLING", "BLOCKING"),
+    "Ambulance.SceneLights.IsOn": _BOOLEAN,
     "Ambulance.Siren.IsOn": _BOOLEAN,
+    "Ambulance.Siren.Mode": _text("OFF", "MANUAL", "WAIL", "YELP", "PHASER", "HORN"),
+    "Ambulance.Chassis.MalfunctionLamp.IsOn": _BOOLEAN,
+    "Ambulance.BrakePedal.IsPressed": _BOOLEAN,
+    "Ambulance.Spotter.IsPressed": _BOOLEAN,
     "Ambulance.ShorePower.IsConnected": _BOOLEAN,
+    "Ambulance.ShorePower.Voltage": _number("V"),
+    "Ambulance.AuxiliaryBattery.Voltage": _number("V"),
+    "Ambulance.AuxiliaryBattery.Current": _number("A"),
+    "Ambulance.Inverter.IsOn": _BOOLEAN,
+    "Ambulance.Inverter.HasFault": _BOOLEAN,
     "Ambulance.HighIdle.IsActive": _BOOLEAN,
     "Ambulance.PatientCompartment.Temperature": _number("celsius"),
+    "Ambulance.PatientCompartment.CarbonMonoxide": _number("ppm"),
     "Ambulance.PatientCompartment.Door.IsOpen": _BOOLEAN,
+    **_each(f"Ambulance.PatientCompartment.Seat.{COMPARTMENT_SEATS}.{{IsBelted|IsOccupied}}", _BOOLEAN),
+    "Ambulance.Cot.IsLocked": _BOOLEAN,
     "Ambulance.Oxygen.Pressure": _number("kPa"),
+    "Ambulance.Oxygen.Reserve.Pressure": _number("kPa"),
+    "Ambulance.DrugStore.Temperature": _number("celsius"),
+    "Ambulance.DrugStore.Door.IsOpen": _BOOLEAN,
+    "Ambulance.DrugFridge.Temperature": _number("celsius"),
 }
 """Names the agent knows the meaning of. A vehicle file may use other VSS paths; it then gives the unit."""
+
+_SEGMENTS = frozenset(segment for name in SIGNALS for segment in name.split("."))
+
+
+def near_miss(name: str) -> str | None:
+    """The known name that an unknown one must be meant for: one word of it is misspelt. Else None.
+
+    A path of VSS that is only not known here is not refused: it differs in a whole word, or in a number.
+    """
+    words = name.split(".")
+    for known in SIGNALS:
+        others = known.split(".")
+        if len(others) != len(words):
+            continue
+        pairs = [(word, other) for word, other in zip(words, others, strict=True) if word != other]
+        if len(pairs) == 1 and _is_misspelt(*pairs[0]):
+            return known
+    return None
+
+
+def _is_misspelt(word: str, right: str) -> bool:
+    if word in _SEGMENTS or word.strip("0123456789") == right.strip("0123456789"):
+        return False
+    # Short words differ by a letter and mean other things.
+    return word.lower() == right.lower() or (
+        len(word) >= _LONG_ENOUGH and SequenceMatcher(None, word, right).ratio() >= _SIMILAR
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +192,14 @@ _UNITS: dict[str, _Unit] = {
     "mi": _Unit("length", 1609.344),
     "percent": _Unit("ratio", 1),
     "V": _Unit("voltage", 1),
+    "A": _Unit("current", 1),
+    "Nm": _Unit("torque", 1),
+    "ppm": _Unit("concentration", 1),
+    "m/s^2": _Unit("acceleration", 1),
+    "g": _Unit("acceleration", 9.80665),
+    "degrees/s": _Unit("turning", 1),
+    "rad/s": _Unit("turning", 180 / pi),
+    "l/100km": _Unit("consumption", 1),
     "mV": _Unit("voltage", 0.001),
     "rpm": _Unit("rotation", 1),
     "celsius": _Unit("temperature", 1),
@@ -114,6 +215,7 @@ _UNITS: dict[str, _Unit] = {
     "l": _Unit("volume", 1),
     "l/h": _Unit("flow", 1),
     "degrees": _Unit("angle", 1),
+    "rad": _Unit("angle", 180 / pi),
 }
 
 _SPELLINGS: dict[str, str] = {
@@ -124,6 +226,7 @@ _SPELLINGS: dict[str, str] = {
     "1/min": "rpm", "r/min": "rpm", "u/min": "rpm", "min-1": "rpm",
     "degc": "celsius", "deg c": "celsius", "deg_c": "celsius", "°c": "celsius", "c": "celsius",
     "degf": "fahrenheit", "deg f": "fahrenheit", "deg_f": "fahrenheit", "°f": "fahrenheit", "f": "fahrenheit",
+    "m/s2": "m/s^2", "m/s/s": "m/s^2", "deg/s": "degrees/s", "ampere": "A", "amps": "A", "amp": "A", "a": "A",
     "k": "kelvin", "kpa": "kPa", "hpa": "hPa", "mbar": "hPa", "sec": "s", "seconds": "s", "minutes": "min",
     "hr": "h", "hours": "h", "liter": "l", "litre": "l", "deg": "degrees", "°": "degrees",
 }  # fmt: skip

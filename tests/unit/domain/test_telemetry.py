@@ -66,7 +66,7 @@ def test_true_is_not_one() -> None:
     policy.take([Signal("A", 1, 0)])
     policy.due(0)
     assert policy.take([Signal("A", True, S)])
-    assert policy.due(2 * S) == Telemetry((("A", True),))
+    assert policy.edges() == [(S, Telemetry((("A", True),)))]
 
 
 @given(
@@ -87,6 +87,8 @@ def test_a_reader_of_all_records_knows_the_snapshot(
     for pause_ms, values in steps:
         now_ns += pause_ms * 1_000_000
         policy.take(Signal(name, value, now_ns) for name, value in values)
+        for _, edge in policy.edges():
+            reader |= dict(edge.signals)
         record = policy.due(now_ns)
         if record is not None:
             assert record.signals
@@ -99,3 +101,54 @@ def test_a_reader_of_all_records_knows_the_snapshot(
     }
     for index, at_ns in enumerate(due_ns[2:], start=2):
         assert at_ns - due_ns[index - 2] >= 5 * S  # at most one record an interval on the whole
+
+
+def test_no_change_of_a_switch_between_two_records_is_lost() -> None:
+    policy = TelemetryPolicy(interval_s=5)
+    policy.take([Signal("Door", False, 0), Signal("Speed", 0, 0)])
+    assert policy.edges() == []  # becoming known is no change
+    policy.due(0)
+    policy.take([Signal("Door", True, S), Signal("Speed", 3, S), Signal("Door", False, S + 60_000_000)])
+    assert policy.edges() == [
+        (S, Telemetry((("Door", True),))),
+        (S + 60_000_000, Telemetry((("Door", False),))),
+    ]
+    assert policy.edges() == []
+    assert policy.due(5 * S) == Telemetry((("Speed", 3),))  # what was told at once is not told again
+
+
+def test_a_vehicle_file_says_otherwise() -> None:
+    policy = TelemetryPolicy(interval_s=5, on_change={"Door": False, "Gear": True})
+    policy.take([Signal("Door", False, 0), Signal("Gear", 126, 0)])
+    policy.take([Signal("Door", True, S), Signal("Gear", -1, S)])
+    assert policy.edges() == [(S, Telemetry((("Gear", -1),)))]
+
+
+def test_becoming_unknown_is_told_with_the_rest() -> None:
+    policy = TelemetryPolicy(interval_s=5)
+    policy.take([Signal("Door", True, 0)])
+    policy.due(0)
+    policy.take([Signal("Door", None, S)])
+    assert policy.edges() == []
+    assert policy.due(5 * S) == Telemetry((("Door", None),))
+
+
+@given(st.lists(st.tuples(st.integers(1, 30 * S), st.booleans()), max_size=200))
+def test_a_contact_that_chatters_is_bounded_and_never_far_from_the_truth(
+    changes: list[tuple[int, bool]],
+) -> None:
+    policy = TelemetryPolicy(interval_s=5, stale_after_s=10_000)
+    at_ns, known, edges = 0, None, 0
+    policy.take([Signal("Door", False, 0)])
+    for pause_ns, value in changes:
+        at_ns += pause_ns
+        policy.take([Signal("Door", value, at_ns)])
+        for _, telemetry in policy.edges():
+            edges += 1
+            ((_, known),) = telemetry.signals
+        due = policy.due(at_ns)
+        known = due.signals[0][1] if due is not None else known
+    last = policy.due(at_ns + 5 * S)
+    known = last.signals[0][1] if last is not None else known
+    assert known == (changes[-1][1] if changes else False)
+    assert edges <= 10 + at_ns / (10 * S) + 1

@@ -131,7 +131,7 @@ def test_the_bus_agrees_with_the_motion() -> None:
     database.add_dbc_file(DEMO_DBC)
     truth = of(demo(), TruthItem)
     frames = of(demo(), CanItem)
-    assert len(frames) / 480 == pytest.approx(61, abs=0.5)
+    assert len(frames) / 480 == pytest.approx(74, abs=0.5)
     speed = database.get_message_by_name("VEHICLE_MOTION")
     cluster = database.get_message_by_name("CLUSTER_STATUS")
     odometers = []

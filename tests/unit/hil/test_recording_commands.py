@@ -169,9 +169,9 @@ def test_real_logs(feeds: Path, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("bus.json", b"{}", "unknown log format"),
-        ("bus.log", b"2021-04-23 12:22 FINE something else entirely\n", "not a log that python-can reads"),
-        ("bus.log", b"", "no CAN data frames"),
+        ("bus.json", b"{}", "not a log by its name"),
+        ("bus.log", b"2021-04-23 12:22 FINE something else entirely\n", "not a candump log"),
+        ("bus.log", b"", "not a candump log"),
     ],
 )
 def test_logs_that_can_not_be_read_are_told(

@@ -187,3 +187,17 @@ def test_systemd_hears_ready_and_alive(tmp_path: Path) -> None:
 
 def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
     assert ServiceManager({"WATCHDOG_USEC": "5000000", "WATCHDOG_PID": "1"}).watchdog_interval_s is None
+
+
+def test_what_a_unit_finds_wrong_in_a_file_ends_the_agent_at_once() -> None:
+    async def main() -> None:
+        async def misconfigured(_: Progress) -> None:
+            raise config.ConfigError(["vehicle.toml: dbc: no such message"])
+
+        kept = supervisor()
+        kept.start(Unit("can", misconfigured))
+        with pytest.raises(config.ConfigError, match="no such message"):
+            await kept.failed()
+        assert asyncio.get_running_loop().time() < 1  # starting it again does not mend a file
+
+    simulated(main())

@@ -430,7 +430,7 @@ def test_the_shipped_files_compile() -> None:
 
     path = CONFIG / "demo_ambulance.toml"
     decoder = compile_decoder(load_vehicle_file(path), path)
-    assert len(decoder.signals) == 18
+    assert len(decoder.signals) == 37
     dbc = FEEDS / "toyota_nodsu_pt_generated.dbc"
     if dbc.is_file():
         path = CONFIG / "toyota_rav4_2018.toml"
@@ -444,9 +444,10 @@ def test_the_demo_bus_says_what_was_encoded() -> None:
     decoder = compile_decoder(load_vehicle_file(path), path)
     database = cantools.database.load_file(CONFIG / "demo_ambulance.dbc")
     assert isinstance(database, Database)
-    assert sum(1000 / (message.cycle_time or 1) for message in database.messages) == pytest.approx(61)
+    assert sum(1000 / (message.cycle_time or 1) for message in database.messages) == pytest.approx(74)
     encoded: dict[str, dict[str, Any]] = {
         "VEHICLE_MOTION": {"VehicleSpeed": 83.27, "MotionCounter": 3},
+        "PEDALS": {"BrakePedal": "pressed", "AntilockBraking": 0, "AcceleratorPedal": 40},
         "ENGINE": {
             "EngineSpeed": 1850.25,
             "CoolantTemperature": -12,
@@ -461,13 +462,38 @@ def test_the_demo_bus_says_what_was_encoded() -> None:
             "PatientDoor": "SNA",
             "DriverBelt": "fastened",
         },
-        "AMBULANCE": {"EmergencyLights": "on", "Siren": 0, "ShorePower": 0, "PatientTemperature": -3.5},
+        "AMBULANCE": {
+            "EmergencyLights": "on",
+            "Siren": 0,
+            "ShorePower": 0,
+            "HighIdle": 1,
+            "SirenMode": "WAIL",
+            "Inverter": 3,
+            "PatientTemperature": -3.5,
+        },
+        "OCCUPANTS": {
+            "PassengerSeat": "occupied",
+            "PassengerBelt": "open",
+            "AttendantSeat": "occupied",
+            "AttendantBelt": "fastened",
+            "BenchSeat": "free",
+            "BenchBelt": "SNA",
+            "CprSeat": "free",
+            "CprBelt": "error",
+            "CotLock": "locked",
+        },
+        "STORES": {
+            "OxygenPressure": 13_700,
+            "DrugStoreTemperature": 21.4,
+            "FridgeTemperature": -3276.8,
+            "AuxiliaryBattery": 12.75,
+        },
         "CLUSTER_STATUS": {"Odometer": 48_213.7, "FuelLevel": 62.5, "BatteryVoltage": 14.12},
     }
     told: dict[str, Any] = {}
     for name, values in encoded.items():
         message = database.get_message_by_name(name)
-        frame = CanFrame(message.frame_id, False, bytes(message.encode(values)), 0)
+        frame = CanFrame(message.frame_id, False, bytes(message.encode(values, strict=False)), 0)
         told |= {signal.name: signal.value for signal in decoder.decode(frame)}
     assert told == {
         "Speed": 83.27,
@@ -486,6 +512,25 @@ def test_the_demo_bus_says_what_was_encoded() -> None:
         "Ambulance.ShorePower.IsConnected": False,
         "Ambulance.PatientCompartment.Temperature": -3.5,
         "TraveledDistance": 48_213_700,
+        "Ambulance.BrakePedal.IsPressed": True,
+        "ADAS.ABS.IsEngaged": False,
+        "Chassis.Accelerator.PedalPosition": 40,
+        "Ambulance.HighIdle.IsActive": True,
+        "Ambulance.Siren.Mode": "WAIL",
+        "Ambulance.Inverter.IsOn": None,
+        "Cabin.Seat.Row1.PassengerSide.IsOccupied": True,
+        "Cabin.Seat.Row1.PassengerSide.IsBelted": False,
+        "Ambulance.PatientCompartment.Seat.Attendant.IsOccupied": True,
+        "Ambulance.PatientCompartment.Seat.Attendant.IsBelted": True,
+        "Ambulance.PatientCompartment.Seat.Bench1.IsOccupied": False,
+        "Ambulance.PatientCompartment.Seat.Bench1.IsBelted": None,
+        "Ambulance.PatientCompartment.Seat.Cpr.IsOccupied": False,
+        "Ambulance.PatientCompartment.Seat.Cpr.IsBelted": None,
+        "Ambulance.Cot.IsLocked": True,
+        "Ambulance.Oxygen.Pressure": 13_700,
+        "Ambulance.DrugStore.Temperature": 21.4,
+        "Ambulance.DrugFridge.Temperature": None,
+        "Ambulance.AuxiliaryBattery.Voltage": 12.75,
         "Powertrain.FuelSystem.RelativeLevel": 62.5,
         "LowVoltageBattery.CurrentVoltage": 14.12,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import ConfigError
+from agent.runtime.worker import ThreadWorker
 from agent.sources.can import decoder_cache
 from agent.sources.can.can_decoder import CanDecoder
 from agent.sources.can.decoder_cache import DecoderCache
@@ -102,7 +104,7 @@ def test_a_decoder_survives_json(vehicle: Path) -> None:
 @pytest.mark.parametrize("path", VEHICLES, ids=lambda path: path.stem)
 def test_the_shipped_vehicles_survive_json(path: Path) -> None:
     file = load_vehicle_file(path)
-    if not file.dbc.exists():
+    if file.dbc is not None and not file.dbc.exists():
         pytest.skip("its DBC is not shipped")
     made = compile_decoder(file, path)
     assert same(made, from_json(to_json(made)))
@@ -196,6 +198,7 @@ START = """
 import sys
 from pathlib import Path
 from agent.config import ConfigError
+from agent.runtime.worker import ThreadWorker
 from agent.sources.can.decoder_cache import DecoderCache
 from agent.sources.can.vehicle_file import load_vehicle_file
 path = Path(sys.argv[1])
@@ -232,3 +235,44 @@ def test_without_a_process_of_its_own_it_compiles_here(
     decoder = DecoderCache(vehicle / "no", troubles.append).decoder(load_vehicle_file(vehicle), vehicle)
     assert decoder.signals[0].name == "Speed"
     assert "process of its own" in troubles[0]
+
+
+def test_a_stop_does_not_wait_for_the_compiler(
+    vehicle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper = tmp_path / "python"
+    sleeper.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nexec sleep 1000\n", encoding="utf-8")
+    sleeper.chmod(0o755)
+    monkeypatch.delitem(sys.modules, "cantools", raising=False)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    troubles: list[str] = []
+
+    async def script() -> None:
+        cache = DecoderCache(tmp_path / "kept", troubles.append)
+        file = load_vehicle_file(vehicle)
+        making = asyncio.ensure_future(cache.decoder_by(ThreadWorker("decoder"), file, vehicle))
+        turns = 0
+        while not (tmp_path / "begun").exists():
+            turns += 1  # the loop goes on
+            await asyncio.sleep(0.01)
+        assert turns
+        making.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+
+    asyncio.run(asyncio.wait_for(script(), 30))
+    assert troubles == []
+
+
+def test_a_vehicle_file_without_a_dbc_needs_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "cantools", raising=False)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    path = tmp_path / "truck.toml"
+    path.write_text('protocol = "j1939"\n[[signals]]\nspn = 84\nname = "Speed"\n', encoding="utf-8")
+    troubles: list[str] = []
+    decoder = DecoderCache(tmp_path / "kept", troubles.append).decoder(load_vehicle_file(path), path)
+    assert [signal.name for signal in decoder.signals] == ["Speed"]
+    assert troubles == []
+    assert "cantools" not in sys.modules

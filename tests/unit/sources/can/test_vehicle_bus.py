@@ -54,9 +54,13 @@ class Bench:
         self.health = HealthBoard()
         self.signals: list[Signal] = []
         self.progress = 0
-        self.bus = VehicleBus(
-            self.feed, CanDecoder([DECODER_MESSAGE]), self.health, silent_after_s=silent_after_s
-        )
+        self.bus = VehicleBus(self.feed, self.decoder, self.health, silent_after_s=silent_after_s)
+        self.may_decode = asyncio.Event()
+        self.may_decode.set()
+
+    async def decoder(self) -> CanDecoder:
+        await self.may_decode.wait()
+        return CanDecoder([DECODER_MESSAGE])
 
     def hear(self, value: int, at_ns: int = 1, can_id: int = 1) -> None:
         self.feed.queue.put_nowait([CanFrame(can_id, False, bytes([value]), at_ns)])
@@ -163,3 +167,45 @@ def test_opening_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert bench.progress == 0  # it is not well before it is open
 
     asyncio.run(main())
+
+
+def test_the_rest_goes_on_while_the_decoder_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vehicle_bus, "TICK_S", 0.01)
+    bench = Bench()
+
+    async def script(bench: Bench) -> None:
+        await bench.until(lambda: bench.progress > 3)  # the watchdog sees a unit that is well
+        assert not bench.feed.is_open
+        assert bench.bus.report() == {}
+        bench.may_decode.set()
+        bench.hear(7)
+        await bench.until(lambda: bench.signals)
+
+    bench.may_decode.clear()
+    bench.run(script)
+
+
+def test_stopping_while_the_decoder_is_made_ends_the_making() -> None:
+    bench = Bench()
+    bench.may_decode.clear()
+
+    async def script(bench: Bench) -> None:
+        await bench.until(lambda: bench.progress)
+
+    bench.run(script)
+
+
+def test_the_report_tells_what_came_and_what_never_did() -> None:
+    bench = Bench()
+
+    async def script(bench: Bench) -> None:
+        await bench.until(lambda: bench.feed.is_open)
+        assert bench.bus.report()["signals_never_heard"] == ["Speed"]
+        bench.hear(7)
+        bench.hear(7, can_id=2)
+        await bench.until(lambda: bench.bus.report()["heard"] == 2)
+        report = bench.bus.report()
+        assert (report["unwanted"], report["short"], report["lost"]) == (1, 0, 0)
+        assert report["signals_never_heard"] == []
+
+    bench.run(script)
