@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from agent.paths.signal_path import SignalPath
 from agent.runtime.log import EventLog
 from agent.supervision import watchdog
 from agent.supervision.service_manager import ServiceManager
+from agent.supervision.staged_stop import stage
 from agent.supervision.status_socket import StatusSocket
 from agent.supervision.supervisor import Supervisor, Unit
 from agent.uplink.publisher import Publisher
@@ -39,13 +40,30 @@ if TYPE_CHECKING:
     from agent.app.black_box import BlackBox
 
 log = EventLog("daemon")
+_CLOSE_S = 1.0
+"""What is only closed, with nothing left to send, gets this long; the store twice."""
+_CLOSINGS = 5
+_END_MARGIN_S = 1.0
+"""Beyond the deadlines of the stages. With them it is 18 s, and systemd kills after 20."""
 
 
 class Daemon:
     """One agent. `run` returns after an orderly stop; create a new one to run again."""
 
-    def __init__(self, config: Config, platform: Platform) -> None:
+    def __init__(
+        self, config: Config, platform: Platform, *, end_within: Callable[[float], None] | None = None
+    ) -> None:
+        """Build every part.
+
+        Args:
+            config: what to run.
+            platform: makes devices, clocks and threads.
+            end_within: called once when the stop begins, to see to it that this process ends in so many
+                seconds; None where the process is not ours to end.
+        """
         self._config = config
+        self._end_within = end_within
+        self._ending = False
         self._platform = platform
         self._stop = asyncio.Event()
         self._manager = ServiceManager()
@@ -116,7 +134,16 @@ class Daemon:
 
     def stop(self) -> None:
         """Begin the orderly stop."""
+        self._begin_end()
         self._stop.set()
+
+    def _begin_end(self) -> None:
+        """From now on the end comes within the stages' deadlines, whatever holds them up."""
+        limits = self._config.supervision
+        if self._end_within is not None and not self._ending:
+            self._ending = True
+            stages_s = limits.stop_sources_s + limits.stop_outbox_s + limits.stop_uplink_s
+            self._end_within(stages_s + _CLOSINGS * _CLOSE_S + _END_MARGIN_S)
 
     async def run(self) -> None:
         """Run until `stop`, then drain.
@@ -133,22 +160,36 @@ class Daemon:
         await self._open_socket(socket)
         feeding: asyncio.Task[None] | None = None
         try:
-            await self._open_paths()
-            self._start_units()
-            self._manager.ready()
-            log.info("ready", agency=self._config.unit.agency, unit=self._config.unit.unit)
-            feeding = asyncio.get_running_loop().create_task(
-                watchdog.feed(self._manager, self._supervisor), name="watchdog"
-            )
-            await self._until_stop()
+            if await self._open_unless_stopped():
+                self._start_units()
+                self._manager.ready()
+                log.info("ready", agency=self._config.unit.agency, unit=self._config.unit.unit)
+                feeding = asyncio.get_running_loop().create_task(
+                    watchdog.feed(self._manager, self._supervisor), name="watchdog"
+                )
+                await self._until_stop()
         finally:
             self._manager.stopping()
+            self._begin_end()
             await self._drain()
-            await socket.close()
+            await stage("status_socket", socket.close(), _CLOSE_S)
             if feeding is not None:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
             log.info("stopped")
+
+    async def _open_unless_stopped(self) -> bool:
+        """Open the paths; False when the stop comes first: nobody has to wait for a slow disk."""
+        loop = asyncio.get_running_loop()
+        opening = loop.create_task(self._open_paths(), name="open-paths")
+        stopping = loop.create_task(self._stop.wait(), name="stop-while-opening")
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if opening.done():
+            opening.result()
+            return True
+        opening.cancel()
+        return False
 
     async def _open_paths(self) -> None:
         """Make what is retained at the broker true for this run, before anything is published."""
@@ -267,30 +308,26 @@ class Daemon:
     async def _drain(self) -> None:
         """Stop in stages, each with its deadline: sources, outbox, uplink."""
         limits = self._config.supervision
-        await self._supervisor.stop([*self._sources, "health", "clock", "black-box"], limits.stop_sources_s)
+        await stage("sources", self._stop_sources(limits.stop_sources_s), limits.stop_sources_s)
+        await stage("outbox_flush", self._flush(), limits.stop_outbox_s)
+        await stage("uplink", self._stop_uplink(limits.stop_uplink_s), limits.stop_uplink_s)
+        await stage("units", self._supervisor.stop(["crew", "uplink", "outbox"], _CLOSE_S / 2), _CLOSE_S)
+        await stage("crew", self._crew.close(), _CLOSE_S)
+        await stage("outbox_close", self.outbox.close(), 2 * _CLOSE_S)
+
+    async def _stop_sources(self, deadline_s: float) -> None:
+        await self._supervisor.stop([*self._sources, "health", "clock", "black-box"], deadline_s * 0.75)
         if self._black_box is not None:
-            await _stage("black_box", self._black_box.close(), limits.stop_sources_s)
-        await _stage("outbox_flush", self._flush(), limits.stop_outbox_s)
-        await self.publisher.drain(limits.stop_uplink_s)
-        await self._supervisor.stop(["crew", "uplink", "outbox"], limits.stop_uplink_s)
-        await self._crew.close()
-        await _stage("outbox_close", self.outbox.close(), limits.stop_outbox_s)
+            await self._black_box.close()
+
+    async def _stop_uplink(self, deadline_s: float) -> None:
+        # A little less than the stage's, so that a drain that is cut short can still say so.
+        await self.publisher.drain(deadline_s * 0.9)
 
     async def _flush(self) -> None:
         if self._flushing is not None:
             await self._flushing
         await self.outbox.flush()
-
-
-async def _stage(name: str, work: Awaitable[None], deadline_s: float) -> None:
-    """One stage of the stop: whatever becomes of it, the next one follows."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            await work
-    except TimeoutError:
-        log.error("stop_stage_late", stage=name, deadline_s=deadline_s)
-    except Exception as error:  # noqa: BLE001  # the supervision boundary
-        log.error("stop_stage_failed", stage=name, error=error, exc=error)
 
 
 def _fix_report(fix: Fix, now_ns: int) -> dict[str, Any]:
