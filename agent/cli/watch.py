@@ -82,16 +82,21 @@ def watch(
 
 def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | None = None) -> Broker:
     """The broker that a URL means. Raises ValueError with one plain sentence."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        shown = url if parts.password is None else f"{parts.scheme}://..."
-        raise ValueError(f"{shown}: a broker is mqtt://[user@]host[:port], or mqtts://... with TLS")
+    # What is shown of a URL that is no good: never what stands before its @, which may be a password.
+    shown = f"...{url[url.rindex('@') :]}" if "@" in url else url
+    form = f"{shown}: a broker is mqtt://[user@]host[:port], or mqtts://... with TLS"
     try:
-        port = parts.port or _PORTS[parts.scheme]
-    except ValueError as error:
-        raise ValueError(f"{url}: the port is no number from 1 to 65535") from error
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(form) from None
     if parts.password is not None:
         raise ValueError(f"the password does not belong into the URL; put it into {PASSWORD_VARIABLE}")
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise ValueError(form)
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except ValueError:
+        raise ValueError(f"{shown}: the port is no number from 1 to 65535") from None
     if ca_file is not None and parts.scheme == "mqtt":
         raise ValueError("an authority needs mqtts://")
     password = None
@@ -110,7 +115,7 @@ def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | No
             password=password,
         )
     except ValidationError as error:
-        raise ValueError(f"{url}: {error.errors()[0]['msg']}") from error
+        raise ValueError(f"{shown}: {error.errors()[0]['msg']}") from None
 
 
 class Watcher:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from agent.runtime.plain_text import harmless, masked
+
 SHOWN_LETTERS = 60
 
 
@@ -28,7 +30,9 @@ def shown(value: Any) -> str:
         case int() | float():
             return str(value)
         case str():
-            return repr(value if len(value) <= SHOWN_LETTERS else value[:SHOWN_LETTERS] + "...")
+            # An address may carry a password before its @.
+            value = masked(value)
+            return harmless(repr(value if len(value) <= SHOWN_LETTERS else value[:SHOWN_LETTERS] + "..."))
         case list():
             return "[...]" if value else "[]"
         case _:

@@ -145,7 +145,11 @@ class _Problem:
         if self._item["type"] == "missing" or not isinstance(value, str | int | float | bool | list):
             return None
         names = " ".join(str(part).lower() for part in self._place)
-        hides_secrets = self._place[:2] == ("uplink", "brokers") and not isinstance(value, int | float)
+        # A secret may also stand under a name that is none, in a table that is none.
+        unknown = self._item["type"] == "extra_forbidden" or self._place == ("uplink",)
+        hides_secrets = (unknown or self._place[:2] == ("uplink", "brokers")) and not isinstance(
+            value, int | float
+        )
         if hides_secrets or any(word in names for word in _SECRET_WORDS):
             return None
         return shown(value)

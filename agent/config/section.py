@@ -81,7 +81,7 @@ class Section(BaseModel):
 
     moved: ClassVar[dict[str, str]] = {}
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 def from_file_folder(path: Path, info: ValidationInfo) -> Path:

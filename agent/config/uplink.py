@@ -34,17 +34,24 @@ class Secret(Section):
         """The secret, read now, so that a changed file is seen; a byte order mark in front is as none.
 
         Raises:
-            OSError: the file can not be read, or holds no text: EILSEQ, and never a word of what it holds.
+            OSError: it can not be read, or is no UTF-8 text: EILSEQ, and never a word of what it holds.
             KeyError: the environment has no such variable.
         """
-        if self.file is None:
-            return os.environ[self.environment or ""]
-        raw = self.file.read_bytes()
-        try:
-            return raw.decode("utf-8-sig").strip()
-        except UnicodeDecodeError:
-            pass
-        raise OSError(errno.EILSEQ, "not UTF-8", str(self.file))
+        if self.file is not None:
+            text = _text(self.file.read_bytes())
+        else:
+            text = _text(os.environb[os.fsencode(self.environment or "")])
+        if text is None:
+            # Not raised where it was found: an error of decoding holds all the bytes that it was given.
+            raise OSError(errno.EILSEQ, "this is no UTF-8 text", str(self.file or self.environment))
+        return text
+
+
+def _text(secret: bytes) -> str | None:
+    try:
+        return secret.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return None
 
 
 class Tls(Section):

@@ -16,6 +16,7 @@ from agent.outbox.backlog import Backlog
 from agent.outbox.outbox import Outbox
 from agent.paths.state_sink import StateSink
 from agent.runtime.log import EventLog
+from agent.runtime.plain_text import masked
 
 log = EventLog("health")
 _SETTLE_S = 0.2
@@ -120,7 +121,7 @@ def _detail(detail: str | None, flaps: int) -> str:
     parts = ["away at this moment" if detail is None else detail]
     if flaps:
         parts.append("came and went once" if flaps == 1 else f"came and went {flaps} times")
-    return "; ".join(part for part in parts if part)
+    return masked("; ".join(part for part in parts if part))
 
 
 def _oldest_utc(backlog: Backlog) -> Utc | None:

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Literal, TextIO
 
-from agent.runtime.plain_text import harmless, told
+from agent.runtime.plain_text import harmless, masked, told
 
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
@@ -76,7 +76,7 @@ class _Line:
 
 
 def _quoted(value: object) -> str:
-    text = told(value) if isinstance(value, BaseException) else str(value)
+    text = told(value) if isinstance(value, BaseException) else masked(str(value))
     if len(text) > _VALUE_CHARACTERS:
         text = text[: _VALUE_CHARACTERS - 1] + "…"
     if text and text.isprintable() and not any(c in ' "=\\' for c in text):
@@ -172,7 +172,7 @@ def _trace(record: logging.LogRecord) -> list[str]:
     if not record.exc_info or record.exc_info[1] is None:
         return []
     text = "".join(traceback.format_exception(record.exc_info[1]))
-    return [f"  | {harmless(line, _VALUE_CHARACTERS)}" for line in text.splitlines()][-_TRACE_LINES:]
+    return [f"  | {harmless(masked(line), _VALUE_CHARACTERS)}" for line in text.splitlines()][-_TRACE_LINES:]
 
 
 def _clock(record: logging.LogRecord) -> str:

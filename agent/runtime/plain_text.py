@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _WORDS_OF_ERROR = 300
 """Characters of an exception's own words that are passed on."""
+_CREDENTIALS = re.compile(r"(://)[^/\s\"'<>]*@")
 
 
 def harmless(text: str, most: int | None = None) -> str:
@@ -26,13 +28,18 @@ def harmless(text: str, most: int | None = None) -> str:
     return "".join(character if character.isprintable() else _written(character) for character in text)
 
 
+def masked(text: str) -> str:
+    """`text` with whatever stands between `://` and `@`, where an address may carry a password, left out."""
+    return _CREDENTIALS.sub(r"\1***@", text) if "@" in text else text
+
+
 def told(error: BaseException) -> str:
     """What an exception says, for a log line or a health detail: its kind and its words, never its `repr`.
 
     The repr of an exception shows all that it was made with: of a text that is no UTF-8, for one, every byte,
     which may be a password's.
     """
-    words = harmless(str(error), _WORDS_OF_ERROR)
+    words = harmless(masked(str(error)), _WORDS_OF_ERROR)
     kind = type(error).__name__
     return f"{kind}: {words}" if words else kind
 

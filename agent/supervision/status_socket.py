@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.runtime.log import EventLog
-from agent.runtime.plain_text import told
+from agent.runtime.plain_text import masked, told
 
 log = EventLog("status-socket")
 
@@ -96,7 +96,7 @@ class StatusSocket:
         try:
             async with asyncio.timeout(self._answer_within_s):
                 line = await reader.readline()
-                writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+                writer.write(masked(json.dumps(self._answer(line))).encode() + b"\n")
                 await writer.drain()
                 writer.close()
         except (OSError, TimeoutError, ValueError):
