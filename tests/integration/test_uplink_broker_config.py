@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.config import Broker, Tls
 from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
@@ -18,8 +21,21 @@ pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is n
 SHIPPED = Path(__file__).resolve().parents[2] / "config" / "broker"
 
 
+DEBIAN = """\
+pid_file /run/mosquitto/mosquitto.pid
+
+persistence true
+persistence_location /var/lib/mosquitto/
+
+log_dest file /var/log/mosquitto/mosquitto.log
+
+include_dir /etc/mosquitto/conf.d
+"""
+"""What Debian's package of mosquitto installs as /etc/mosquitto/mosquitto.conf, without its comments."""
+
+
 class ShippedBroker(Mosquitto):
-    """mosquitto with the shipped files, only paths and port changed."""
+    """mosquitto as Debian starts it, with the shipped files; only paths and port are changed."""
 
     def __init__(self, directory: Path, server: Certificate, ca_file: Path) -> None:
         super().__init__(directory, BrokerOptions())
@@ -28,7 +44,6 @@ class ShippedBroker(Mosquitto):
             "/etc/mosquitto/certs/broker.key": server.key_file,
             "/etc/mosquitto/certs/vehicles-ca.crt": ca_file,
             "/etc/mosquitto/mdt.acl": SHIPPED / "mdt.acl",
-            "/var/lib/mosquitto/": f"{directory}/",
         }
 
     def has_saved(self, payload: bytes) -> bool:
@@ -36,15 +51,27 @@ class ShippedBroker(Mosquitto):
         return saved.exists() and payload in saved.read_bytes()
 
     def _lines(self) -> list[str]:
+        """Debian's own mosquitto.conf in this folder, which reads the shipped file from its conf.d."""
+        self.shipped_file.parent.mkdir(exist_ok=True)
+        self.shipped_file.write_text("\n".join(self._shipped_lines()), encoding="utf-8")
+        text = DEBIAN.replace("/etc/mosquitto/conf.d", str(self.shipped_file.parent))
+        for place in ("/run/mosquitto/", "/var/lib/mosquitto/", "/var/log/mosquitto/"):
+            assert place in text
+            text = text.replace(place, f"{self._directory}/")
+        return [*text.split("\n"), "user root"]
+
+    @property
+    def shipped_file(self) -> Path:
+        """Where the shipped file is put."""
+        return self._directory / "conf.d" / "mdt.conf"
+
+    def _shipped_lines(self) -> list[str]:
         text = (SHIPPED / "mosquitto.conf").read_text(encoding="utf-8")
         for shipped, here in self._paths.items():
             assert shipped in text
             text = text.replace(shipped, str(here))
         assert "listener 8883\n" in text
-        return [
-            *text.replace("listener 8883\n", f"listener {self.port} {self.host}\n").split("\n"),
-            "user root",
-        ]
+        return text.replace("listener 8883\n", f"listener {self.port} {self.host}\n").split("\n")
 
 
 @pytest.fixture
@@ -114,6 +141,94 @@ def test_vehicles_write_their_own_topics_only_and_dispatch_hears_all(
             # A connection for each: mosquitto 2.0.11 closes it after a refused PUBLISH.
             async with Client(broker, ca, "A1") as vehicle:
                 assert await vehicle.publish(topic) == 0x87
+
+    asyncio.run(work())
+
+
+def test_debian_installs_what_the_test_takes_it_to_install() -> None:
+    installed = Path("/etc/mosquitto/mosquitto.conf")
+    if not installed.exists():
+        pytest.skip("mosquitto is not Debian's")
+    lines = installed.read_text(encoding="utf-8").split("\n")
+    said = [line for line in lines if line and not line.startswith("#")]
+    assert said == [line for line in DEBIAN.split("\n") if line]
+
+
+class PlainClient:
+    """A client that chooses its own identifier and keeps a session, as a vehicle's thief would."""
+
+    def __init__(self, broker: ShippedBroker, ca: PrivateCa, certificate: str, client_id: str) -> None:
+        issued = ca.issue(certificate)
+        self.received: SimpleQueue[bytes] = SimpleQueue()
+        self._answers: SimpleQueue[str] = SimpleQueue()
+        self.client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=False,
+            reconnect_on_failure=False,
+        )
+        self.client.tls_set(str(ca.ca_file), str(issued.certificate_file), str(issued.key_file))
+        self.client.on_connect = lambda *_: self._answers.put("open")
+        self.client.on_subscribe = lambda *_: self._answers.put("subscribed")
+        self.client.on_disconnect = lambda *_: self._answers.put("closed")
+        self.client.on_message = lambda _, __, message: self.received.put(bytes(message.payload))
+        self.client.connect(broker.host, broker.port)
+        self.client.loop_start()
+        assert self.hear() == "open"
+
+    def hear(self) -> str:
+        return self._answers.get(timeout=20)
+
+    def silent(self) -> bool:
+        return self._answers.empty() and self.received.empty()
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def test_a_vehicle_can_not_take_the_client_identifier_of_dispatch_nor_its_queue(
+    broker: ShippedBroker, ca: PrivateCa
+) -> None:
+    topic = "ems/v1/boston-ems/A1/journal/events"
+    dispatch = PlainClient(broker, ca, "dispatch", "dispatch")
+    dispatch.client.subscribe("ems/v1/boston-ems/+/journal/+", qos=1)
+    assert dispatch.hear() == "subscribed"
+    # While dispatch is there, nobody throws it off.
+    thief = PlainClient(broker, ca, "A2", "dispatch")
+    thief.close()
+    vehicle = PlainClient(broker, ca, "A1", "mdt-boston-ems-A1")
+    vehicle.client.publish(topic, b"first", qos=1).wait_for_publish(20)
+    assert dispatch.received.get(timeout=20) == b"first"
+    assert dispatch.silent()
+    dispatch.close()
+    # While it is away, what waits for it waits for it alone.
+    vehicle.client.publish(topic, b"second", qos=1).wait_for_publish(20)
+    thief = PlainClient(broker, ca, "A2", "dispatch")
+    # The broker sends a session's messages with CONNACK, before it answers anything else.
+    thief.client.subscribe("ems/v1/boston-ems/A2/receipt", qos=1)
+    assert thief.hear() == "subscribed"
+    assert thief.received.empty()
+    thief.close()
+    dispatch = PlainClient(broker, ca, "dispatch", "anything")
+    assert dispatch.received.get(timeout=20) == b"second"
+    dispatch.close()
+    vehicle.close()
+
+
+def test_a_vehicle_may_read_its_own_state_and_no_other(broker: ShippedBroker, ca: PrivateCa) -> None:
+    async def work() -> None:
+        for unit in ("A1", "A2"):
+            async with Client(broker, ca, unit) as vehicle:
+                topic = f"ems/v1/boston-ems/{unit}/state/link"
+                vehicle._link.publish(Message(topic, unit.encode(), retain=True))
+                assert isinstance(await vehicle.events.get(), Acknowledged)
+        async with Client(broker, ca, "A1", "ems/v1/boston-ems/+/state/+") as vehicle:
+            assert isinstance(vehicle.first, Opened)
+            heard = await vehicle.events.get()
+            assert heard == Received("ems/v1/boston-ems/A1/state/link", b"A1", retain=True)
+            # Nothing else came before the answer to this; 0x10 says that nobody listens.
+            assert await vehicle.publish("ems/v1/boston-ems/A1/journal/trail") == 0x10
 
     asyncio.run(work())
 
