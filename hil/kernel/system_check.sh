@@ -28,6 +28,17 @@ say "SANDBOX writes_usr $(inside touch /usr/probe)"
 say "SANDBOX writes_state $(inside touch /var/lib/mdt/probe)"
 touch /root/probe
 say "SANDBOX sees_home $(inside test -e /root/probe)"
+# As a process of the service: may a device be opened whose driver comes only later? Without a driver the kernel's
+# answer is ENXIO (no such device or address); the service's fence says EPERM (operation not permitted) before that.
+group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+open_device() { # NAME MAJOR
+    mknod "/run/$1" c "$2" 7
+    sh -c 'echo $$ >"$1/cgroup.procs" && exec 3<>"$2"' sh "$group" "/run/$1" 2>&1 |
+        grep -q -i 'not permitted' && echo refused || echo allowed
+}
+say "DEVICE ttyUSB $(open_device ttyUSB7 188)"
+say "DEVICE ttyACM $(open_device ttyACM7 166)"
+say "DEVICE other $(open_device other7 189)"
 say "STORE $(find /var/lib/mdt -type f ! -name probe | wc -l)"
 say "ASKED $(/opt/mdt/bin/mdt status --config /etc/mdt/agent.toml >/run/status.txt 2>&1; echo $?)"
 
