@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from agent.app.daemon import Daemon
+from agent.app.devices import load
 from agent.app.vehicle_platform import VehiclePlatform
 from agent.cli.run import run_daemon
-from agent.config import load
 from agent.paths.clock_watch import ClockWatch
 from agent.runtime import log
 from agent.runtime.worker import ThreadWorker, Worker

@@ -43,7 +43,7 @@ def test_real_systemd_runs_the_shipped_unit_and_its_watchdog_restarts_it(tmp_pat
         "writes_state": "yes",
         "sees_home": "no",
     }
-    # No driver of these is loaded: a cable that is plugged in now must be let through later, without a restart.
+    # No driver of these is loaded: a cable that is plugged in later must be let through without a restart.
     assert devices == {"ttyUSB": "allowed", "ttyACM": "allowed", "other": "refused"}
     assert int(found["STORE"][0]) > 0, "the store is in the state directory"
     assert found["ASKED"] == ("0",)

@@ -56,9 +56,10 @@ def daemon(fault: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def wait_for(folder: Path, words: str) -> None:
+def wait_for(process: subprocess.Popen[bytes], folder: Path, words: str) -> None:
     deadline = time.monotonic() + ENDS_WITHIN_S
     while words not in (text := (folder / "log").read_text()):
+        assert process.poll() is None, text
         assert time.monotonic() < deadline, text
         time.sleep(0.02)  # noqa: TID251  # a process without anything to wait on
 
@@ -76,7 +77,7 @@ def wait_for(folder: Path, words: str) -> None:
 )
 def test_a_stop_ends_whatever_is_broken(fault: str, code: int, said: str, folder: Path) -> None:
     with daemon(fault, folder) as process:
-        wait_for(folder, "daemon ready")
+        wait_for(process, folder, "daemon ready")
         process.send_signal(signal.SIGTERM)
         assert process.wait(ENDS_WITHIN_S) == code
     log = (folder / "log").read_text()
@@ -94,7 +95,7 @@ def test_a_start_that_hangs_can_be_stopped(folder: Path) -> None:
 
 def test_clients_of_the_status_socket_do_not_hold_up_the_end(folder: Path) -> None:
     with daemon("nothing", folder) as process, contextlib.ExitStack() as clients:
-        wait_for(folder, "daemon ready")
+        wait_for(process, folder, "daemon ready")
         for _ in range(20):
             client = clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             client.connect(str(folder / "mdt.sock"))

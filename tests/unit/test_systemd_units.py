@@ -90,7 +90,7 @@ def test_unit_keeps_its_promises() -> None:
 def test_usb_devices_are_let_through_whenever_they_are_plugged_in() -> None:
     # By name a kind of device is looked up when the service starts, and is not there before its driver.
     devices = {word.split()[0] for word in unit()["DeviceAllow"]}
-    assert {"char-188", "char-166"} <= devices, "ttyUSB and ttyACM, by the numbers that they have on every Linux"
+    assert {"char-188", "char-166"} <= devices, "ttyUSB and ttyACM, by their numbers"
     assert not {"char-ttyUSB", "char-ttyACM"} & devices
     assert unit()["DevicePolicy"] == ["closed"]
 
