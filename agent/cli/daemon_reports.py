@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
-from agent.app.devices import load
 from agent.cli.exit_code import ExitCode
-from agent.config import ConfigError
-from agent.supervision.status_socket import DaemonAwayError, ask
+from agent.runtime.plain_text import harmless
+from agent.supervision.daemon_answer import DEFAULT_SOCKET, DaemonAwayError, ask
 
 
 def status(socket_path: Path | None, config_path: Path, *, as_json: bool) -> int:
@@ -24,28 +24,50 @@ def outbox(socket_path: Path | None, config_path: Path, *, as_json: bool) -> int
 
 
 def _report(name: str, socket_path: Path | None, config_path: Path, *, as_json: bool) -> int:
-    try:
-        answer = ask(socket_path or load(config_path).status_socket, name)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
+    if socket_path is None and (socket_path := _socket_of(config_path)) is None:
         return ExitCode.BAD_CONFIG
+    try:
+        answer = ask(socket_path, name)
     except DaemonAwayError as error:
         print(f"the agent does not answer: {error}", file=sys.stderr)
         return ExitCode.UNAVAILABLE
     if as_json:
         print(json.dumps(answer, indent=2))
     else:
-        for line in _lines(answer, ""):
+        for line in _lines(answer if isinstance(answer, dict) else {name: answer}, ""):
             print(line)
     return ExitCode.OK
 
 
-def _lines(value: Any, indent: str) -> list[str]:
+def _socket_of(config_path: Path) -> Path | None:
+    """The socket that a configuration names; None, and the reasons on standard error, when it is no good.
+
+    Read by itself, without the models: to load those takes seconds on a Pi that is busy.
+    """
+    try:
+        named = tomllib.loads(config_path.read_text(encoding="utf-8")).get("status_socket", DEFAULT_SOCKET)
+        return Path(config_path.resolve().parent, named)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return _checked_socket_of(config_path)
+
+
+def _checked_socket_of(config_path: Path) -> Path | None:
+    from agent.app.devices import load
+    from agent.config import ConfigError
+
+    try:
+        return load(config_path).status_socket
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def _lines(value: dict[str, Any], indent: str) -> list[str]:
     """A nested answer as aligned `name  value` lines."""
     lines: list[str] = []
     width = max((len(key) for key in value), default=0)
     for key, item in value.items():
-        name = key.replace("_", " ")
+        name = harmless(key.replace("_", " "))
         if isinstance(item, dict) and item:
             lines += [f"{indent}{name}", *_lines(item, indent + "  ")]
         else:
@@ -66,4 +88,4 @@ def _text(item: Any) -> str:
         case float():
             return f"{item:.6g}"
         case _:
-            return str(item)
+            return harmless(str(item))

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agent.runtime.log import EventLog
 from agent.runtime.plain_text import masked, told
+from agent.supervision.daemon_answer import ANSWER_WITHIN_S
 
 log = EventLog("status-socket")
 
 CLIENTS_AT_ONCE = 8
 """Who comes beyond is told that the daemon is busy, and left."""
 QUESTION_BYTES = 1024
-ANSWER_WITHIN_S = 5.0
-"""A client that has not asked, or not read its answer, by then is left."""
 _LOOK_WITHIN_S = 2.0
 
 
@@ -120,23 +118,3 @@ class StatusSocket:
 
 class DaemonRunningError(Exception):
     """Another daemon runs with the same configuration."""
-
-
-class DaemonAwayError(Exception):
-    """No daemon answers on the socket."""
-
-
-def ask(path: Path, name: str) -> Any:
-    """Ask the daemon from another process. Raises DaemonAwayError."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(ANSWER_WITHIN_S)
-            sock.connect(str(path))
-            sock.sendall(json.dumps({"ask": name}).encode() + b"\n")
-            with sock.makefile("rb") as answers:
-                answer = json.loads(answers.readline())
-    except (OSError, ValueError) as error:
-        raise DaemonAwayError(f"{path}: {error}") from error
-    if "ok" not in answer:
-        raise DaemonAwayError(f"{path}: {answer.get('error', 'no answer')}")
-    return answer["ok"]

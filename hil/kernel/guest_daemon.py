@@ -20,7 +20,7 @@ from pathlib import Path
 from agent.config import Broker as BrokerConfig
 from agent.domain.record import StatusChange, Stream
 from agent.hal.buttons import Lamp
-from agent.supervision.status_socket import DaemonAwayError, ask
+from agent.supervision.daemon_answer import DaemonAwayError, ask
 from agent.uplink.link.paho_link import PahoLink
 from firmware_shims.simulated.button_box import PtyButtonBox
 from firmware_shims.simulated.nmea_receiver import PtyReceiver

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.supervision.status_socket import DaemonAwayError, ask
+from agent.supervision.daemon_answer import DaemonAwayError, ask
 
 RESTART_AFTER_S = 0.5
 """systemd's RestartSec for the shipped unit is of this order."""

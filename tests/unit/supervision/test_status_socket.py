@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.supervision.status_socket import CLIENTS_AT_ONCE, DaemonAwayError, StatusSocket, ask
+from agent.supervision.daemon_answer import DaemonAwayError, ask
+from agent.supervision.status_socket import CLIENTS_AT_ONCE, StatusSocket
 
 
 def test_an_answer_and_a_wrong_question(tmp_path: Path) -> None:
