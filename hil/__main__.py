@@ -6,6 +6,8 @@ import argparse
 import importlib
 import sys
 
+from agent.cli.terminal import at_the_edge
+
 COMMANDS = {
     "demo": ("hil.demo.command", "a shift in Boston, end to end, live in the terminal"),
     "run": ("hil.scenario.command_run", "run scenarios on a rig; exit 0 only if every expectation held"),
@@ -16,6 +18,9 @@ COMMANDS = {
     "power-cuts": ("hil.kernel.power_cuts", "cut the power under the real store, again and again"),
     "bench": ("hil.bench.command", "speed and cost, each as a ratio against a peer"),
 }
+
+DRAWING = frozenset({"demo", "run", "list"})
+"""Those that draw with rich, and make harmless by themselves what they draw."""
 
 
 def main() -> int:
@@ -32,10 +37,7 @@ def main() -> int:
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
     args = parser.parse_args()
-    try:
-        return int(args.run(args))
-    except KeyboardInterrupt:
-        return 130
+    return at_the_edge(lambda: int(args.run(args)), draws=wanted in DRAWING)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent.cli.exit_code import ExitCode
+from agent.cli.terminal import at_the_edge
 
 DEFAULT_CONFIG = Path("/etc/mdt/agent.toml")
 _EPILOG = """\
@@ -24,14 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code."""
     args = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
-    try:
-        return run(args)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`mdt decode ... | head`); say nothing more on any stream.
-        sys.stderr.close()
-        return ExitCode.OK
+    return at_the_edge(lambda: run(args), draws=run is _watch)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,6 +33,11 @@ def masked(text: str) -> str:
     return _CREDENTIALS.sub(r"\1***@", text) if "@" in text else text
 
 
+def counted(number: int, what: str) -> str:
+    """A number with its noun: 1 record, 2 records."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def told(error: BaseException) -> str:
     """What an exception says, for a log line or a health detail: its kind and its words, never its `repr`.
 

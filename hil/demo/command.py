@@ -11,8 +11,11 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from agent.cli.terminal import INTERRUPTED
 from agent.domain.state import LinkState
+from agent.runtime.plain_text import harmless
 from firmware_shims.can_bus import socketcan_available
 from hil.broker_process import BrokerUnavailableError
 from hil.demo.screen import Screen, print_summary
@@ -63,18 +66,27 @@ def run(args: argparse.Namespace) -> int:
         drive: Drive = nmea_drive(args.gps) if args.gps else load_shift("boston_demo", args.seed)
         if args.json is not None:
             args.json.touch()
-    except (OSError, ValueError) as error:
-        console.print(f"{error}", style="bold red")
+    except OSError as error:
+        console.print(Text(f"{error.filename}: can not be read or written: {error.strerror}", style="bold red"))
+        return 2
+    except ValueError as error:
+        console.print(Text(harmless(str(error)), style="bold red"))
         return 2
     speed = args.speed or _speed_for(drive, args.for_s)
     directory = args.keep or Path(tempfile.mkdtemp(prefix="mdt-demo-"))
     directory.mkdir(parents=True, exist_ok=True)
+    kept = args.keep is not None
     try:
-        demo = _Demo(console, drive, speed=speed, for_s=args.for_s, directory=directory, seed=args.seed)
+        demo = _Demo(
+            console, drive, speed=speed, for_s=args.for_s, directory=directory, kept=kept, seed=args.seed
+        )
         summary = asyncio.run(demo.run())
     except BrokerUnavailableError as error:
-        console.print(f"no broker: {error}", style="bold red")
+        console.print(Text(f"no broker: {error}", style="bold red"))
         return 1
+    except KeyboardInterrupt:
+        console.print("Stopped before its end: nothing was counted.", style="bold yellow")
+        return INTERRUPTED
     finally:
         if args.keep is None:
             shutil.rmtree(directory, ignore_errors=True)
@@ -102,6 +114,7 @@ class _Demo:
         speed: float,
         for_s: float | None,
         directory: Path,
+        kept: bool,
         seed: int,
     ) -> None:
         self._console = console
@@ -109,6 +122,7 @@ class _Demo:
         self._speed = speed
         self._until_ns = None if for_s is None else round(for_s * speed * NS)
         self._directory = directory
+        self._kept = kept
         self._seed = seed
         self._outages_s: list[tuple[float, float]] = []
         self._cut_at_s: float | None = None
@@ -127,8 +141,9 @@ class _Demo:
         async with ProcessRig(self._directory, seed=self._seed, vcan=vcan) as self._rig:
             rig = self._rig
             self._console.print(
-                f"the daemon speaks to {rig.broker.kind} on 127.0.0.1:{rig.broker.port}; "
-                f"its files are in {self._directory}"
+                f"the daemon speaks to {rig.broker.kind} on 127.0.0.1:{rig.broker.port}; its files are "
+                + (f"in {self._directory}" if self._kept else "deleted at the end (--keep DIR keeps them)"),
+                soft_wrap=True,
             )
             await rig.boot()
             with Screen(self._console, rig.dispatch, self._clock_text) as self._screen:

@@ -16,6 +16,7 @@ from rich.text import Text
 from agent.domain.fix import FixMode
 from agent.domain.record import Emergency, Health, StatusChange
 from agent.domain.state import HealthState, LinkState, LocationState, StatusState, VehicleState
+from agent.runtime.plain_text import counted, harmless
 from hil.demo.summary import Summary
 from hil.dispatch import Dispatch
 
@@ -57,7 +58,7 @@ class Screen:
 
     def tell(self, text: str, style: str = "dim") -> None:
         """Something happened in the world of the demo."""
-        line = Text(f"{self._clock_text()}  {text}", style=style)
+        line = Text(harmless(f"{self._clock_text()}  {text}"), style=style)
         self._events.append(line)
         if self._live is None:
             self._console.print(line)
@@ -109,7 +110,7 @@ class Screen:
             ("position", _position_text(location if isinstance(location, LocationState) else None)),
             ("speed", _speed_text(location if isinstance(location, LocationState) else None)),
             ("link", self._link_text(link if isinstance(link, LinkState) else None)),
-            ("backlog", Text(f"{self.backlog} records", style="yellow" if self.backlog > 20 else "")),
+            ("backlog", Text(counted(self.backlog, "record"), style="yellow" if self.backlog > 20 else "")),
             ("vehicle", _vehicle_text(vehicle if isinstance(vehicle, VehicleState) else None)),
             ("health", _health_text(health if isinstance(health, HealthState) else None)),
         ]
@@ -126,7 +127,7 @@ class Screen:
 def _status_text(status: StatusState | None) -> Text:
     if status is None or status.status is None:
         return Text("-")
-    text = Text(status.status, style=f"bold {_STATUS_COLOURS.get(status.status, 'white')}")
+    text = Text(harmless(status.status), style=f"bold {_STATUS_COLOURS.get(status.status, 'white')}")
     if status.emergency:
         text.append("  EMERGENCY", style="bold white on red")
     return text
@@ -158,15 +159,14 @@ def _vehicle_text(vehicle: VehicleState | None) -> Text:
     signals = dict(vehicle.signals)
     shown = [("Speed", "{} km/h"), ("Powertrain.FuelSystem.RelativeLevel", "fuel {} %")]
     shown += [("LowVoltageBattery.CurrentVoltage", "{} V"), ("LowVoltageSystemState", "ignition {}")]
-    return Text(
-        "  ".join(form.format(signals[name]) for name, form in shown if signals.get(name) is not None)
-    )
+    words = "  ".join(form.format(signals[name]) for name, form in shown if signals.get(name) is not None)
+    return Text(harmless(words))
 
 
 def _health_text(health: HealthState | None) -> Text:
     if health is None:
         return Text("-")
-    return Text(", ".join(health.reasons) or "well", style="yellow" if health.reasons else "green")
+    return Text(harmless(", ".join(health.reasons)) or "well", style="yellow" if health.reasons else "green")
 
 
 def print_summary(console: Console, summary: Summary) -> None:
@@ -185,9 +185,9 @@ def print_summary(console: Console, summary: Summary) -> None:
     )
     in_order = summary.statuses == summary.statuses_pressed
     table.add_row("positions", str(summary.positions))
-    table.add_row("statuses", Text(" > ".join(summary.statuses) or "-", style="" if in_order else bad))
+    table.add_row("statuses", Text(harmless(" > ".join(summary.statuses)) or "-", style="" if in_order else bad))
     if not in_order:
-        table.add_row("pressed", Text(" > ".join(summary.statuses_pressed)))
+        table.add_row("pressed", Text(harmless(" > ".join(summary.statuses_pressed))))
     table.add_row("without coverage", f"{summary.outage_s} s")
     for name, values in (
         ("press to stored", summary.press_to_stored_ms),
