@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -24,6 +24,7 @@ from agent.domain.state import (
     StatusState,
     VehicleState,
 )
+from agent.runtime.plain_text import counted, harmless
 from agent.wire.codec import JournalRecord
 from agent.wire.time_text import utc_text
 from agent.wire.topics import Topics
@@ -31,15 +32,11 @@ from agent.wire.topics import Topics
 _BEHIND_MS = 15_000
 """A trail that is this much older than the location state has a backlog before it."""
 _BOLD, _RED, _GREEN, _YELLOW, _DIM = "1", "1;31", "32", "33", "2"
-_COLUMNS = (
-    ("UNIT", 9),
-    ("STATUS", 27),
-    ("POSITION", 22),
-    ("SPEED", 9),
-    ("LINK", 10),
-    ("BACKLOG", 15),
-    ("HEALTH", 0),
-)
+_WIDE = {"UNIT": 9, "STATUS": 27, "POSITION": 22, "SPEED": 9, "LINK": 10, "BACKLOG": 15, "HEALTH": 0}
+_NARROW = {"UNIT": 8, "STATUS": 22, "LINK": 10, "BACKLOG": 14, "HEALTH": 0}
+"""Columns and their widths, the last one taking the rest: 80 characters hold what needs attention."""
+_WIDE_FROM = 110
+_DAY_MS = 86_400_000
 
 
 @dataclass(slots=True)
@@ -89,6 +86,11 @@ class UnitView:
         if record.stream is Stream.TRAIL and record.utc_ms is not None and not record.replay:
             self.trail_utc_ms = max(record.utc_ms, self.trail_utc_ms or record.utc_ms)
 
+    @property
+    def emergency(self) -> bool:
+        """Whether the unit says that an emergency is raised."""
+        return self.status is not None and self.status.emergency
+
     def backlog(self) -> tuple[str, bool]:
         """How far the journal is behind what is true now, and whether that is worth a colour."""
         waiting = None if self.health is None else self.health.backlog_records
@@ -122,20 +124,31 @@ class Picture:
             self.units[topics] = UnitView(topics)
         return self.units[topics]
 
-    def table(self, now_ms: int, width: int, *, colour: bool) -> list[str]:
-        """A heading and one line a unit, cut to `width` columns."""
-        heading = "".join(name.ljust(size) for name, size in _COLUMNS)
+    def table(self, now_ms: int, width: int, *, colour: bool, most: int | None = None) -> list[str]:
+        """A heading and one line a unit, emergencies first, cut to `width` columns and `most` lines."""
+        columns = _WIDE if width >= _WIDE_FROM else _NARROW
+        heading = "".join(name.ljust(size) for name, size in columns.items())
         lines = [_paint(heading[:width], _BOLD, colour=colour)]
-        views = sorted(self.units.values(), key=lambda view: (view.topics.agency, view.topics.unit))
-        return lines + [_unit_line(view, now_ms, width, colour=colour) for view in views]
+        views = sorted(
+            self.units.values(), key=lambda view: (not view.emergency, view.topics.agency, view.topics.unit)
+        )
+        room = len(views) if most is None else max(0, most - 1)
+        if room < len(views):
+            room = max(0, room - 1)
+        lines += [_unit_line(view, now_ms, columns, width, colour=colour) for view in views[:room]]
+        if room < len(views):
+            lines.append(
+                f"and {counted(len(views) - room, 'unit')} that this terminal has no room for"[:width]
+            )
+        return lines
 
 
-def event_line(record: JournalRecord, *, colour: bool = False) -> str:
+def event_line(record: JournalRecord, now_ms: int, *, colour: bool = False) -> str:
     """One line for a journal record: when, who, what."""
-    time = "--:--:--" if record.utc_ms is None else clock_text(record.utc_ms)
+    time = "--:--:--" if record.utc_ms is None else when_text(record.utc_ms, now_ms)
     flag = "replayed " if record.replay else "history " if record.history else ""
     text, code = _body_text(record)
-    return f"{time} {record.unit:<8} {_paint(text, code, colour=colour)} {flag}#{record.seq}"
+    return f"{time} {harmless(record.unit):<8} {_paint(text, code, colour=colour)} {flag}#{record.seq}"
 
 
 def link_line(view: UnitView, now_ms: int, *, colour: bool = False) -> str:
@@ -145,7 +158,7 @@ def link_line(view: UnitView, now_ms: int, *, colour: bool = False) -> str:
         text, code = f"online (agent {view.link.agent_version})", _GREEN
     else:
         text, code = "offline, as planned" if view.link.planned else "OFFLINE", _YELLOW
-    return f"{clock_text(now_ms)} {view.topics.unit:<8} {_paint(text, code, colour=colour)}"
+    return f"{clock_text(now_ms)} {harmless(view.topics.unit):<8} {_paint(text, code, colour=colour)}"
 
 
 def location_line(view: UnitView) -> str:
@@ -153,7 +166,8 @@ def location_line(view: UnitView) -> str:
     assert view.location is not None
     utc = view.location.utc
     time = "--:--:--" if utc is None else clock_text(utc.unix_ms)
-    return f"{time} {view.topics.unit:<8} at {_position_text(view.location)}, {_speed_text(view.location)}"
+    place = f"{_position_text(view.location)}, {_speed_text(view.location)}"
+    return f"{time} {harmless(view.topics.unit):<8} at {place}"
 
 
 def clock_text(unix_ms: int) -> str:
@@ -162,6 +176,16 @@ def clock_text(unix_ms: int) -> str:
         return utc_text(unix_ms)[11:19]
     except OverflowError:
         return "??:??:??"
+
+
+def when_text(unix_ms: int, now_ms: int) -> str:
+    """UTC time of day, with the date before it when that is not today's."""
+    if unix_ms // _DAY_MS == now_ms // _DAY_MS:
+        return clock_text(unix_ms)
+    try:
+        return utc_text(unix_ms)[:19].replace("T", " ")
+    except OverflowError:
+        return "????-??-?? ??:??:??"
 
 
 def span_text(milliseconds: int) -> str:
@@ -186,21 +210,23 @@ class LiveTable:
         self._height = len(table)
 
 
-def _unit_line(view: UnitView, now_ms: int, width: int, *, colour: bool) -> str:
+def _unit_line(view: UnitView, now_ms: int, columns: Mapping[str, int], width: int, *, colour: bool) -> str:
     backlog, late = view.backlog()
     health, ill = _health_text(view.health)
-    cells = [
-        (view.topics.unit, _BOLD),
-        _status_cell(view.status, now_ms),
-        (_position_text(view.location), ""),
-        (_speed_text(view.location), ""),
-        _link_cell(view, now_ms),
-        (backlog, _YELLOW if late else ""),
-        (health, _YELLOW if ill else _GREEN),
-    ]
+    cells = {
+        "UNIT": (view.topics.unit, _BOLD),
+        "STATUS": _status_cell(view.status, now_ms),
+        "POSITION": (_position_text(view.location), ""),
+        "SPEED": (_speed_text(view.location), ""),
+        "LINK": _link_cell(view, now_ms),
+        "BACKLOG": (backlog, _YELLOW if late else ""),
+        "HEALTH": (health, _YELLOW if ill else _GREEN),
+    }
     line, left = "", width
-    for (text, code), (_, size) in zip(cells, _COLUMNS, strict=True):
-        cell = (_cut(text, size - 1).ljust(size) if size else text)[:left]
+    for name, size in columns.items():
+        text, code = cells[name]
+        text = harmless(text)
+        cell = _cut(text, size - 1).ljust(size)[:left] if size else _cut(text, left)
         left -= len(cell)
         line += _paint(cell, code, colour=colour) if code else cell
     return line
@@ -243,7 +269,11 @@ def _link_cell(view: UnitView, now_ms: int) -> tuple[str, str]:
 def _health_text(health: HealthState | None) -> tuple[str, bool]:
     if health is None:
         return "-", False
-    return (", ".join(health.reasons), True) if health.reasons else ("well", False)
+    if not health.reasons:
+        return "well", False
+    # With their number in front: a narrow terminal cuts the rest.
+    number = f"{len(health.reasons)}: " if len(health.reasons) > 1 else ""
+    return number + ", ".join(health.reasons), True
 
 
 def _body_text(record: JournalRecord) -> tuple[str, str]:
@@ -271,8 +301,9 @@ def _trail_text(body: Position | Telemetry) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"[:width]
 
 
 def _paint(text: str, code: str, *, colour: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
+    plain = harmless(text)
+    return f"\x1b[{code}m{plain}\x1b[0m" if colour and code else plain

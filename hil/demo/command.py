@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
         if args.json is not None:
             args.json.touch()
     except OSError as error:
-        console.print(Text(f"{error.filename}: can not be read or written: {error.strerror}", style="bold red"))
+        console.print(
+            Text(f"{error.filename}: can not be read or written: {error.strerror}", style="bold red")
+        )
         return 2
     except ValueError as error:
         console.print(Text(harmless(str(error)), style="bold red"))

@@ -185,7 +185,9 @@ def print_summary(console: Console, summary: Summary) -> None:
     )
     in_order = summary.statuses == summary.statuses_pressed
     table.add_row("positions", str(summary.positions))
-    table.add_row("statuses", Text(harmless(" > ".join(summary.statuses)) or "-", style="" if in_order else bad))
+    table.add_row(
+        "statuses", Text(harmless(" > ".join(summary.statuses)) or "-", style="" if in_order else bad)
+    )
     if not in_order:
         table.add_row("pressed", Text(harmless(" > ".join(summary.statuses_pressed))))
     table.add_row("without coverage", f"{summary.outage_s} s")

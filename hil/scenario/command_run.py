@@ -13,8 +13,10 @@ from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agent.config import ConfigError
+from agent.runtime.plain_text import harmless
 from hil.broker_process import BrokerUnavailableError
 from hil.rig import RigKind
 from hil.scenario.runner import Outcome, run_scenario
@@ -85,7 +87,7 @@ def print_outcome(console: Console, outcome: Outcome, wall_s: float) -> None:
     table = Table.grid(padding=(0, 1))
     for expectation, verdict in outcome.verdicts:
         mark = "[green]yes[/]" if verdict.held else "[bold red]NO [/]"
-        table.add_row("  ", mark, expectation.name, f"[dim]{verdict.measured}[/]")
+        table.add_row("  ", mark, expectation.name, Text(harmless(verdict.measured), style="dim"))
     console.print(table)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -229,7 +230,7 @@ def test_the_table_tells_what_is_wrong() -> None:
     assert "EMERGENCY" in line_of(StatusState(1, None, "on_scene", None, 3, emergency=True))
     assert "(not stored)" in line_of(StatusState(1, None, "on_scene"))
     assert "off 1:01" in line_of(link_state(), link_state(online=False))
-    assert "gnss_lost, store_full" in line_of(HealthState(1, None, ("gnss_lost", "store_full")))
+    assert "2: gnss_lost, store_full" in line_of(HealthState(1, None, ("gnss_lost", "store_full")))
     late = line_of(LocationState(1, utc(400_000), HERE, FixMode.FIX_3D), records=records((100, HERE)))
     assert "5:00 behind" in late
     assert "live" in line_of(
@@ -260,7 +261,100 @@ def test_a_late_will_of_an_old_session_is_no_news() -> None:
 )
 def test_every_kind_has_a_line(body: Body, text: str) -> None:
     (record,) = records((5, body), history=True)
-    assert event_line(record) == f"01:13:25 A7       {text} history #5"
+    assert event_line(record, NOW_MS) == f"01:13:25 A7       {text} history #5"
+
+
+HOSTILE = "x\x1b[2J\x1b]0;owned\x07\n\x9b31m\u202egnp\u2028"
+
+
+def test_nothing_that_a_unit_says_acts_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    said: list[Body] = [
+        StatusChange(HOSTILE, HOSTILE, HOSTILE, None),
+        Alert(HOSTILE, HOSTILE),
+        Telemetry(((HOSTILE, HOSTILE),)),
+        Health((HOSTILE,), (HOSTILE,), (HOSTILE,)),
+        Gap(9, HOSTILE, ((HOSTILE, 3),)),
+    ]
+    told = [replace(one, unit=HOSTILE) for body in said for one in records((5, body))]
+    states: list[State] = [
+        replace(link_state(), agent_version=HOSTILE),
+        StatusState(1, utc(), HOSTILE, utc(), 5),
+        HealthState(1, None, (HOSTILE,), ((HOSTILE, HOSTILE),)),
+    ]
+    topics = replace(A7, unit=HOSTILE)
+    for terminal in (Terminal(), io.StringIO()):
+        display = TextDisplay(terminal, lambda: NOW_MS)
+        for state in states:
+            display.show_state(topics, state)
+        display.show_records(topics, told)
+        display.note(f"connection ended: {HOSTILE}")
+        display.refresh()
+        own = re.sub(r"\x1b\[[\d;]*m|\x1b\[\d+F\x1b\[J", "", terminal.getvalue())
+        assert all(line.isprintable() for line in own.split("\n"))
+        assert len(own.splitlines()) == len(own.split("\n")) - 1
+    out, err = io.StringIO(), io.StringIO()
+    lines = JsonDisplay(out, err)
+    for state in states:
+        lines.show_state(topics, state)
+    lines.show_records(topics, told)
+    lines.note(HOSTILE)
+    assert all(line.isprintable() for line in (out.getvalue() + err.getvalue()).split("\n"))
+    assert json.loads(out.getvalue().splitlines()[0])["agent_version"] == HOSTILE
+
+
+def test_a_plain_terminal_shows_backlog_and_health_of_every_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    out = Terminal()
+    display = TextDisplay(out, lambda: NOW_MS)
+    display.show_state(A7, link_state())
+    display.show_state(A7, StatusState(1, utc(), "transporting", utc(-3_600_000), 5, emergency=True))
+    display.show_state(A7, HealthState(1, None, ("gnss_no_fix", "store_full"), (), 1234))
+    display.refresh()
+    screen = seen(out.getvalue().replace("\a", ""))
+    heading, line = screen[-2:]
+    assert heading.split() == ["UNIT", "STATUS", "LINK", "BACKLOG", "HEALTH"]
+    assert line == "A7      EMERGENCY transporti… online    1234 waiting  2: gnss_no_fix, store_fu…"
+    assert max(map(len, screen)) < 80
+
+
+def test_a_low_terminal_shows_emergencies_first_and_says_what_it_leaves_out() -> None:
+    picture = Picture()
+    for number in range(30):
+        view = picture.view(Topics("boston-ems", f"A{number:02}"))
+        view.note_state(StatusState(1, None, "available", None, 1, emergency=number == 27), NOW_MS)
+    table = picture.table(NOW_MS, 79, colour=False, most=23)
+    assert len(table) == 23
+    assert table[1].startswith("A27     EMERGENCY")
+    assert table[-1] == "and 9 units that this terminal has no room for"
+
+
+def test_an_event_of_another_day_carries_its_date() -> None:
+    (record,) = records((5, Emergency(active=True, input="x", press_seq=None)))
+    assert event_line(record, NOW_MS).startswith("01:13:25 A7")
+    assert event_line(record, NOW_MS + 86_400_000).startswith("2026-11-22 01:13:25 A7")
+
+
+def test_the_terminal_rings_for_an_emergency_once_and_not_for_a_replay() -> None:
+    now = [NOW_MS]
+    out = Terminal()
+    display = TextDisplay(out, lambda: now[0])
+    raised: list[tuple[int, Body]] = [(5, Emergency(active=True, input="x", press_seq=None))]
+    display.show_records(A7, records(*raised, replay=True))
+    display.refresh()
+    assert "\a" not in out.getvalue()
+    for _ in range(50):
+        display.show_records(A7, records(*raised))
+        display.show_state(A7, StatusState(1, None, "on_scene", None, 5, emergency=True))
+        display.refresh()
+    assert out.getvalue().count("\a") == 1
+    now[0] += 10_000
+    display.refresh()
+    assert out.getvalue().count("\a") == 2, "what came while it was quiet"
+    now[0] += 10_000
+    display.refresh()
+    assert out.getvalue().count("\a") == 2
 
 
 def test_spans_read_like_a_watch() -> None:
