@@ -139,8 +139,16 @@ class CrewRules:
         """The state after the last edge, whether or not its records are stored by now."""
         return self._state
 
-    def adopt(self, stored: CrewState) -> None:
-        """Take up where the last run ended, when the store could only be read after presses of this run."""
+    def adopt(self, stored: CrewState, recorded_at_ns: Mapping[str, int] | None = None) -> None:
+        """Take up where the last run ended, also when the store could only be read after presses of this run.
+
+        Args:
+            stored: the state at its end.
+            recorded_at_ns: CLOCK_BOOTTIME of this boot at which a run before recorded the last press of an
+                emergency or momentary key. Pressed again at once it says nothing new, across a restart too.
+        """
+        for key, at_ns in (recorded_at_ns or {}).items():
+            self._recorded_at_ns.setdefault(key, at_ns)
         now = self._state
         numbered = now.press_session is not None
         self._state = CrewState(

@@ -59,6 +59,11 @@ class _Held:
     place: _Place | None
 
 
+def _can_be_repeated(body: StatusChange | Emergency) -> bool:
+    """Whether a second press of its key at once would be a record of its own, were it not for the first."""
+    return body.active if isinstance(body, Emergency) else body.status in MOMENTARY
+
+
 class CrewPath:
     """Writes presses, tells lamps and panels what is true of them, and keeps `state/status`."""
 
@@ -138,7 +143,12 @@ class CrewPath:
         status, emergency = await self._outbox.latest(Kind.STATUS), await self._outbox.latest(Kind.EMERGENCY)
         rows = sorted((row for row in (status, emergency) if row is not None), key=lambda row: row.seq)
         held = [one for row in rows if (one := self._held(row)) is not None]
-        self._rules.adopt(CrewState().after(one.body for one in held))
+        recorded_at_ns = {
+            one.body.input: one.boottime_ns
+            for one in held
+            if one.boottime_ns is not None and _can_be_repeated(one.body)
+        }
+        self._rules.adopt(CrewState().after(one.body for one in held), recorded_at_ns)
         self._restored, self._store = True, store
         for one in held:
             newer = self._emergency if isinstance(one.body, Emergency) else self._status

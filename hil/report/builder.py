@@ -233,7 +233,9 @@ def _live(material: RunMaterial) -> Iterator[LivePosition]:
 def _presses(material: RunMaterial) -> Iterator[PressMark]:
     meaningful = {
         (one.press.session, one.press.seq)
-        for one in expected_events(material.presses, material.daemon_ends_s)
+        for one in expected_events(
+            material.presses, material.daemon_ends_s, list(material.boot_began_s.values())
+        )
     }
     for press in material.presses:
 

@@ -31,7 +31,7 @@ class EveryPressOnceInOrder(Expectation):
 
     def check(self, seen: Observation) -> Verdict:
         """Compare dispatch's events, in the order of their sequence, with the presses."""
-        events = expected_events(seen.presses, seen.daemon_ends_s)
+        events = expected_events(seen.presses, seen.daemon_ends_s, list(seen.boot_began_s.values()))
         wanted = [
             (event.token, None if event.token == CANCELLED else event.press.session) for event in events
         ]
@@ -65,7 +65,7 @@ class _PressTime(Expectation):
 
     def check(self, seen: Observation) -> Verdict:
         """Measure every press that means something."""
-        events = expected_events(seen.presses, seen.daemon_ends_s)
+        events = expected_events(seen.presses, seen.daemon_ends_s, list(seen.boot_began_s.values()))
         events = [one for one in events if one.token != CANCELLED]  # it has no press of its own
         counted = [
             event.press

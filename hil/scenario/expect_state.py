@@ -204,7 +204,7 @@ class StateTrueAtEnd(Expectation):
         problems = []
         if not isinstance(link, LinkState) or not link.online:
             problems.append("state/link does not say online")
-        events = expected_events(seen.presses, seen.daemon_ends_s)
+        events = expected_events(seen.presses, seen.daemon_ends_s, list(seen.boot_began_s.values()))
         statuses = [one.token for one in events if not one.token.startswith(RAISED)]
         lasting = [token for token in statuses if token not in MOMENTARY]
         alarms = [one.token for one in events if one.token.startswith(RAISED)]

@@ -12,7 +12,7 @@ RAISED: Final = "emergency"
 CANCELLED: Final = "emergency cancelled"
 MOMENTARY = frozenset({"talk_request"})
 SAME_WITHIN_S = 2.0
-"""An emergency or momentary key pressed again within this, in one run of the daemon, says nothing new."""
+"""An emergency or momentary key pressed again within this, in one boot of the computer, says nothing new."""
 HOLD_S = (5.0, 20.0)
 """A hold between these cancels an emergency..."""
 LEFT_ALONE_S = 10.0
@@ -33,13 +33,21 @@ class ExpectedEvent:
     press: LoggedPress
 
 
-def expected_events(presses: Sequence[LoggedPress], daemon_ends_s: Sequence[float]) -> list[ExpectedEvent]:
+def expected_events(
+    presses: Sequence[LoggedPress], daemon_ends_s: Sequence[float], boots_s: Sequence[float] = ()
+) -> list[ExpectedEvent]:
     """The records that these presses must become, in order; keys are named like their status.
 
     Args:
         presses: every press.
         daemon_ends_s: loop times at which a daemon ended; what is pressed after one is the next one's.
+        boots_s: loop times at which the computer was started. Presses of two boots can not be compared.
     """
+
+    def boot_of(run: int) -> int:
+        ends_s = daemon_ends_s[run] if run < len(daemon_ends_s) else float("inf")
+        return sum(began_s < ends_s for began_s in boots_s)
+
     moments = [(one.pressed_s, True, one) for one in presses]
     moments += [(one.released_s, False, one) for one in presses if one.released_s is not None]
     events: list[ExpectedEvent] = []
@@ -51,7 +59,7 @@ def expected_events(presses: Sequence[LoggedPress], daemon_ends_s: Sequence[floa
         key = press.key
         run = sum(end_s <= at_s for end_s in daemon_ends_s)
         last_s, last_run = recorded.get(key, (0.0, -1))
-        again = last_run == run and at_s - last_s < SAME_WITHIN_S
+        again = last_run >= 0 and boot_of(last_run) == boot_of(run) and at_s - last_s < SAME_WITHIN_S
         if key == RAISED and down:
             may_cancel = raised and run == touched_run and at_s - touched_s >= LEFT_ALONE_S
             touched_s, touched_run = at_s, run

@@ -159,3 +159,13 @@ def test_the_strategy_goes_through_every_state() -> None:
 
     gone_through = ["booting", "running", "driving", "faulted", "driving", "off"]
     assert asyncio.run(go()) == [RigState(state) for state in gone_through]
+
+
+def test_a_restart_of_the_daemon_does_not_make_two_records_of_one_alarm_but_another_boot_may() -> None:
+    presses = [
+        LoggedPress("emergency", 1, 1, pressed_s=10.0, released_s=10.2),
+        LoggedPress("emergency", 1, 2, pressed_s=11.0, released_s=11.2),
+    ]
+    ends_s = [10.5]
+    assert [one.press.seq for one in expected_events(presses, ends_s, [0.0])] == [1]
+    assert [one.press.seq for one in expected_events(presses, ends_s, [0.0, 10.7])] == [1, 2]

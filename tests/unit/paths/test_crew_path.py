@@ -418,3 +418,39 @@ def test_a_disk_that_can_not_be_read_ends_nothing_and_is_asked_again(
         await second.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("key", "kind"), [("emergency", Kind.EMERGENCY), ("talk_request", Kind.STATUS)])
+def test_pressed_twice_around_a_restart_is_one_record(key: str, kind: Kind, tmp_path: Path) -> None:
+    async def main() -> None:
+        for seq, at_ns in ((1, 90 * S), (2, 91 * S), (3, 95 * S)):
+            bench = Bench(tmp_path)
+            await bench.open()
+            bench.press(key, seq, at_ns)
+            await bench.settle()
+            assert bench.panel.told[-1] in ((key, Lamp.STORED), ("acknowledge", seq))
+            await bench.close()
+        bench = Bench(tmp_path)
+        await bench.outbox.open()
+        stored = await bench.outbox.read(Stream.EVENTS, 0, max_records=10, max_bytes=1 << 20)
+        await bench.outbox.close()
+        assert [row.boottime_ms for row in stored if row.kind == kind] == [90_000, 95_000]
+
+    asyncio.run(main())
+
+
+def test_pressed_twice_around_a_reboot_is_two_records_since_their_times_can_not_be_compared(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        for boot in ("ab", "cd"):
+            bench = Bench(tmp_path)
+            bench.clock._boot_id = boot * 16
+            await bench.open()
+            bench.press("emergency", 1 if boot == "ab" else 2, 90 * S)
+            await bench.settle()
+            last_seq = bench.outbox.last_seq(Stream.EVENTS)
+            await bench.close()
+        assert last_seq == 2
+
+    asyncio.run(main())
