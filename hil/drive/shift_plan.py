@@ -110,15 +110,17 @@ class _Planner:
         trajectory: Trajectory | None,
     ) -> None:
         before = phases[-1] if phases else None
-        if trajectory is not None:
-            place = trajectory.line.at(0)
-            stretch = trajectory.line.stretches[0]
-        elif before is not None and before.trajectory is not None:
-            line = before.trajectory.line
-            place, stretch = line.at(line.length_m), line.stretches[-1]
+        if trajectory is None and before is not None and before.trajectory is None:
+            # Where it stands already: a shift that does not drive back to its post ends at the hospital.
+            point, course_deg, sky = before.point, before.course_deg, before.sky
         else:
-            line = self._worked[0].first_leg.line
-            place, stretch = line.at(0), line.stretches[0]
+            if trajectory is None and before is not None and before.trajectory is not None:
+                line = before.trajectory.line
+                place, stretch = line.at(line.length_m), line.stretches[-1]
+            else:
+                line = (trajectory or self._worked[0].first_leg).line
+                place, stretch = line.at(0), line.stretches[0]
+            point, course_deg, sky = place.point, place.course_deg, _parked_sky(stretch)
         start_s = before.end_s if before else 0.0
         driven_m = before.trajectory.line.length_m if before and before.trajectory else 0.0
         phases.append(
@@ -128,9 +130,9 @@ class _Planner:
                 end_s=start_s + seconds,
                 call=call,
                 trajectory=trajectory,
-                point=place.point,
-                course_deg=place.course_deg,
-                sky=_parked_sky(stretch),
+                point=point,
+                course_deg=course_deg,
+                sky=sky,
                 covered=call.scene_coverage if activity is Activity.AT_SCENE else True,
                 odometer_m=(before.odometer_m if before else 0.0) + driven_m,
             )

@@ -23,7 +23,7 @@ from agent.sources.gnss.nmea_epoch import NmeaDecoder
 from hil.drive.can_writer import DEMO_DBC, bus_messages
 from hil.drive.drive_file import drive_names, drive_path
 from hil.drive.items import ButtonItem, CanItem, CoverageItem, IgnitionItem, NmeaItem, TimedItem, TruthItem
-from hil.drive.route import METRES_PER_DEGREE, Sky
+from hil.drive.route import METRES_PER_DEGREE, Sky, distance_m
 from hil.drive.shift import Options, load_shift
 
 SIX = ["available", "en_route", "on_scene", "transporting", "at_destination", "available"]
@@ -234,3 +234,13 @@ def test_a_drive_that_is_not_there(tmp_path: Path) -> None:
         load_shift(wrong, 1)
     assert any("speed" in problem for problem in caught.value.problems)
     assert any("calls" in problem for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", drive_names())
+def test_no_shipped_drive_jumps(name: str) -> None:
+    course = load_shift(name, 1).timeline
+    before = course.at(0.0).point
+    for second in range(1, int(course.duration_s)):
+        after = course.at(float(second)).point
+        assert distance_m(before, after) <= 46, f"{before} to {after} in the second before {second}"
+        before = after
