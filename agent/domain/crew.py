@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from agent.domain.chatter import Heard, PressLimit, ToldSeldom
 from agent.domain.record import Alert, Body, Emergency, StatusChange
 from agent.domain.status import MOMENTARY
 
@@ -118,6 +119,8 @@ class CrewRules:
       `CANCEL_WITHIN_NS`. The press that begins such a hold is recorded as a press first: nothing waits to see
       how long it will be.
     - Releases mean nothing else.
+    - What chatters makes no records after a while (`PressLimit`), and is told; an emergency that is not
+      raised yet is never left out. Alerts about lost edges and chatter come seldom, with a count.
 
     Args:
         keys: key name to unit status token, or to "emergency".
@@ -128,7 +131,10 @@ class CrewRules:
         self._keys = keys
         self._state = state
         self._live_session: int | None = None
-        self._lost = 0
+        self._limit = PressLimit()
+        self._lost = ToldSeldom()
+        self._left_out = ToldSeldom()
+        self._chattered = ""
         self._unknown: set[str] = set()
         self._holds: dict[str, _Hold] = {}
         self._recorded_at_ns: dict[str, int] = {}
@@ -158,17 +164,31 @@ class CrewRules:
             press_seq=now.press_seq if numbered else stored.press_seq,
         )
 
-    def handle(self, edge: ButtonEdge) -> CrewOutcome:
-        """Take the next edge of the panel. A repeat of one handled before makes no record."""
+    def handle(self, edge: ButtonEdge, now_ns: int | None = None) -> CrewOutcome:
+        """Take the next edge of the panel. A repeat of one handled before makes no record.
+
+        Args:
+            edge: the edge.
+            now_ns: CLOCK_BOOTTIME of its arrival; without it that of the edge.
+        """
+        now_ns = edge.at_boottime_ns if now_ns is None else now_ns
         if self._is_repeat(edge):
             return CrewOutcome(show=edge.key if edge.pressed else None)
-        self._lost += self._count(edge)
-        outcome = self._pressed(edge) if edge.pressed else self._released(edge)
-        if not self._lost or (outcome.show is not None and not outcome.bodies):
+        self._lost.add(self._count(edge))
+        outcome = self._pressed(edge, now_ns) if edge.pressed else self._released(edge)
+        if outcome.show is not None and not outcome.bodies:
             return outcome  # an alert on its own would take the lamp of a press that says nothing new
-        told = Alert("button_edges_lost", f"The button panel lost {self._lost} presses or releases.")
-        self._lost = 0
-        return CrewOutcome((told, *outcome.bodies), outcome.show, outcome.darken)
+        return CrewOutcome((*self.due(now_ns), *outcome.bodies), outcome.show, outcome.darken)
+
+    def due(self, now_ns: int) -> tuple[Alert, ...]:
+        """Alerts that must be put now: what was lost or left out since they were told last."""
+        alerts = []
+        if lost := self._lost.due(now_ns):
+            alerts.append(Alert("button_edges_lost", f"The button panel lost {lost} presses or releases."))
+        if left_out := self._left_out.due(now_ns):
+            why = f"Key {self._chattered!r} chatters: {left_out} presses were left out until it is quiet."
+            alerts.append(Alert("button_chatter", why))
+        return tuple(alerts)
 
     def _is_repeat(self, edge: ButtonEdge) -> bool:
         last = self._state
@@ -196,17 +216,18 @@ class CrewRules:
         self._state = replace(last, press_session=session, press_seq=seq)
         return lost
 
-    def _pressed(self, edge: ButtonEdge) -> CrewOutcome:
+    def _pressed(self, edge: ButtonEdge, now_ns: int) -> CrewOutcome:
         token = self._keys.get(edge.key)
         if token is None:
             return self._unknown_key(edge.key)
+        self._limit.touch(edge.key, edge.at_boottime_ns)
         if token == EMERGENCY:
-            return self._emergency(edge)
+            return self._emergency(edge, now_ns)
         if token in MOMENTARY:
-            if self._says_nothing_new(edge):
+            if self._says_nothing_new(edge) or self._chatters(edge, now_ns):
                 return CrewOutcome(show=edge.key)
             return CrewOutcome((self._change(token, edge),), show=edge.key)
-        if token == self._state.status:
+        if token == self._state.status or self._chatters(edge, now_ns):
             return CrewOutcome(show=edge.key)
         change = self._change(token, edge)
         over = tuple(
@@ -218,14 +239,24 @@ class CrewRules:
     def _change(self, token: str, edge: ButtonEdge) -> StatusChange:
         return StatusChange(token, self._state.status, edge.key, edge.device_seq, edge.device_session)
 
-    def _emergency(self, edge: ButtonEdge) -> CrewOutcome:
+    def _chatters(self, edge: ButtonEdge, now_ns: int) -> bool:
+        """Whether a press that would make a record is left out."""
+        again = self._keys.get(edge.key) == EMERGENCY
+        heard = self._limit.hear(edge.key, edge.at_boottime_ns, now_ns, again=again)
+        if heard is Heard.TAKEN:
+            return False
+        self._left_out.add(1)
+        self._chattered = edge.key
+        return True
+
+    def _emergency(self, edge: ButtonEdge, now_ns: int) -> CrewOutcome:
         at_ns, before_ns = edge.at_boottime_ns, self._emergency_pressed_at_ns
         # After a restart nobody knows when the button was last touched: its first press never cancels.
         left_alone = before_ns is not None and at_ns - before_ns >= CANCEL_GUARD_NS
         may_cancel = self._state.emergency and left_alone and not edge.inferred
         self._holds[edge.key] = _Hold(at_ns, may_cancel=may_cancel)
         self._emergency_pressed_at_ns = at_ns
-        if self._state.emergency and self._says_nothing_new(edge):
+        if self._state.emergency and (self._says_nothing_new(edge) or self._chatters(edge, now_ns)):
             return CrewOutcome(show=edge.key)
         self._recorded_at_ns[edge.key] = at_ns
         self._raise_emergency(active=True)

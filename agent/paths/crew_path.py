@@ -59,6 +59,12 @@ class _Held:
     place: _Place | None
 
 
+def _look_at(written: asyncio.Future[int]) -> None:
+    """Take the result of a record that nobody waits for: what the disk refused, the outbox tells."""
+    if not written.cancelled():
+        written.exception()
+
+
 def _can_be_repeated(body: StatusChange | Emergency) -> bool:
     """Whether a second press of its key at once would be a record of its own, were it not for the first."""
     return body.active if isinstance(body, Emergency) else body.status in MOMENTARY
@@ -99,11 +105,19 @@ class CrewPath:
         while True:
             progress()
             await self._look_up()
+            self._tell_what_is_due()
             now = self._time_base.source(self._clock.boottime_ns())
             if now > source and self._restored:
                 self._publish()
             source = now
             await asyncio.sleep(_TICK_S)
+
+    def _tell_what_is_due(self) -> None:
+        """Alerts that no press brings along: what chattered is quiet now, what was lost was the last."""
+        now_ns = self._clock.boottime_ns()
+        for alert in self._rules.due(now_ns):
+            log.warning("panel", code=alert.code, text=alert.text)
+            self._outbox.put(Draft(self._time_base.stamp(now_ns), alert)).add_done_callback(_look_at)
 
     def attach(self, voice: PanelVoice) -> Callable[[ButtonEdge], None]:
         """Tell `voice` what its lamps are to show, now and from now on; returns what takes its edges."""
@@ -210,7 +224,7 @@ class CrewPath:
     # ------------------------------------------------------------------ a press
 
     def _on_edge(self, voice: PanelVoice, edge: ButtonEdge) -> None:
-        outcome = self._rules.handle(edge)
+        outcome = self._rules.handle(edge, self._clock.boottime_ns())
         presses = [body for body in outcome.bodies if isinstance(body, StatusChange | Emergency)]
         if outcome.show is not None and not presses:
             voice.show(outcome.show, self._lamp_of(outcome.show))
