@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from hil.process.leftovers import leftover_agents
+
 # Timing claims live in the benchmarks; and the same tree gives the same result, run after run.
 settings.register_profile("quick", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
@@ -20,6 +22,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FEEDS = CHECKOUT.parent / "shared" / "feeds"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Name an agent that another run left behind, before it eats what this run's devices say."""
+    if not hasattr(session.config, "workerinput") and (left := leftover_agents()):
+        named = "\n  ".join(map(str, left))
+        pytest.exit(f"agents of an earlier run would take this run's devices; end them:\n  {named}", 3)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +59,8 @@ def nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", cancel_and_remember)
     before = set(threading.enumerate())
     yield
-    deadline = time.monotonic() + 2
+    # Generous: what ends by itself ends at once, and a busy machine takes its time over it.
+    deadline = time.monotonic() + 15
     while leaked := [thread for thread in threading.enumerate() if thread not in before]:
         if time.monotonic() > deadline:
             pytest.fail(f"threads leaked: {[thread.name for thread in leaked]}")

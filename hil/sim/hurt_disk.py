@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from agent.domain.health import HealthReason
-from agent.outbox.fault import StoreFaultError
 from hil.rig import DiskTrouble
 from hil.sim.inline_worker import InlineWorker
 
@@ -29,7 +27,8 @@ class HurtWorker(InlineWorker):
 
     Attributes:
         trouble: what the disk says to writes.
-        dead: the computer has no power: nothing reaches the disk any more.
+        dead: the computer has no power. Its folder was copied for the next boot, so what a daemon still does
+            there reaches nothing, and it can close what it opened.
 
     Args:
         folder: of the store.
@@ -42,9 +41,7 @@ class HurtWorker(InlineWorker):
 
     async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
         """Do `work` now."""
-        if self.dead:
-            raise StoreFaultError(HealthReason.STORE_IO_ERROR, "the computer has no power")
-        if self.trouble is None:
+        if self.trouble is None or self.dead:
             return await super().run(work, urgent=urgent)
         with _refusing(self.trouble, self._folder):
             return work()
