@@ -44,12 +44,19 @@ put_environment() {
     "$python" -m venv --clear --prompt mdt "$fresh"
     set -- --quiet --disable-pip-version-check --no-cache-dir --no-compile
     [ -z "${WHEELS:-}" ] || set -- "$@" --no-index --find-links "$WHEELS"
-    "$fresh/bin/pip" install "$@" -r "$source/requirements.lock"
-    # Built from a copy: building leaves things behind, which would be root's in a checkout that is not.
+    "$fresh/bin/pip" install "$@" --require-hashes -r "$source/requirements.lock"
+    # Built from a copy: building leaves things behind, which would be root's in a checkout that is not. And with what
+    # the lock names, in an environment that goes away: left to itself pip would fetch, as root, whatever is newest.
     copy=$(mktemp -d)
     trap 'rm -rf "$copy"' EXIT
-    cp -R "$source/agent" "$source/firmware_shims" "$source/pyproject.toml" "$source/README.md" "$copy/"
-    "$fresh/bin/pip" install "$@" --no-deps "$copy"
+    mkdir "$copy/source"
+    cp -R "$source/agent" "$source/firmware_shims" "$source/pyproject.toml" "$source/README.md" "$copy/source/"
+    "$python" -m venv "$copy/builder"
+    "$copy/builder/bin/pip" install "$@" --require-hashes -r "$source/requirements-build.lock"
+    "$copy/builder/bin/pip" wheel --quiet --disable-pip-version-check --no-index --no-build-isolation --no-deps \
+        --wheel-dir "$copy/wheels" "$copy/source"
+    "$fresh/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-index --no-deps \
+        "$copy"/wheels/*.whl
     # Scripts carry the path they were made at.
     grep -rlIF "$fresh" "$fresh/bin" "$fresh/pyvenv.cfg" | while read -r script; do
         sed -i "s|$fresh|$prefix|g" "$script"

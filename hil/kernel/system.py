@@ -27,6 +27,7 @@ SOURCES = (
     "pyproject.toml",
     "README.md",
     "requirements.lock",
+    "requirements-build.lock",
 )
 IMAGE_MIB = 1200
 CHECK = Path(__file__).with_name("system_check.sh")
