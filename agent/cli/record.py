@@ -58,7 +58,7 @@ def record(config_path: Path, out: Path, for_s: float | None) -> int:
 
 def _refusal(config: Config, config_path: Path, out: Path) -> tuple[ExitCode, str] | None:
     """Why nothing can be recorded, with the exit code; None when it can."""
-    from agent.supervision.status_socket import DaemonAwayError, ask
+    from agent.supervision.daemon_answer import DaemonAwayError, ask
 
     if not config.devices:
         return ExitCode.BAD_CONFIG, f"{config_path}: there is no [[device]] to record"

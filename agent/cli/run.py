@@ -42,7 +42,6 @@ def run_daemon(config: Config, platform: Platform) -> int:
     last with exit code 1 and the place where each thread stood.
     """
     from agent.app.daemon import Daemon
-    from agent.outbox.fault import StoreVersionError
     from agent.supervision.staged_stop import end_threads, end_within
     from agent.supervision.status_socket import DaemonRunningError
     from agent.supervision.supervisor import BudgetSpentError

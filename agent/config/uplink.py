@@ -43,7 +43,7 @@ class Secret(Section):
             text = _text(os.environb[os.fsencode(self.environment or "")])
         if text is None:
             # Not raised where it was found: an error of decoding holds all the bytes that it was given.
-            raise OSError(errno.EILSEQ, "this is no UTF-8 text", str(self.file or self.environment))
+            raise OSError(errno.EILSEQ, "this is not UTF-8 text", str(self.file or self.environment))
         return text
 
 

@@ -133,7 +133,7 @@ def test_a_secret_with_odd_bytes_is_in_no_output_of_a_running_agent(place: str, 
         "store": b"".join(file.read_bytes() for file in (folder / "store").rglob("*") if file.is_file()),
     }
     assert b"can not be read" in outputs["log"], "the fault is told"
-    assert b"no UTF-8" in outputs["check-config"]
+    assert b"not UTF-8" in outputs["check-config"]
     assert b"broker_refused" in outputs["published"]
     assert {name for name, said in outputs.items() if leaks(said)} == set()
 
@@ -149,7 +149,7 @@ def test_reading_a_secret_that_is_no_text_tells_nothing_of_it(
     else:
         monkeypatch.setitem(os.environb, b"MDT_PLANTED", bytes_.replace(b"\0", b""))
         secret = Secret(environment="MDT_PLANTED")
-    with pytest.raises(OSError, match="no UTF-8") as caught:
+    with pytest.raises(OSError, match="not UTF-8") as caught:
         secret.read()
     assert not leaks(everything_in(caught.value))
     assert not leaks(repr(secret).encode())
