@@ -14,6 +14,7 @@ from agent.config.devices import (
     SampleDevice,
     SignalName,
 )
+from agent.config.panel import Panel
 from agent.config.reading import load_as, parse_toml, read_toml, validate
 from agent.config.section import ConfigError, Host, Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
@@ -22,7 +23,7 @@ from agent.config.uplink import Broker, Secret, Tls, Uplink
 
 __all__ = [
     "Baud", "Broker", "ButtonDevice", "Buttons", "CanDevice", "Config", "ConfigError", "Device", "DeviceName",
-    "DevicePath", "GnssDevice", "Host", "Kinds", "Log", "Recorder", "Reporting", "SampleDevice", "Secret",
-    "Section", "SignalName", "Store", "Supervision", "Tls", "TopicLevel", "Unit", "Uplink",
+    "DevicePath", "GnssDevice", "Host", "Kinds", "Log", "Panel", "Recorder", "Reporting", "SampleDevice",
+    "Secret", "Section", "SignalName", "Store", "Supervision", "Tls", "TopicLevel", "Unit", "Uplink",
     "from_file_folder", "load", "load_as", "parse_toml", "read_toml", "validate",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from agent.config.devices import ButtonDevice, Buttons, DeviceBlock, Kinds, check_together
+from agent.config.panel import Panel
 from agent.config.reading import load_as
 from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
@@ -71,6 +72,7 @@ class Config(Section):
     supervision: Supervision = Supervision()
     recorder: Recorder | None = None
     log: Log = Log()
+    panel: Panel = Panel()
     status_socket: Path = Path("/run/mdt/mdt.sock")
     """Unix socket at which `mdt status` asks the running agent."""
 

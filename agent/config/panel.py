@@ -1,0 +1,47 @@
+"""The crew's touch page: where it listens, and what the screen in the cab is like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from agent.config.reading import load_as
+from agent.config.section import Section, from_file_folder
+
+
+class Panel(Section):
+    """The crew's touch page, served to the screen in the cab by a process of its own (`mdt-panel`)."""
+
+    socket: Path = Path("/run/mdt/panel.sock")
+    """Where the daemon and the page meet."""
+    port: int = Field(8088, ge=1, le=65535)
+    """Port of the page; it listens on the loopback interface and nowhere else."""
+    token_file: Path = Path("/run/mdt/panel-token")
+    """Who can read this file may press; made anew at each start of the page's server."""
+    language: Literal["en", "de"] = "en"
+    """Language of the page's words."""
+    px_per_mm: float = Field(5.2, gt=1, le=40)
+    """Pixels a millimetre of the screen: 5.2 on 800x480 pixels and 154x86 mm."""
+    passenger: bool = False
+    """The screen is read by a passenger: nothing is locked while the unit rolls."""
+    sound: bool = True
+    """The page sounds a call; the browser must be allowed to (docs/panel.md)."""
+    sound_every_s: float = Field(5, ge=1)
+    """How often a call that nobody acknowledged sounds again."""
+
+    _paths = field_validator("socket", "token_file", mode="after")(from_file_folder)
+
+
+class PanelFile(Section):
+    """The part of the agent's file that the page's server reads; the daemon judges the rest."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    panel: Panel = Panel()
+
+
+def load_panel(path: Path) -> Panel:
+    """The table `[panel]` of a configuration file. Raises ConfigError."""
+    return load_as(PanelFile, path).panel
