@@ -8,9 +8,11 @@ from typing import TextIO
 
 from agent.domain.record import (
     Alert,
+    Body,
     Emergency,
     Gap,
     Health,
+    Opaque,
     Position,
     StatusChange,
     Stream,
@@ -25,6 +27,7 @@ from agent.domain.state import (
     VehicleState,
 )
 from agent.runtime.plain_text import counted, harmless
+from agent.wire.body import body_to_json
 from agent.wire.codec import JournalRecord
 from agent.wire.time_text import utc_text
 from agent.wire.topics import Topics
@@ -276,7 +279,7 @@ def _health_text(health: HealthState | None) -> tuple[str, bool]:
     return number + ", ".join(health.reasons), True
 
 
-def _body_text(record: JournalRecord) -> tuple[str, str]:
+def _body_text(record: JournalRecord) -> tuple[str, str]:  # noqa: PLR0911  # one return a kind
     match record.body:
         case Emergency(active=active):
             return ("EMERGENCY" if active else "emergency cancelled"), _RED if active else _YELLOW
@@ -292,6 +295,16 @@ def _body_text(record: JournalRecord) -> tuple[str, str]:
             return f"gap to #{last_seq}, {reason}: {what}", _YELLOW
         case Position() | Telemetry():
             return _trail_text(record.body), ""
+        case Opaque():
+            return f"{record.token}, which this program can not read", _DIM
+        case body:
+            return f"{record.token} {_fields_text(body)}", ""
+
+
+def _fields_text(body: Body) -> str:
+    """What is told by a body, field by field; what it leaves open is left out."""
+    told = body_to_json(body)
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, [], {}))
 
 
 def _trail_text(body: Position | Telemetry) -> str:

@@ -15,7 +15,7 @@ from agent.domain.record import Emergency, Position, StatusChange
 from agent.domain.state import State
 from agent.reader.journal_reader import Ask, JournalReader, StreamCursor
 from agent.wire.batch import Batch, CodecError, JournalRecord
-from agent.wire.body_json import body_to_json
+from agent.wire.body import body_to_json
 from agent.wire.codec import decode_batch, decode_state
 from agent.wire.reader_request import Receipt
 from agent.wire.state_codec import state_to_json

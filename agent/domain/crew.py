@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.domain.chatter import Heard, PressLimit, ToldSeldom
-from agent.domain.record import Alert, Body, Emergency, StatusChange
+from agent.domain.record import Alert, AlertCode, Body, Emergency, StatusChange
 from agent.domain.status import MOMENTARY
 
 EMERGENCY: Final = "emergency"
@@ -184,10 +184,12 @@ class CrewRules:
         """Alerts that must be put now: what was lost or left out since they were told last."""
         alerts = []
         if lost := self._lost.due(now_ns):
-            alerts.append(Alert("button_edges_lost", f"The button panel lost {lost} presses or releases."))
+            alerts.append(
+                Alert(AlertCode.BUTTON_EDGES_LOST, f"The button panel lost {lost} presses or releases.")
+            )
         if left_out := self._left_out.due(now_ns):
             why = f"Key {self._chattered!r} chatters: {left_out} presses were left out until it is quiet."
-            alerts.append(Alert("button_chatter", why))
+            alerts.append(Alert(AlertCode.BUTTON_CHATTER, why))
         return tuple(alerts)
 
     def _is_repeat(self, edge: ButtonEdge) -> bool:
@@ -290,7 +292,9 @@ class CrewRules:
         if key in self._unknown or len(self._unknown) == UNKNOWN_KEYS_TOLD:
             return CrewOutcome(show=key)
         self._unknown.add(key)
-        told = Alert("button_unknown", f"Key {key!r} was pressed but has no meaning in the configuration.")
+        told = Alert(
+            AlertCode.BUTTON_UNKNOWN, f"Key {key!r} was pressed but has no meaning in the configuration."
+        )
         return CrewOutcome((told,), show=key, darken=(key,))
 
 

@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
+
+from agent.domain.field import Token
 
 
-class HealthReason(StrEnum):
+class HealthReason(Token):
     """Every state in which something does not work as it should; the token is sent."""
 
-    GNSS_LOST = "gnss_lost"
-    """The receiver is gone or can not be opened."""
-    GNSS_SILENT = "gnss_silent"
-    """The receiver is there but says nothing."""
-    GNSS_NO_FIX = "gnss_no_fix"
-    GNSS_IMPLAUSIBLE = "gnss_implausible"
-    """The receiver is impossibly far from where it just was; its position is held back."""
-    GNSS_GARBLED = "gnss_garbled"
-    """Most of what is received fails its checksum."""
-    CAN_LOST = "can_lost"
-    CAN_SILENT = "can_silent"
-    CAN_OVERRUN = "can_overrun"
-    """Frames were dropped before the agent could read them."""
-    SENSOR_LOST = "sensor_lost"
-    """A sensor is gone or can not be opened; what it measured is unknown."""
-    SENSOR_SILENT = "sensor_silent"
-    """A sensor is there but gives no reading."""
-    BUTTONS_LOST = "buttons_lost"
-    BUTTON_STUCK = "button_stuck"
-    STORE_FULL = "store_full"
-    STORE_READ_ONLY = "store_read_only"
-    STORE_IO_ERROR = "store_io_error"
-    STORE_OVER_BUDGET = "store_over_budget"
-    """The byte budget is reached; old trail is being thinned or evicted."""
-    BROKER_UNREACHABLE = "broker_unreachable"
-    BROKER_REFUSED = "broker_refused"
-    """The broker answered and said no: credentials, rights or protocol."""
-    BROKER_NOT_PREFERRED = "broker_not_preferred"
-    PACKET_TOO_LARGE = "packet_too_large"
-    """A state is larger than any packet that the broker takes; journal records go in parts."""
-    NO_SUBSCRIBER = "no_subscriber"
-    """The broker takes records and says that nobody is subscribed to them."""
-    TLS_FAILED = "tls_failed"
-    CERTIFICATE_EXPIRING = "certificate_expiring"
-    TIME_UNSYNCHRONISED = "time_unsynchronised"
-    RECORDER_STOPPED = "recorder_stopped"
-    """The black box is configured and can not write."""
-    UNIT_RESTARTED = "unit_restarted"
-    """A part of the agent failed unexpectedly and was started again."""
+    GNSS_LOST = "gnss_lost", "The receiver is gone or can not be opened."
+    GNSS_SILENT = "gnss_silent", "The receiver is there but says nothing."
+    GNSS_NO_FIX = "gnss_no_fix", "The receiver speaks, but has no position."
+    GNSS_IMPLAUSIBLE = "gnss_implausible", "The receiver is impossibly far from where it just was; held back."
+    GNSS_GARBLED = "gnss_garbled", "Most of what is received fails its checksum."
+    CAN_LOST = "can_lost", "The vehicle bus is gone or can not be opened."
+    CAN_SILENT = "can_silent", "The vehicle bus is there but says nothing."
+    CAN_OVERRUN = "can_overrun", "Frames were dropped before the agent could read them."
+    SENSOR_LOST = "sensor_lost", "A sensor is gone or can not be opened; what it measured is unknown."
+    SENSOR_SILENT = "sensor_silent", "A sensor is there but gives no reading."
+    BUTTONS_LOST = "buttons_lost", "The crew's buttons are gone or can not be opened."
+    BUTTON_STUCK = "button_stuck", "A button has been down for so long that it must be jammed."
+    STORE_FULL = "store_full", "The disk is full: nothing can be stored."
+    STORE_READ_ONLY = "store_read_only", "The disk can not be written."
+    STORE_IO_ERROR = "store_io_error", "The disk fails."
+    STORE_OVER_BUDGET = (
+        "store_over_budget",
+        "The byte budget is reached; old trail is being thinned or evicted.",
+    )
+    BROKER_UNREACHABLE = "broker_unreachable", "No broker can be reached."
+    BROKER_REFUSED = "broker_refused", "The broker answered and said no: credentials, rights or protocol."
+    BROKER_NOT_PREFERRED = "broker_not_preferred", "The unit uses another broker than the first of its list."
+    PACKET_TOO_LARGE = "packet_too_large", "The broker takes no packets as large as a state or a record."
+    NO_SUBSCRIBER = "no_subscriber", "The broker takes records and says that nobody is subscribed to them."
+    TLS_FAILED = "tls_failed", "The encrypted connection could not be made."
+    CERTIFICATE_EXPIRING = "certificate_expiring", "The unit's certificate ends soon."
+    TIME_UNSYNCHRONISED = "time_unsynchronised", "No source tells the time; records carry the last known one."
+    RECORDER_STOPPED = "recorder_stopped", "The black box is configured and can not write."
+    UNIT_RESTARTED = "unit_restarted", "A part of the agent failed unexpectedly and was started again."
 
 
 class HealthBoard:

@@ -1,12 +1,20 @@
-"""What the journal holds: kinds, streams, and the body of each kind."""
+"""What the journal holds: the table of record kinds, and the fields of each kind's body.
+
+A new field is one line at the end of its body. A new kind is a body and one row of `Kind`. Everything else
+that knows of kinds and fields (both forms on the wire, the store's order of giving up, the document, the JSON
+Schemas) is made from these tables.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Annotated, Self
 
+from agent.domain.field import Field, Token
 from agent.domain.fix import FixMode
 from agent.domain.stamp import Stamp
+from agent.domain.status import UnitStatus
 
 
 class Stream(StrEnum):
@@ -16,30 +24,608 @@ class Stream(StrEnum):
     TRAIL = "trail"
 
 
-class Kind(IntEnum):
-    """Kind of a record; the class order is emergency > status > alert > position > telemetry > health.
+class Body:
+    """What happened, the part of a record that differs between kinds; see the subclasses."""
 
-    The numbers are stored and sent: never renumber.
+    __slots__ = ()
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+class Made(Token):
+    """How a press, a change or an answer came to be."""
+
+    BUTTON = "button", "A hardware key in the vehicle."
+    PANEL = "panel", "The touch panel in the vehicle."
+    DISPATCH = "dispatch", "Dispatch, by a command."
+    FLEET = "fleet", "Fleet services, by a command."
+    INFERRED = "inferred", "The agent itself, from motion and place."
+
+
+class StatusFlag(Token):
+    """What is remarkable about a status; it is accepted all the same."""
+
+    UNEXPECTED = "unexpected", "Does not follow the status before it."
+    CONTRADICTED = "contradicted", "The vehicle's own evidence says something else."
+    REPEATED = "repeated", "Says again what held already."
+
+
+class MotionWord(Token):
+    """Whether the wheels turn."""
+
+    ROLLING = "rolling", "The vehicle moves."
+    STANDING = "standing", "The vehicle stands."
+
+
+class GapReason(Token):
+    """Why a reader does not get what a gap record covers; from harmless to grave."""
+
+    TRIMMED = "trimmed", "Delivered once, and no longer kept; only in answers to a request."
+    THINNED = "thinned", "Left out between others, to keep within the byte budget."
+    EVICTED = "evicted", "Left out to keep within the byte budget."
+    DAMAGED = (
+        "damaged",
+        "Went bad on the unit's disk. So may have its stamp: `boottime_ms` is 0 and there is no UTC.",
+    )
+
+
+class AlertCode(Token):
+    """What dispatch or fleet services are told once."""
+
+    STORE_SET_ASIDE = "store_set_aside", "The store was damaged; what could be read was carried over."
+    STORE_REPLACED = "store_replaced", "The store in use was replaced; a new journal began."
+    STORE_MOVED = "store_moved", "The store's file was deleted or replaced while in use; all is kept."
+    STORE_RECORD_DAMAGED = "store_record_damaged", "What a record held was garbled; gaps tell of each."
+    JOURNAL_BEGUN = "journal_begun", "A new journal began: the old one had records of two under one number."
+    BUTTON_EDGES_LOST = "button_edges_lost", "The button panel lost presses or releases."
+    BUTTON_CHATTER = "button_chatter", "A key chatters; its presses are left out until it is quiet."
+    BUTTON_UNKNOWN = "button_unknown", "A key was pressed that has no meaning in the configuration."
+
+
+class PositionQuality(Token):
+    """What is wrong with a position; null when nothing is."""
+
+    ESTIMATED = "estimated", "Dead reckoning: no fix, carried on from speed and course."
+    STALE = "stale", "The receiver's fix is older than it should be."
+    FROZEN = "frozen", "The receiver repeats a position although the wheels turn."
+    JUMPED = "jumped", "Impossibly far from where the vehicle just was."
+    CONTRADICTED = "contradicted", "At odds with the wheel speed."
+    BLURRED = "blurred", "Made coarse on purpose, for privacy off duty."
+
+
+class Contradicts(Token):
+    """Why the vehicle's own evidence does not agree with a press."""
+
+    ROLLING = "rolling", "The status says that the unit stands, and it rolled."
+    FAR_FROM_INCIDENT = (
+        "far_from_incident",
+        "The status says that the unit is at the incident; it was far away.",
+    )
+
+
+class CallStep(Token):
+    """What became of a call in the vehicle."""
+
+    RECEIVED = "received", "The vehicle has it."
+    SHOWN = "shown", "The crew was shown it, or told by sound."
+    ACKNOWLEDGED = "acknowledged", "The crew acknowledged it."
+    UNACKNOWLEDGED = "unacknowledged", "Nobody acknowledged it within the configured time."
+    UPDATED = "updated", "An update was received."
+    CANCELLED = "cancelled", "The cancellation was received."
+    DIVERTED = "diverted", "Another call took the unit away."
+    ENDED = "ended", "The unit became free."
+    SENT = "sent", "The crew sent it."
+    REFUSED = "refused", "The vehicle could not take it; the text says why."
+    ERASED = "erased", "The call's data was erased from the vehicle."
+
+
+class Crossing(Token):
+    """Which way the border of a place was crossed."""
+
+    IN = "in", "The unit came in."
+    OUT = "out", "The unit left."
+
+
+class CrewStep(Token):
+    """What changed about who is aboard."""
+
+    ON = "on", "Signed on."
+    OFF = "off", "Signed off."
+    DRIVER = "driver", "Another driver took the wheel."
+
+
+class DrivingKind(Token):
+    """What was remarkable about the driving."""
+
+    BRAKING = "braking", "Harsh braking; the value is the deceleration in m/s2."
+    ACCELERATION = "acceleration", "Harsh acceleration; the value is in m/s2."
+    CORNERING = "cornering", "Harsh cornering; the value is the lateral acceleration in m/s2."
+    REVERSING = "reversing", "Fast reversing; the value is the speed in m/s."
+    OVERSPEED = "overspeed", "Too fast for the response mode; the value is the speed in m/s."
+    BELT = "belt", "A seat was taken and not belted in motion."
+    DOOR = "door", "A door was open in motion."
+
+
+class ResponseMode(Token):
+    """How the unit drives."""
+
+    NORMAL = "normal", "Neither lights nor siren."
+    LIGHTS = "lights", "Emergency lights without siren."
+    LIGHTS_AND_SIREN = "lights_and_siren", "Emergency lights and siren."
+
+
+class Outcome(Token):
+    """What became of a request."""
+
+    ACCEPTED = "accepted", "Taken, and being done."
+    DONE = "done", "Done."
+    PARTLY = "partly", "Done in part; the text says what was not."
+    REFUSED = "refused", "Not done; the reason says why."
+
+
+# --- parts of bodies ------------------------------------------------------------------------------
+
+SignalValue = bool | int | float | str
+Signals = tuple[tuple[str, SignalValue | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position(Body):
+    """A reported position. In the compact form every field is a whole number, a text or null."""
+
+    lat_deg: Annotated[float, Field("Latitude, WGS 84, north positive.", unit="degree", scale=1e7)]
+    lon_deg: Annotated[float, Field("Longitude, WGS 84, east positive.", unit="degree", scale=1e7)]
+    alt_m: Annotated[float | None, Field("Height above mean sea level.", unit="m", scale=10)]
+    speed_mps: Annotated[float | None, Field("Speed over ground.", unit="m/s", scale=100)]
+    course_deg: Annotated[
+        float | None, Field("Course over ground, true, 0 <= c < 360.", unit="degree", scale=10, wrap=3600)
+    ]
+    mode: Annotated[FixMode, Field("Kind of fix: 1 none, 2 2D, 3 3D.")]
+    satellites: Annotated[int | None, Field("Number used in the solution.")]
+    hdop: Annotated[float | None, Field("Horizontal dilution of precision.", scale=100)]
+    quality: Annotated[str | None, Field("What is wrong with it.", tokens=PositionQuality)] = None
+    uncertainty_m: Annotated[
+        float | None, Field("Radius that holds the true position in 95 of 100 cases.", unit="m", scale=10)
+    ] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRecord:
+    """What the vehicle itself knows at the moment of a press."""
+
+    position: Annotated[Position | None, Field("Newest position; null when there is none.")] = None
+    position_age_ms: Annotated[int | None, Field("Age of that position.", unit="ms")] = None
+    odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
+    motion: Annotated[str | None, Field("Rolling or standing.", tokens=MotionWord)] = None
+    motion_for_ms: Annotated[int | None, Field("For how long that has held.", unit="ms")] = None
+    speed_mps: Annotated[float | None, Field("Speed of the wheels.", unit="m/s", scale=100)] = None
+    incident_distance_m: Annotated[int | None, Field("Distance to the incident.", unit="m")] = None
+    place: Annotated[str | None, Field("The nearest known place.")] = None
+    place_distance_m: Annotated[int | None, Field("Distance to its border; 0 inside.", unit="m")] = None
+    motion_source: Annotated[str | None, Field("Whose speed said so, e.g. `wheel`, `gnss`.")] = None
+    contradictions: Annotated[
+        tuple[str, ...] | None, Field("Why it does not agree with the press.", tokens=Contradicts, items=4)
+    ] = None
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Emergency(Body):
+    """The crew's emergency button."""
+
+    active: Annotated[bool, Field("True when raised, false when cancelled.")]
+    input: Annotated[str, Field("Which key, e.g. `emergency`.")]
+    press_seq: Annotated[int | None, Field("The key device's own sequence number; null if it has none.")]
+    press_session: Annotated[int | None, Field("The device's power-up that `press_seq` counts in.")] = None
+    made: Annotated[str | None, Field("How it was made; null from a key.", tokens=Made)] = None
+    silent: Annotated[bool | None, Field("True when nothing in the cab shows or sounds it.")] = None
+    test: Annotated[bool | None, Field("True for a test.")] = None
+    repeat: Annotated[bool | None, Field("True when an emergency stood already.")] = None
+    by: Annotated[str | None, Field("Crew id of who raised or cancelled it; null when not known.")] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+    evidence: Annotated[EvidenceRecord | None, Field("What the vehicle knew.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange(Body):
+    """A unit status, as a rule set by the crew."""
+
+    status: Annotated[str, Field("The unit status.", tokens=UnitStatus)]
+    previous: Annotated[str | None, Field("The one before; null at the first of a store.", tokens=UnitStatus)]
+    input: Annotated[str, Field("Which key.")]
+    press_seq: Annotated[int | None, Field("The key device's own sequence number; null if it has none.")]
+    press_session: Annotated[int | None, Field("The device's power-up that `press_seq` counts in.")] = None
+    made: Annotated[str | None, Field("How it was made; null from a key.", tokens=Made)] = None
+    reason: Annotated[str | None, Field("Reason from the agency's list, of out of service or delay.")] = None
+    flags: Annotated[tuple[str, ...] | None, Field("What is remarkable.", tokens=StatusFlag, items=8)] = None
+    by: Annotated[str | None, Field("Crew id of who set it; null when not known.")] = None
+    incident: Annotated[str | None, Field("Incident that it belongs to.")] = None
+    evidence: Annotated[EvidenceRecord | None, Field("What the vehicle knew.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert(Body):
+    """Something dispatch or fleet services must be told once."""
+
+    code: Annotated[str, Field("Stable token.", tokens=AlertCode)]
+    text: Annotated[str, Field("One plain sentence for a person.", most=500)]
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry(Body):
+    """Vehicle signals that changed since the last telemetry record, or that were asked for."""
+
+    signals: Annotated[
+        Signals,
+        Field(
+            "VSS path below `Vehicle.` to value in the VSS unit; null is not available.", most=128, items=0
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Health(Body):
+    """The device's own health."""
+
+    reasons: Annotated[tuple[str, ...], Field("All named reasons that hold now, sorted.", most=24, items=24)]
+    raised: Annotated[tuple[str, ...], Field("New since the last health record.", most=24, items=24)]
+    cleared: Annotated[tuple[str, ...], Field("Gone since the last health record.", most=24, items=24)]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(Body):
+    """Tells a reader what it does not have; stands at the first sequence number that went."""
+
+    last_seq: Annotated[int, Field("Last sequence number covered; the record's own is the first.")]
+    reason: Annotated[str, Field("Why.", tokens=GapReason)]
+    counts: Annotated[tuple[tuple[str, int], ...], Field("Kind to number of records that went.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCorrection(Body):
+    """The UTC of one boot's records, known better than when they were made."""
+
+    of_boot: Annotated[
+        int, Field("The boot whose records it corrects; that of the records, not of this one.")
+    ]
+    from_boottime_ms: Annotated[int, Field("First boot time that it holds for.", unit="ms")]
+    to_boottime_ms: Annotated[int, Field("Last boot time that it holds for.", unit="ms")]
+    offset_ms: Annotated[int, Field("UTC in Unix milliseconds less boot time.", unit="ms")]
+    source: Annotated[int, Field("Number of the UTC source.")]
+    uncertainty_ms: Annotated[int | None, Field("As in a UTC.", unit="ms")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal(Body):
+    """Takes back a record of the events stream; never a deletion."""
+
+    of_seq: Annotated[int, Field("Sequence number of what is withdrawn.")]
+    of_kind: Annotated[str, Field("Its kind.")]
+    made: Annotated[str | None, Field("How; null from a key.", tokens=Made)] = None
+    by: Annotated[str | None, Field("Crew id of who did it; null when not known.")] = None
+    status: Annotated[str | None, Field("The unit status that holds again.", tokens=UnitStatus)] = None
+    input: Annotated[str | None, Field("Which key.")] = None
+    press_seq: Annotated[int | None, Field("The key device's own sequence number.")] = None
+    press_session: Annotated[int | None, Field("The device's power-up that `press_seq` counts in.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment(Body):
+    """Corrects one field of a record of the events stream; the original stays beside it."""
+
+    of_seq: Annotated[int, Field("Sequence number of what is amended.")]
+    of_kind: Annotated[str, Field("Its kind.")]
+    field: Annotated[str, Field("Name of the field, or `utc` for the time.")]
+    original: Annotated[str | None, Field("Value before, as text.", most=200)]
+    value: Annotated[str | None, Field("Value from now on, as text.", most=200)]
+    made: Annotated[str | None, Field("How.", tokens=Made)] = None
+    by: Annotated[str | None, Field("Who; null when not known.")] = None
+    why: Annotated[str | None, Field("Why, in words.", most=300)] = None
+    request: Annotated[str | None, Field("Id of the command that asked for it.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Body):
+    """What dispatch answered to a status, emergency or amendment."""
+
+    of_seq: Annotated[int, Field("Sequence number in the events stream of what is answered.")]
+    accepted: Annotated[bool, Field("Whether dispatch took it.")]
+    reason: Annotated[str | None, Field("Token of why not.")] = None
+    text: Annotated[str | None, Field("A sentence for the crew.", most=300)] = None
+    request: Annotated[str | None, Field("Id of the answer.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord(Body):
+    """A step of a call in the vehicle. Call data itself is not in the journal."""
+
+    step: Annotated[str, Field("What happened.", tokens=CallStep)]
+    incident: Annotated[str, Field("Incident number.")]
+    request: Annotated[str | None, Field("Id of the command that it came by.")] = None
+    revision: Annotated[int | None, Field("Revision of the call, as dispatch counts.")] = None
+    made: Annotated[str | None, Field("How an acknowledgement was made.", tokens=Made)] = None
+    by: Annotated[str | None, Field("Crew id; null when not known.")] = None
+    text: Annotated[str | None, Field("Why it could not be taken.", most=300)] = None
+    diverted_from: Annotated[str | None, Field("Incident that the unit left for this one.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord(Body):
+    """A step of a message or coded order in the vehicle, or one that the crew sent."""
+
+    step: Annotated[str, Field("What happened.", tokens=CallStep)]
+    message: Annotated[str, Field("Id of the message.")]
+    code: Annotated[str | None, Field("Code of a coded order or of a fixed answer.")] = None
+    text: Annotated[str | None, Field("Words of the crew; dispatch's own are not repeated.", most=500)] = None
+    incident: Annotated[str | None, Field("Incident that it belongs to.")] = None
+    made: Annotated[str | None, Field("How.", tokens=Made)] = None
+    by: Annotated[str | None, Field("Crew id; null when not known.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class HintRecord(Body):
+    """A status that motion and place suggest and nobody pressed. It never changes the status."""
+
+    status: Annotated[str, Field("What seems to hold.", tokens=UnitStatus)]
+    rule: Annotated[str, Field("Token of what was seen, e.g. `left_scene`.")]
+    confidence: Annotated[float | None, Field("0 to 1.", scale=100)] = None
+    place: Annotated[str | None, Field("Place that it goes by.")] = None
+    dwell_s: Annotated[int | None, Field("Dwell time of the rule.", unit="s")] = None
+    radius_m: Annotated[int | None, Field("Radius of the rule.", unit="m")] = None
+    since_boottime_ms: Annotated[int | None, Field("When it began: the press's own time.", unit="ms")] = None
+    current: Annotated[str | None, Field("The status that was pressed last.", tokens=UnitStatus)] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+    evidence: Annotated[EvidenceRecord | None, Field("What the vehicle knew.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceRecord(Body):
+    """The unit crossed the border of a known place."""
+
+    crossing: Annotated[str, Field("In or out.", tokens=Crossing)]
+    place: Annotated[str, Field("Id of the place.")]
+    category: Annotated[str | None, Field("What it is: station, post, hospital, border.")] = None
+    dwell_s: Annotated[int | None, Field("Time spent inside, when it left.", unit="s")] = None
+    position: Annotated[Position | None, Field("Where.")] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class CrewRecord(Body):
+    """Who is aboard changed."""
+
+    step: Annotated[str, Field("What changed.", tokens=CrewStep)]
+    crew: Annotated[tuple[str, ...], Field("Crew ids aboard from now on, pseudonyms.", items=12)]
+    member: Annotated[str | None, Field("Crew id of who it was; null when not known.")] = None
+    driver: Annotated[str | None, Field("Crew id of the driver; null when not known.")] = None
+    call_sign: Annotated[str | None, Field("Call sign that the vehicle runs under.")] = None
+    shift: Annotated[str | None, Field("Id of the shift.")] = None
+    made: Annotated[str | None, Field("How.", tokens=Made)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class MotionRecord(Body):
+    """The wheels began to turn or came to rest."""
+
+    motion: Annotated[str, Field("What holds since the record's own time.", tokens=MotionWord)]
+    source: Annotated[str | None, Field("Whose speed said so, e.g. `wheel`, `gnss`.")] = None
+    odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
+    position: Annotated[Position | None, Field("Where.")] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class TripRecord(Body):
+    """From ignition on to ignition off."""
+
+    from_boottime_ms: Annotated[int | None, Field("When it began; null in another boot.", unit="ms")]
+    duration_s: Annotated[int, Field("How long it took.", unit="s")]
+    distance_m: Annotated[int | None, Field("Distance.", unit="m")]
+    odometer_m: Annotated[int | None, Field("Odometer at its end.", unit="m")] = None
+    idle_s: Annotated[int | None, Field("Time with the engine running and the wheels at rest.", unit="s")] = (
+        None
+    )
+    fuel_l: Annotated[float | None, Field("Fuel used.", unit="l", scale=100)] = None
+    top_speed_mps: Annotated[float | None, Field("Highest speed.", unit="m/s", scale=100)] = None
+    lights_s: Annotated[int | None, Field("Time with emergency lights.", unit="s")] = None
+    siren_s: Annotated[int | None, Field("Time with siren.", unit="s")] = None
+    events: Annotated[tuple[tuple[str, int], ...] | None, Field("Driving events by kind.", items=16)] = None
+    driver: Annotated[str | None, Field("Crew id of the driver; null when not known.")] = None
+    incidents: Annotated[tuple[str, ...] | None, Field("Incidents served.", items=8)] = None
+    begin: Annotated[Position | None, Field("Where it began.")] = None
+    end: Annotated[Position | None, Field("Where it ended.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Driving(Body):
+    """A remarkable piece of driving."""
+
+    event: Annotated[str, Field("What.", tokens=DrivingKind)]
+    grade: Annotated[int | None, Field("1 or 2, the graver.")] = None
+    value: Annotated[float | None, Field("Extreme value; the unit is that of `event`.", scale=100)] = None
+    limit: Annotated[float | None, Field("Limit that was passed, in the same unit.", scale=100)] = None
+    duration_ms: Annotated[int | None, Field("How long.", unit="ms")] = None
+    response: Annotated[str | None, Field("How the unit drove.", tokens=ResponseMode)] = None
+    seat: Annotated[str | None, Field("Which seat or door, VSS path below `Vehicle.`.", most=100)] = None
+    driver: Annotated[str | None, Field("Crew id of the driver; null when not known.")] = None
+    position: Annotated[Position | None, Field("Where.")] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleCode(Body):
+    """A diagnostic trouble code came or went."""
+
+    active: Annotated[bool, Field("True when it came, false when it went.")]
+    code: Annotated[str | None, Field("OBD-II code, e.g. `P0300`; null for J1939.", most=32)] = None
+    spn: Annotated[int | None, Field("J1939 suspect parameter number.")] = None
+    fmi: Annotated[int | None, Field("J1939 failure mode.")] = None
+    occurrences: Annotated[int | None, Field("J1939 occurrence count.")] = None
+    lamps: Annotated[tuple[str, ...] | None, Field("Warning lamps that are lit.", most=24, items=8)] = None
+    controller: Annotated[int | None, Field("Source address of the control unit.")] = None
+    odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
+    position: Annotated[Position | None, Field("Where.")] = None
+    status: Annotated[str | None, Field("Unit status at that time.", tokens=UnitStatus)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Excursion(Body):
+    """A watched value left its limits, or came back."""
+
+    signal: Annotated[str, Field("Signal, VSS path below `Vehicle.`.", most=100)]
+    place: Annotated[str | None, Field("What is watched, e.g. `drug_fridge`.")]
+    open: Annotated[bool, Field("True while it lasts, false in the record of its end.")]
+    extreme: Annotated[float | None, Field("Farthest value, in the signal's unit.")] = None
+    low: Annotated[float | None, Field("Lower limit.")] = None
+    high: Annotated[float | None, Field("Upper limit.")] = None
+    duration_s: Annotated[int | None, Field("How long so far.", unit="s")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult(Body):
+    """A command was taken, done or refused; who asked for what."""
+
+    command: Annotated[str, Field("Name of the command.")]
+    outcome: Annotated[str, Field("What became of it.", tokens=Outcome)]
+    request: Annotated[str | None, Field("Id of the command.")] = None
+    by: Annotated[str | None, Field("Who asked.")] = None
+    reason: Annotated[str | None, Field("Token of why not.")] = None
+    text: Annotated[str | None, Field("A sentence for a person.", most=300)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSwitch(Body):
+    """Another device gives a value from now on."""
+
+    subject: Annotated[str, Field("What: `position`, `time`, `speed`, `odometer`.")]
+    source: Annotated[str | None, Field("Device in use from now on; null for none.")]
+    previous: Annotated[str | None, Field("Device before; null for none.")] = None
+    reason: Annotated[str | None, Field("Token of why.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingKept(Body):
+    """A recording was kept that can be fetched."""
+
+    recording: Annotated[str, Field("Its id.")]
+    trigger: Annotated[str, Field("What for: `impact`, `crew`, `dispatch`.")]
+    from_boottime_ms: Annotated[int | None, Field("Where it begins.", unit="ms")] = None
+    to_boottime_ms: Annotated[int | None, Field("Where it ends.", unit="ms")] = None
+    size_bytes: Annotated[int | None, Field("Its size.", unit="byte")] = None
+    sha256: Annotated[str | None, Field("Digest of the file, hexadecimal.")] = None
+    complete: Annotated[bool | None, Field("False when it was cut off, e.g. by a loss of power.")] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+    position: Annotated[Position | None, Field("Where.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque(Body):
+    """A body that this program can not read: of a kind it does not know, or not as its kind should be.
+
+    It is never made by a rule; readers get it, and a store may hold it from another version of the agent.
+
+    Attributes:
+        number: number of the kind; 0 when only its token is known.
+        token: the kind's token, when it came in JSON.
+        raw: the body as it came: msgpack, or JSON when it begins with "{".
+        fault: what is wrong with it; empty for a kind that is not known.
     """
 
-    EMERGENCY = 1
-    STATUS = 2
-    ALERT = 3
-    POSITION = 4
-    TELEMETRY = 5
-    HEALTH = 6
-    GAP = 7
-    """Stands in the place of records that were thinned or evicted; belongs to either stream."""
+    number: int
+    token: str | None
+    raw: bytes
+    fault: str = ""
 
-    @property
-    def durable_at_once(self) -> bool:
-        """True for kinds that are committed by themselves before `put` returns."""
-        return self in (Kind.EMERGENCY, Kind.STATUS, Kind.ALERT)
+
+# --- kinds ----------------------------------------------------------------------------------------
+
+_EVENTS = (Stream.EVENTS,)
+_TRAIL = (Stream.TRAIL,)
+_BOTH = (Stream.EVENTS, Stream.TRAIL)
+_AT_ONCE, _GROUPED = True, False
+_NEVER = None
+
+
+class Kind(IntEnum):
+    """The table of record kinds: number, streams, durability, order in which it is given up, body.
+
+    Numbers are stored and sent: never renumber, never use one again. The token is the name in small letters.
+    Kinds of the events are kept for ever, so what machines make goes to the trail.
+
+    Attributes:
+        streams: where its records stand; a gap may stand in either.
+        durable_at_once: committed by itself before `put` returns; others are committed in groups.
+        given_up: place in the order in which undelivered records go when the store outgrows its budget, the
+            lowest first; None for never.
+        body: type of the body.
+    """
+
+    streams: tuple[Stream, ...]
+    durable_at_once: bool
+    given_up: int | None
+    body: type[Body]
+
+    def __new__(
+        cls,
+        number: int,
+        streams: tuple[Stream, ...] = (),
+        durable_at_once: bool | None = None,
+        given_up: int | None = None,
+        body: type[Body] | None = None,
+    ) -> Self:
+        """Make a row. Raises TypeError for one that is incomplete or contradicts itself."""
+        if not streams or durable_at_once is None or body is None:
+            raise TypeError(
+                f"kind {number}: a row is number, streams, durable at once, order of giving up, body"
+            )
+        if streams == _TRAIL and given_up is None:
+            raise TypeError(f"kind {number} lies in the trail: say in which order it is given up")
+        if streams != _TRAIL and given_up is not None:
+            raise TypeError(f"kind {number} lies in the events, of which nothing is given up")
+        one = int.__new__(cls, number)
+        one._value_ = number
+        one.streams, one.durable_at_once, one.given_up, one.body = streams, durable_at_once, given_up, body
+        return one
+
+    EMERGENCY = 1, _EVENTS, _AT_ONCE, _NEVER, Emergency
+    STATUS = 2, _EVENTS, _AT_ONCE, _NEVER, StatusChange
+    ALERT = 3, _EVENTS, _AT_ONCE, _NEVER, Alert
+    POSITION = 4, _TRAIL, _GROUPED, 1, Position
+    TELEMETRY = 5, _TRAIL, _GROUPED, 2, Telemetry
+    HEALTH = 6, _TRAIL, _GROUPED, 3, Health
+    GAP = 7, _BOTH, _GROUPED, _NEVER, Gap
+    CLOCK = 8, _EVENTS, _AT_ONCE, _NEVER, ClockCorrection
+    WITHDRAWAL = 9, _EVENTS, _AT_ONCE, _NEVER, Withdrawal
+    AMENDMENT = 10, _EVENTS, _AT_ONCE, _NEVER, Amendment
+    ANSWER = 11, _EVENTS, _AT_ONCE, _NEVER, Verdict
+    CALL = 12, _EVENTS, _AT_ONCE, _NEVER, CallRecord
+    MESSAGE = 13, _EVENTS, _AT_ONCE, _NEVER, MessageRecord
+    CREW = 14, _EVENTS, _AT_ONCE, _NEVER, CrewRecord
+    RECORDING = 15, _EVENTS, _AT_ONCE, _NEVER, RecordingKept
+    HINT = 16, _TRAIL, _GROUPED, 6, HintRecord
+    PLACE = 17, _TRAIL, _GROUPED, 5, PlaceRecord
+    MOTION = 18, _TRAIL, _GROUPED, 7, MotionRecord
+    DRIVING = 19, _TRAIL, _GROUPED, 5, Driving
+    TROUBLE_CODE = 20, _TRAIL, _GROUPED, 6, TroubleCode
+    EXCURSION = 21, _TRAIL, _GROUPED, 7, Excursion
+    COMMAND = 22, _TRAIL, _GROUPED, 7, CommandResult
+    SOURCE = 23, _TRAIL, _GROUPED, 4, SourceSwitch
+    TRIP = 24, _TRAIL, _GROUPED, 7, TripRecord
 
     @property
     def stream(self) -> Stream:
-        """The stream a new record of this kind is appended to."""
-        return Stream.EVENTS if self.durable_at_once else Stream.TRAIL
+        """The stream a new record of this kind is appended to.
+
+        Raises:
+            ValueError: for a gap, which stands in the stream of what it replaces.
+        """
+        if len(self.streams) != 1:
+            raise ValueError(f"records of kind {self.token} stand in either stream")
+        return self.streams[0]
 
     @property
     def token(self) -> str:
@@ -47,126 +633,14 @@ class Kind(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Emergency:
-    """The crew's emergency button.
-
-    Attributes:
-        active: True when raised, False when the crew cancelled it.
-        input: which button, e.g. "emergency".
-        press_seq: the button device's own sequence number, None when it has none.
-        press_session: the device's power-up that `press_seq` counts in, None when it never repeats itself.
-    """
-
-    active: bool
-    input: str
-    press_seq: int | None
-    press_session: int | None = None
+KIND_OF_BODY: dict[type[Body], Kind] = {kind.body: kind for kind in Kind}
+KIND_OF_TOKEN: dict[str, Kind] = {kind.token: kind for kind in Kind}
+_TOKENS: dict[int, str] = {kind.value: kind.token for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
-class StatusChange:
-    """A unit status set by the crew.
-
-    Attributes:
-        status: token of `agent.domain.status.UnitStatus`.
-        previous: the token before, None at the first press of a fresh store.
-        input: which button.
-        press_seq: the button device's own sequence number, None when it has none.
-        press_session: the device's power-up that `press_seq` counts in, None when it never repeats itself.
-    """
-
-    status: str
-    previous: str | None
-    input: str
-    press_seq: int | None
-    press_session: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """Something dispatch or fleet services must be told once.
-
-    Attributes:
-        code: stable token, e.g. "store_set_aside".
-        text: one plain sentence for a person.
-    """
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A reported position; units as in `agent.domain.fix.Fix`."""
-
-    lat_deg: float
-    lon_deg: float
-    alt_m: float | None
-    speed_mps: float | None
-    course_deg: float | None
-    mode: FixMode
-    satellites: int | None
-    hdop: float | None
-
-
-SignalValue = bool | int | float | str
-
-
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """Vehicle signals that changed since the last telemetry record.
-
-    Attributes:
-        signals: (name, value) pairs; the name is the VSS path below `Vehicle.`, the value in the VSS unit,
-            None where the bus says "not available".
-    """
-
-    signals: tuple[tuple[str, SignalValue | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The device's own health.
-
-    Attributes:
-        reasons: all named reasons that hold now, sorted.
-        raised: those that are new since the last health record.
-        cleared: those that went away since.
-    """
-
-    reasons: tuple[str, ...]
-    raised: tuple[str, ...]
-    cleared: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Tells a reader what it does not have, standing at the first sequence number that went.
-
-    Attributes:
-        last_seq: last sequence number covered (the record's own number is the first).
-        reason: "thinned", "evicted", "trimmed" (from the replay window), or "damaged", which stands for what
-            could not be read or sent.
-        counts: (kind token, number of records) pairs that went.
-    """
-
-    last_seq: int
-    reason: str
-    counts: tuple[tuple[str, int], ...]
-
-
-Body = Emergency | StatusChange | Alert | Position | Telemetry | Health | Gap
-
-KIND_OF_BODY: dict[type, Kind] = {
-    Emergency: Kind.EMERGENCY,
-    StatusChange: Kind.STATUS,
-    Alert: Kind.ALERT,
-    Position: Kind.POSITION,
-    Telemetry: Kind.TELEMETRY,
-    Health: Kind.HEALTH,
-    Gap: Kind.GAP,
-}
+def token_of(number: int) -> str:
+    """The word for a kind, also for one that is not known: a store may hold rows of another version."""
+    return _TOKENS.get(number) or f"kind_{number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from agent.domain.field import Token
 
 
-class UnitStatus(StrEnum):
-    """What the unit is doing; each token's NEMSIS v3.5 time element stands beside it."""
+class UnitStatus(Token):
+    """What the unit is doing; the NEMSIS v3.5 time element is in brackets."""
 
-    DISPATCHED = "dispatched"
-    """eTimes.03"""
-    ACKNOWLEDGED = "acknowledged"
-    """eTimes.04"""
-    EN_ROUTE = "en_route"
-    """eTimes.05"""
-    STAGED = "staged"
-    """eTimes.17"""
-    ON_SCENE = "on_scene"
-    """eTimes.06"""
-    AT_PATIENT = "at_patient"
-    """eTimes.07"""
-    TRANSPORTING = "transporting"
-    """eTimes.09"""
-    AT_DESTINATION = "at_destination"
-    """eTimes.11"""
-    TRANSFER_OF_CARE = "transfer_of_care"
-    """eTimes.12"""
-    AVAILABLE = "available"
-    """eTimes.13"""
-    IN_QUARTERS = "in_quarters"
-    """eTimes.15"""
-    CANCELLED = "cancelled"
-    """eTimes.14"""
-    OUT_OF_SERVICE = "out_of_service"
-    TALK_REQUEST = "talk_request"
+    DISPATCHED = "dispatched", "The unit was notified of a call (eTimes.03)."
+    ACKNOWLEDGED = "acknowledged", "The crew acknowledged the call (eTimes.04)."
+    EN_ROUTE = "en_route", "The vehicle started moving to the scene (eTimes.05)."
+    STAGED = "staged", "Waiting in the staging area (eTimes.17)."
+    ON_SCENE = "on_scene", "The vehicle stopped at the scene (eTimes.06)."
+    AT_PATIENT = "at_patient", "The crew is with the patient (eTimes.07)."
+    TRANSPORTING = "transporting", "The vehicle left the scene with the patient (eTimes.09)."
+    AT_DESTINATION = "at_destination", "The patient arrived at the destination (eTimes.11)."
+    TRANSFER_OF_CARE = "transfer_of_care", "The patient was handed over (eTimes.12)."
+    AVAILABLE = "available", "Back in service, and free for a call (eTimes.13)."
+    IN_QUARTERS = "in_quarters", "Back at its station or post (eTimes.15)."
+    CANCELLED = "cancelled", "The call was cancelled for this unit (eTimes.14)."
+    OUT_OF_SERVICE = "out_of_service", "Not to be sent; the reason says why."
+    TALK_REQUEST = "talk_request", "The crew asks to be called; the status before stays in force."
 
 
 MOMENTARY = frozenset({UnitStatus.TALK_REQUEST})

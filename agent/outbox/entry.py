@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from agent.domain.record import Draft, Kind
 from agent.domain.stamp import UtcSource
-from agent.wire.body import pack_body
+from agent.wire.body import bounded, pack_body
 
-STREAM_OF_KIND = {kind.value: kind.stream for kind in Kind}
+STREAM_OF_KIND = {kind.value: kind.streams[0] for kind in Kind if len(kind.streams) == 1}
+"""Where a new record of each kind is appended; a gap is put in the place of what went."""
 
 
 class Entry(NamedTuple):
@@ -20,6 +21,11 @@ class Entry(NamedTuple):
     utc_source: int
     utc_uncertainty_ms: int | None
     body: bytes
+
+
+def entries_of(draft: Draft) -> list[Entry]:
+    """Pack a draft whose body may be too large for one record: telemetry is divided by its signals."""
+    return [entry_of(Draft(draft.stamp, body)) for body in bounded(draft.body)]
 
 
 def entry_of(draft: Draft) -> Entry:

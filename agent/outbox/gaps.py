@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from agent.domain.record import Body, Emergency, Gap, Kind, StatusChange
+from agent.domain.record import Gap, GapReason, Kind, token_of
 from agent.domain.stamp import UtcSource
 from agent.outbox.fault import StoreDamagedError
 from agent.wire.body import pack_body, unpack_body
 from agent.wire.row import Row
 
-_GRAVITY = ("trimmed", "thinned", "evicted", "damaged")
+_GRAVITY = tuple(GapReason)
 """Reasons from harmless to grave: merged gaps are told by the graver one, their counts name the kinds."""
 
 MOST_BOOTS = 1 << 31
@@ -38,27 +38,12 @@ def is_sound(row: Row, next_seq: int | None = None) -> bool:
         and (row.utc_uncertainty_ms is None or within(row.utc_uncertainty_ms, 0, _MOST_BOOTTIME_MS))
     )
     try:
-        body = unpack_body(Kind(row.kind), row.body)
+        body = unpack_body(row.kind, row.body)
     except ValueError:
         return False
     if isinstance(body, Gap):
         return stamped and within(body.last_seq, row.seq, (next_seq or body.last_seq + 1) - 1)
-    return stamped and _is_typed(body)
-
-
-def _is_typed(body: Body) -> bool:
-    """True unless a press holds what no press holds; msgpack reads garbled bytes as anything."""
-    if not isinstance(body, StatusChange | Emergency):
-        return True
-    says = body.active if isinstance(body, Emergency) else body.status
-    previous = None if isinstance(body, Emergency) else body.previous
-    return (
-        isinstance(says, bool if isinstance(body, Emergency) else str)
-        and isinstance(body.input, str)
-        and isinstance(previous, str | None)
-        and isinstance(body.press_seq, int | None)
-        and isinstance(body.press_session, int | None)
-    )
+    return stamped
 
 
 def within(value: object, least: int, most: int) -> bool:
@@ -79,6 +64,11 @@ class Replacement:
     gaps: list[Row] = field(default_factory=list)
 
 
+def _gravity(reason: str) -> int:
+    """One that is not known here, of another version of the agent, is the gravest."""
+    return _GRAVITY.index(GapReason(reason)) if reason in _GRAVITY else len(_GRAVITY)
+
+
 class _Run:
     """Adjacent rows that become one gap."""
 
@@ -91,7 +81,7 @@ class _Run:
     def extend(self, row: Row, gap: Gap) -> None:
         self.rows.append(row)
         self.last_seq = gap.last_seq
-        self.reason = max(self.reason, gap.reason, key=_GRAVITY.index)
+        self.reason = max(self.reason, gap.reason, key=_gravity)
         self.counts.update(dict(gap.counts))
 
     def row(self) -> Row:
@@ -132,7 +122,7 @@ def without(rows: Iterable[Row], removed: Collection[int], reason: str, *, short
         if row.kind == Kind.GAP.value:
             gap = gap_of(row)
         elif row.seq in removed:
-            gap = Gap(row.seq, reason, ((Kind(row.kind).token, 1),))
+            gap = Gap(row.seq, reason, ((token_of(row.kind), 1),))
         else:
             end(run)
             run = None

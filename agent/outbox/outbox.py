@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from agent import config
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Alert, Draft, Kind, Stream
+from agent.domain.record import Alert, AlertCode, Draft, Kind, Stream
 from agent.domain.stamp import Stamp, UtcSource
 from agent.hal.clock import Clock
 from agent.outbox.backlog import Backlog, Waiting
@@ -200,7 +200,7 @@ class Outbox:
         """
         if self._closed or not self._opened:
             raise OutboxClosedError("the outbox is not open")
-        alert = entry_of(Draft(Stamp(self._clock.boottime_ns()), Alert("journal_begun", why)))
+        alert = entry_of(Draft(Stamp(self._clock.boottime_ns()), Alert(AlertCode.JOURNAL_BEGUN, why)))
         confirmed = dict(self._confirmed)
         try:
             await self._work(
@@ -397,12 +397,14 @@ class Outbox:
     def _tell_what_happened(self, before: Report, now: Report) -> None:
         """Alerts of what the worker met; a salvage has written its own into the new store."""
         if now.replaced != before.replaced:
-            self._tell("store_replaced", "the store in use was replaced; a new journal began")
+            self._tell(AlertCode.STORE_REPLACED, "the store in use was replaced; a new journal began")
         if now.moves != before.moves:
-            self._tell("store_moved", "the store's file was deleted or replaced while in use; all is kept")
+            self._tell(
+                AlertCode.STORE_MOVED, "the store's file was deleted or replaced while in use; all is kept"
+            )
         if now.replaced_rows and not before.replaced_rows:
             # Once a run: how many there are, and which, gap records tell.
-            self._tell("store_record_damaged", "what a record held was garbled; gaps tell of each")
+            self._tell(AlertCode.STORE_RECORD_DAMAGED, "what a record held was garbled; gaps tell of each")
 
     def _tell(self, code: str, text: str) -> None:
         if not self._writer.ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from agent.domain.record import Kind, Position, Stream
 from agent.domain.stamp import UtcSource
@@ -24,20 +25,38 @@ _LOW_WATER = 31 / 32
 """Upkeep goes on until this part of a budget is reached, not to start again with the next record."""
 _DAY_MS = 86_400_000
 
-_STAGES: tuple[tuple[str, float], ...] = (
-    ("position", 5.0),
-    ("position", 20.0),
-    ("position", 80.0),
-    ("position", math.inf),
-    ("telemetry", 0.0),
-    ("position", math.inf),
-    ("health", 0.0),
-    ("position", math.inf),
-)
-"""What is given up, mildest first: the trail's shape to within so many metres, then all but a point a minute,
-then telemetry, then health. A point between two records that stay is left alone, since its gap would take
-about its place; when those have gone it goes with them. Emergency, status and alert lie in the other stream
-and are never touched."""
+_KNOWN = frozenset(kind.value for kind in Kind)
+
+
+class _Stage(NamedTuple):
+    """One step of giving up.
+
+    Attributes:
+        tolerance_m: positions are thinned to within so many metres; None when other kinds go.
+        kinds: numbers of the kinds that go; empty for those that are not known, of another version.
+    """
+
+    tolerance_m: float | None
+    kinds: frozenset[int] = frozenset()
+
+
+def _stages() -> tuple[_Stage, ...]:
+    """What is given up, mildest first, from the table of kinds.
+
+    The trail's shape to within so many metres, then all but a point a minute, then the other kinds in their
+    order, last those that only another version of the agent knows. A point between two records that stay is
+    left alone, since its gap would take about its place; when those have gone it goes with them. The events
+    lie in the other stream and are never touched.
+    """
+    thinned = _Stage(math.inf)
+    orders = sorted({kind.given_up for kind in Kind if kind.given_up and kind is not Kind.POSITION})
+    stages = [_Stage(5.0), _Stage(20.0), _Stage(80.0), thinned]
+    for order in orders:
+        stages += [_Stage(None, frozenset(kind.value for kind in Kind if kind.given_up == order)), thinned]
+    return (*stages, _Stage(None), thinned)
+
+
+_STAGES = _stages()
 
 
 class Retention:
@@ -197,17 +216,21 @@ class Retention:
             self._stage += 1
             self._cursor = max(self._start, counters.confirmed_seq)
             return
-        kind, tolerance_m = _STAGES[self._stage]
-        going = _positions_to_drop(rows, tolerance_m) if kind == "position" else _all_of(rows, kind)
+        stage = _STAGES[self._stage]
+        thinned = stage.tolerance_m is not None
+        going = (
+            _all_of(rows, stage.kinds)
+            if stage.tolerance_m is None
+            else _positions_to_drop(rows, stage.tolerance_m)
+        )
         earlier = store.row_before(Stream.TRAIL, rows[0].seq)
         if earlier is not None and earlier.seq > counters.confirmed_seq:
             rows.insert(0, earlier)
-        self._replace(rows, going, kind)
+        self._replace(rows, going, thinned=thinned)
         self._cursor = rows[-1].seq
 
-    def _replace(self, rows: Sequence[Row], going: set[int], kind: str) -> None:
+    def _replace(self, rows: Sequence[Row], going: set[int], *, thinned: bool) -> None:
         store = self._store
-        thinned = kind == "position"
         replacement = without(rows, going, "thinned" if thinned else "evicted", shortest=2 if thinned else 1)
         if not replacement.removed:
             return
@@ -237,6 +260,7 @@ def _positions_to_drop(rows: Sequence[Row], tolerance_m: float) -> set[int]:
     return {seq for seq, stays in zip(seqs, keep, strict=True) if not stays}
 
 
-def _all_of(rows: Sequence[Row], kind: str) -> set[int]:
-    number = Kind[kind.upper()].value
-    return {row.seq for row in rows if row.kind == number}
+def _all_of(rows: Sequence[Row], kinds: frozenset[int]) -> set[int]:
+    if not kinds:
+        return {row.seq for row in rows if row.kind not in _KNOWN}
+    return {row.seq for row in rows if row.kind in kinds}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agent.domain.health import HealthReason
-from agent.domain.record import Alert, Gap, Kind, Stream
+from agent.domain.record import Alert, AlertCode, Gap, Kind, Stream
 from agent.domain.stamp import UtcSource
 from agent.outbox import database
 from agent.outbox.counters import ROW_BYTES, Counters
@@ -387,7 +387,7 @@ def _tell(target: sqlite3.Connection, counters: Counters, now: Moment, text: str
     )
     counters.last_seq += 1
     counters.newest[Kind.ALERT.value] = counters.last_seq
-    body = pack_body(Alert("store_set_aside", text))
+    body = pack_body(Alert(AlertCode.STORE_SET_ASIDE, text))
     stamp = boot[0], now.boottime_ms, now.utc_ms, now.utc_source.value, None
     _add(target, Stream.EVENTS, counters, Row(counters.last_seq, Kind.ALERT.value, *stamp, body))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
 
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Kind, Stream
+from agent.domain.record import Stream, token_of
 from agent.outbox.entry import STREAM_OF_KIND, Entry
 from agent.outbox.fault import STORE_REASONS, OutboxClosedError, StoreFaultError
 from agent.outbox.keeper import Keeper, Report
@@ -347,7 +347,7 @@ class Writer:
 
     def _drop_excess(self) -> None:
         while len(self._staged) > STAGED_MAX:
-            self._dropped[Kind(self._staged.popleft().kind).token] += 1
+            self._dropped[token_of(self._staged.popleft().kind)] += 1
 
     def _settle(self, batch: Batch, seqs: list[int]) -> None:
         for press, seq in zip(batch.presses, seqs, strict=False):

@@ -202,14 +202,14 @@ class CrewPath:
         for row in reversed(rows):
             if row.kind in _PRESSES and row.seq > after_seq:
                 at_ms = None if held.boottime_ns is None else held.boottime_ns // 1_000_000
-                if at_ms in (None, row.boottime_ms) and unpack_body(Kind(row.kind), row.body) == held.body:
+                if at_ms in (None, row.boottime_ms) and unpack_body(row.kind, row.body) == held.body:
                     return _Place(journal, row.seq)
         return None
 
     def _held(self, row: Row) -> _Held | None:
         """What a stored press says; None for one that makes no sense, which must end nothing."""
         try:
-            body = unpack_body(Kind(row.kind), row.body)
+            body = unpack_body(row.kind, row.body)
             utc = None
             if row.utc_ms is not None:
                 utc = Utc(row.utc_ms, UtcSource(row.utc_source), row.utc_uncertainty_ms)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agent.domain.record import Gap, Stream
+from agent.domain.record import Gap, Opaque, Stream
 from agent.domain.state import LinkState, StatusState
 from agent.reader.stream_reading import StreamReading
 from agent.wire.batch import Batch, CodecError, JournalRecord
@@ -57,6 +57,7 @@ class ReaderCounts:
         told_gone: sequence numbers that gap records cover, one for each such record handed on not counted.
         abandoned: missing sequence numbers given up to bound the memory.
         refused: payloads that were no batch.
+        opaque: records handed on that could not be read: of a kind that is not known, or garbled.
     """
 
     received: int = 0
@@ -68,6 +69,7 @@ class ReaderCounts:
     told_gone: int = 0
     abandoned: int = 0
     refused: int = 0
+    opaque: int = 0
 
     @property
     def accounted(self) -> int:
@@ -202,6 +204,7 @@ class JournalReader:
             filled=counts.filled + filled,
             gaps_told=counts.gaps_told + gaps,
             told_gone=counts.told_gone + gone,
+            opaque=counts.opaque + sum(isinstance(one.body, Opaque) for one in delivered),
             abandoned=counts.abandoned + reading.bound(),
         )
         return delivered

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from agent import config
-from agent.domain.record import Gap, Kind, Stream
+from agent.domain.record import Gap, Kind, Stream, token_of
 from agent.domain.stamp import UtcSource
 from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import gap_of
@@ -19,7 +19,6 @@ from agent.wire.parts import split
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 
-_KINDS = frozenset(kind.value for kind in Kind)
 _MAX_BOOT = (1 << 32) - 1
 
 
@@ -172,7 +171,7 @@ class Batcher:
 
 def _damaged(row: Row, last_seq: int | None = None) -> Row:
     """A gap record that says what stood at this sequence number, and up to `last_seq`."""
-    counts = ((Kind(row.kind).token, 1),) if row.kind in _KINDS and row.kind != Kind.GAP else ()
+    counts = () if row.kind == Kind.GAP else ((token_of(row.kind), 1),)
     # What went bad may as well be the stamp: a gap with that could be sent no more than the record itself.
     return Row(
         seq=row.seq,

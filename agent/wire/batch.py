@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.domain.record import Body, Kind, Stream
+from agent.domain.record import Body, Opaque, Stream, token_of
 from agent.domain.stamp import UtcSource
 
 MAX_RECORDS = 65_535
 """Most records in one batch."""
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 1024 * 1024
 """Most bytes of a payload, before and after inflating."""
 
 
@@ -52,8 +52,9 @@ class JournalRecord:
         utc_ms: derived UTC in Unix milliseconds; None when not known.
         utc_source: where that came from.
         utc_uncertainty_ms: half-width of the interval the true time is believed to lie in; None when unknown.
-        kind: kind of the record.
-        body: what happened.
+        kind: number of its `agent.domain.record.Kind`, or of one that is not known here; 0 when a kind that
+            is not known came without its number.
+        body: what happened; an `agent.domain.record.Opaque` when it can not be read.
         history: it came late, from the backlog.
         replay: it came again, on request.
     """
@@ -67,10 +68,15 @@ class JournalRecord:
     utc_ms: int | None
     utc_source: UtcSource
     utc_uncertainty_ms: int | None
-    kind: Kind
+    kind: int
     body: Body
     history: bool = False
     replay: bool = False
+
+    @property
+    def token(self) -> str:
+        """The word for its kind."""
+        return (self.body.token if isinstance(self.body, Opaque) else None) or token_of(self.kind)
 
 
 @dataclass(frozen=True, slots=True)

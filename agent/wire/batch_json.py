@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from agent.domain.record import Kind, Stream
+from agent.domain.record import KIND_OF_BODY, Kind, Opaque, Stream
 from agent.domain.stamp import UtcSource
-from agent.wire.batch import MAX_BYTES, MAX_RECORDS, Batch, BatchHeader, CodecError, JournalRecord
-from agent.wire.body import unpack_body
-from agent.wire.body_json import body_from_json, body_to_json, checked
+from agent.wire.batch import MAX_RECORDS, Batch, BatchHeader, CodecError, JournalRecord
+from agent.wire.body import body_from_json, body_to_json, unpack_body
+from agent.wire.fields import utc_source_of
 from agent.wire.row import Row
 from agent.wire.time_text import unix_ms, utc_text
+from agent.wire.unpacking import parse
 
 VERSION = 1
-
-_KINDS = {kind.token: kind for kind in Kind}
-_SOURCES = {source.name.lower(): source for source in UtcSource}
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 def encode_json(header: BatchHeader, rows: Sequence[Row]) -> bytes:
@@ -33,9 +33,7 @@ def encode_json(header: BatchHeader, rows: Sequence[Row]) -> bytes:
 
 def decode_json(payload: bytes) -> Batch:
     """Decode a batch. Raises CodecError, KeyError, TypeError or ValueError."""
-    if len(payload) > MAX_BYTES:
-        raise CodecError(f"a batch of {len(payload)} bytes")
-    given = json.loads(payload)
+    given = parse(payload)
     if given["version"] != VERSION:
         raise CodecError(f"batch of version {given['version']!r}; this reader knows {VERSION}")
     history, replay, objects = given["history"], given["replay"], given["records"]
@@ -53,6 +51,8 @@ def decode_json(payload: bytes) -> Batch:
 
 def record_to_json(record: JournalRecord) -> dict[str, Any]:
     """A record as the object that stands for it in the JSON form."""
+    body = record.body
+    known = _KINDS.get(record.kind)
     return {
         "unit": record.unit,
         "stream": record.stream.value,
@@ -63,35 +63,44 @@ def record_to_json(record: JournalRecord) -> dict[str, Any]:
         "utc": None if record.utc_ms is None else utc_text(record.utc_ms),
         "utc_source": record.utc_source.name.lower(),
         "utc_uncertainty_ms": record.utc_uncertainty_ms,
-        "kind": record.kind.token,
-        "data": body_to_json(record.body),
+        "kind": body.token if isinstance(body, Opaque) else None if known is None else known.token,
+        "kind_number": record.kind,
+        "data": body_to_json(body),
     }
 
 
 def record_from_json(given: Any, *, history: bool, replay: bool) -> JournalRecord:
     """The inverse of `record_to_json`. Raises CodecError, KeyError, TypeError or ValueError."""
-    kind = _KINDS[given["kind"]]
-    utc = given["utc"]
-    uncertainty_ms = given["utc_uncertainty_ms"]
-    return JournalRecord(
+    token, number = given["kind"], given.get("kind_number", 0)
+    body = body_from_json(_count(number), None if token is None else _text(token), given["data"])
+    record = JournalRecord(
         unit=_text(given["unit"]),
         stream=Stream(given["stream"]),
         seq=_count(given["seq"]),
         journal=_count(given["journal"]),
         boot=_count(given["boot"]),
         boottime_ms=_count(given["boottime_ms"]),
-        utc_ms=None if utc is None else unix_ms(utc),
-        utc_source=_SOURCES[given["utc_source"]],
-        utc_uncertainty_ms=None if uncertainty_ms is None else _count(uncertainty_ms),
-        kind=kind,
-        body=body_from_json(kind, given["data"]),
+        utc_ms=None,
+        utc_source=UtcSource.NONE,
+        utc_uncertainty_ms=None,
+        kind=body.number if isinstance(body, Opaque) else KIND_OF_BODY[type(body)],
+        body=body,
         history=history,
         replay=replay,
     )
+    utc, uncertainty_ms = given.get("utc"), given.get("utc_uncertainty_ms")
+    try:
+        return replace(
+            record,
+            utc_ms=None if utc is None else unix_ms(_text(utc)),
+            utc_source=utc_source_of(given.get("utc_source", "none")),
+            utc_uncertainty_ms=None if uncertainty_ms is None else _count(uncertainty_ms),
+        )
+    except ValueError:
+        return record  # a time that is none costs the record its time, and the batch nothing
 
 
 def _row_to_json(header: BatchHeader, row: Row) -> dict[str, Any]:
-    kind = Kind(row.kind)
     return record_to_json(
         JournalRecord(
             header.unit,
@@ -103,8 +112,8 @@ def _row_to_json(header: BatchHeader, row: Row) -> dict[str, Any]:
             row.utc_ms,
             UtcSource(row.utc_source),
             row.utc_uncertainty_ms,
-            kind,
-            checked(unpack_body(kind, row.body)),
+            row.kind,
+            unpack_body(row.kind, row.body),
         )
     )
 

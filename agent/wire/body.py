@@ -1,104 +1,110 @@
-"""Record bodies as compact bytes: a msgpack array of the fields in order, positions as scaled integers."""
+"""Record bodies as compact bytes and as JSON objects."""
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import msgpack
 
-from agent.domain.fix import FixMode
-from agent.domain.record import Alert, Body, Emergency, Gap, Health, Kind, Position, StatusChange, Telemetry
+from agent.domain.record import KIND_OF_TOKEN, Body, Kind, Opaque, Position, Telemetry, token_of
+from agent.wire.batch import CodecError
+from agent.wire.fields import layout
 
-POSITION_COLUMNS = (
-    "lat_e7",
-    "lon_e7",
-    "alt_dm",
-    "speed_cmps",
-    "course_ddeg",
-    "mode",
-    "satellites",
-    "hdop_e2",
-)
-"""Fields of a packed position: 1e-7 degree, decimetre, cm/s, 0.1 degree, FixMode, count, 0.01."""
+MAX_BODY_BYTES = 2048
+"""No body that this agent makes is larger. Of texts and lists the fields' own limits see to that."""
+_MAX_ELEMENTS = 4096
+_KINDS: dict[int, type[Body]] = {kind.value: kind.body for kind in Kind}
+_RAW = "msgpack"
+"""Key of a body in JSON that the sender itself could not read: the compact form in base64."""
 
 
 def pack_body(body: Body) -> bytes:
-    """Pack a body; `unpack_body` gives it back, positions rounded to the resolution of POSITION_COLUMNS."""
-    return msgpack.packb(_fields(body))  # type: ignore[no-any-return]  # msgpack is untyped
+    """A msgpack array of the fields; `unpack_body` gives them back, rounded to the fields' resolution.
+
+    Telemetry may come out larger than MAX_BODY_BYTES: see `bounded`.
+    """
+    if isinstance(body, Opaque):
+        return body.raw
+    return msgpack.packb(layout(type(body)).pack(body))  # type: ignore[no-any-return]  # msgpack is untyped
 
 
-def unpack_body(kind: Kind, packed: bytes) -> Body:
-    """Give back a body of `kind`. Raises ValueError when the bytes are not one."""
+def unpack_body(kind: int, packed: bytes) -> Body:
+    """Give back a body; an `Opaque` of a kind that is not known. Raises ValueError when there is none."""
     try:
-        return _body(kind, msgpack.unpackb(packed))
-    except (AttributeError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
-        raise ValueError(f"not a {kind.token} body: {error}") from error
+        return body_from_fields(kind, msgpack.unpackb(packed, max_array_len=_MAX_ELEMENTS), packed)
+    except (TypeError, KeyError, msgpack.UnpackException) as error:
+        raise CodecError(f"not a {token_of(kind)} body: {error}") from error
 
 
-def position_fields(position: Position) -> list[int | None]:
-    """A position as scaled integers, in the order of POSITION_COLUMNS."""
-    p = position
+def body_from_fields(kind: int, given: Any, packed: bytes | None = None) -> Body:
+    """A body from its unpacked array. Raises CodecError."""
+    of = _KINDS.get(kind)
+    if of is None:
+        if not isinstance(given, list):
+            raise CodecError(f"not a body of {token_of(kind)}: no array")
+        return Opaque(kind, None, packed if packed is not None else msgpack.packb(given))
+    return layout(of).unpack(given)
+
+
+def bounded(body: Body) -> list[Body]:
+    """The body itself, or telemetry in as many as keep each within MAX_BODY_BYTES."""
+    if not isinstance(body, Telemetry) or len(body.signals) < 2 or len(pack_body(body)) <= MAX_BODY_BYTES:  # noqa: PLR2004
+        return [body]
+    half = len(body.signals) // 2
     return [
-        round(p.lat_deg * 1e7),
-        round(p.lon_deg * 1e7),
-        None if p.alt_m is None else round(p.alt_m * 10),
-        None if p.speed_mps is None else round(p.speed_mps * 100),
-        None if p.course_deg is None else round(p.course_deg * 10) % 3600,
-        int(p.mode),
-        p.satellites,
-        None if p.hdop is None else round(p.hdop * 100),
+        *bounded(Telemetry(body.signals[:half])),
+        *bounded(Telemetry(body.signals[half:])),
     ]
 
 
-def position_from_fields(fields: list[int | None]) -> Position:
-    """The inverse of `position_fields`."""
-    lat, lon, alt, speed, course, mode, satellites, hdop = fields
-    if lat is None or lon is None or mode is None:
-        raise TypeError("a position has coordinates and a mode")
-    return Position(
-        lat_deg=lat / 1e7,
-        lon_deg=lon / 1e7,
-        alt_m=None if alt is None else alt / 10,
-        speed_mps=None if speed is None else speed / 100,
-        course_deg=None if course is None else course / 10,
-        mode=FixMode(mode),
-        satellites=satellites,
-        hdop=None if hdop is None else hdop / 100,
-    )
+def position_fields(position: Position) -> list[Any]:
+    """A position as the numbers and texts of the compact form."""
+    return layout(Position).pack(position)
 
 
-def _fields(body: Body) -> list[Any]:  # noqa: PLR0911  # one return a kind is the clearest form
-    match body:
-        case Position():
-            return list(position_fields(body))
-        case StatusChange(status, previous, source, press_seq, press_session):
-            return [status, previous, source, press_seq, press_session]
-        case Emergency(active, source, press_seq, press_session):
-            return [active, source, press_seq, press_session]
-        case Alert(code, text):
-            return [code, text]
-        case Telemetry(signals):
-            return [dict(signals)]
-        case Health(reasons, raised, cleared):
-            return [reasons, raised, cleared]
-        case Gap(last_seq, reason, counts):
-            return [last_seq, reason, dict(counts)]
+def position_from_fields(fields: Any) -> Position:
+    """The inverse. Raises CodecError."""
+    return layout(Position).unpack(fields)
 
 
-def _body(kind: Kind, fields: list[Any]) -> Body:  # noqa: PLR0911  # one return a kind is the clearest form
-    match kind:
-        case Kind.POSITION:
-            return position_from_fields(fields)
-        case Kind.STATUS:
-            return StatusChange(*fields)
-        case Kind.EMERGENCY:
-            return Emergency(*fields)
-        case Kind.ALERT:
-            return Alert(*fields)
-        case Kind.TELEMETRY:
-            return Telemetry(tuple(fields[0].items()))
-        case Kind.HEALTH:
-            return Health(*(tuple(part) for part in fields))
-        case Kind.GAP:
-            last_seq, reason, counts = fields
-            return Gap(last_seq, reason, tuple(counts.items()))
+def body_to_json(body: Body) -> dict[str, Any]:
+    """A body as a JSON object with every field named."""
+    if not isinstance(body, Opaque):
+        return layout(type(body)).to_json(body)
+    if body.raw[:1] == b"{":
+        return json.loads(body.raw)  # type: ignore[no-any-return]  # an object, by its first byte
+    return {_RAW: base64.b64encode(body.raw).decode("ascii")}
+
+
+def body_from_json(number: int, token: str | None, data: Any) -> Body:
+    """The inverse; never fails for an object: what can not be read is handed on as it came.
+
+    Args:
+        number: number of the kind; 0 when it was not told.
+        token: its token; None when the sender did not know it.
+        data: the object.
+
+    Raises:
+        CodecError: the data is no object.
+    """
+    if not isinstance(data, dict):
+        raise CodecError("the data of a record is an object")
+    kind = KIND_OF_TOKEN.get(token) if token is not None else None
+    if kind is not None:
+        number = kind.value
+    fault = ""
+    try:
+        if token is None and isinstance(data.get(_RAW), str):
+            packed = base64.b64decode(data[_RAW], validate=True)
+            try:
+                return unpack_body(number, packed)
+            except ValueError as error:
+                return Opaque(number, None, packed, str(error))
+        if kind is not None:
+            return layout(kind.body).from_json(data)
+    except ValueError as error:
+        fault = str(error)
+    raw = json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Opaque(number, token, raw, fault)

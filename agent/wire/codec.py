@@ -11,12 +11,11 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from agent.domain.record import Kind
-from agent.domain.stamp import UtcSource
 from agent.domain.state import State
 from agent.wire.batch import MAX_RECORDS, Batch, BatchHeader, CodecError, JournalRecord
 from agent.wire.batch_json import decode_json, encode_json
-from agent.wire.body_json import body_from_fields
 from agent.wire.compact import decode_compact, encode_compact
+from agent.wire.fields import utc_source
 from agent.wire.row import Row
 from agent.wire.state_codec import pack_state, state_from_json, state_to_json, unpack_state
 
@@ -44,6 +43,7 @@ CONTENT_TYPE_MSGPACK = "application/msgpack"
 CONTENT_TYPE_JSON = "application/json"
 
 _BRACE = b"{"
+_KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
 
 
 class Encoded(NamedTuple):
@@ -125,13 +125,13 @@ def _decode_compact(payload: bytes, unit: str) -> Batch:
             header.boot,
             row.boottime_ms,
             row.utc_ms,
-            UtcSource(row.utc_source),
+            utc_source(row.utc_source),
             row.utc_uncertainty_ms,
-            kind := Kind(row.kind),
-            body_from_fields(kind, fields),
+            _KINDS.get(row.kind, row.kind),
+            body,
             header.history,
             header.replay,
         )
-        for row, fields in zip(rows, bodies, strict=True)
+        for row, body in zip(rows, bodies, strict=True)
     ]
     return Batch(header, records)

@@ -7,20 +7,20 @@ costs a few microseconds a record. docs/wire-format.md describes the bytes for r
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, repeat
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, repeat, zip_longest
 from operator import add, mul, sub
 from typing import Any
 
 import msgpack
 
-from agent.domain.fix import FixMode
-from agent.domain.record import Kind, Stream
+from agent.domain.record import Body, Opaque, Position, Stream
 from agent.domain.stamp import UtcSource
 from agent.wire.batch import MAX_BYTES, MAX_RECORDS, BatchHeader, CodecError
-from agent.wire.body import unpack_body
-from agent.wire.body_json import checked
+from agent.wire.body import body_from_fields, unpack_body
+from agent.wire.fields import layout
 from agent.wire.row import Row
+from agent.wire.unpacking import unpack
 from agent.wire.uvarint import take_uvarint, uvarint
 
 VERSION = 1
@@ -28,21 +28,20 @@ ZLIB_FIRST_BYTE = 0x78
 
 _HISTORY, _REPLAY, _ROW, _TRAIL = 1, 2, 4, 8
 _POSITION = 4
-_POSITION_COLUMNS = 8
+_POSITION_COLUMNS_MAX = 64
 _SOURCES = 8
 """A tag is kind * 8 + UTC source."""
-_ORDERS = (2, 2, 1, 1, 1, 1, 1, 1)
-"""Order of differences of each position column: a moving vehicle's coordinates have a smooth slope."""
+_SMOOTH_COLUMNS = 2
+"""A moving vehicle's coordinates, the first columns, have a smooth slope: differences of second order."""
 _PREFIX_BYTES = 5
 _DEFLATE_FROM_BYTES = 80
 _DEFLATE_LEVEL = 6
 _FIXARRAY_MAX = 15
 _ELEMENTS = {int, type(None)}
-_KINDS = {kind.value for kind in Kind}
+_KIND_MAX = (1 << 16) - 1
 _UTC_SOURCES = {source.value for source in UtcSource}
-_MODES = {mode.value for mode in FixMode}
 
-Column = Sequence[int | None]
+Column = Sequence[Any]
 
 
 def encode_compact(header: BatchHeader, rows: Sequence[Row]) -> bytes:
@@ -77,13 +76,17 @@ def encode_compact(header: BatchHeader, rows: Sequence[Row]) -> bytes:
     return payload
 
 
-def decode_compact(payload: bytes, unit: str) -> tuple[BatchHeader, list[Row], list[Any]]:
-    """Decode to header, rows with empty bodies, and the bodies as lists of fields.
+def decode_compact(payload: bytes, unit: str) -> tuple[BatchHeader, list[Row], list[Body]]:
+    """Decode to header, rows with empty bodies, and the bodies.
+
+    A body that is not as its kind should be costs no other: it is handed on as an `Opaque` that says so.
 
     Raises:
         CodecError: not a batch, of another version, or inflating beyond MAX_BYTES.
         ValueError, TypeError, IndexError: not a batch either.
     """
+    if len(payload) > MAX_BYTES:
+        raise CodecError(f"a batch of {len(payload)} bytes")
     if payload[0] == ZLIB_FIRST_BYTE:
         payload = _inflate(payload)
     version, flags = divmod(payload[0], 16)
@@ -119,17 +122,19 @@ def _inflate(payload: bytes) -> bytes:
 
 
 def _fits_row_form(row: Row) -> bool:
-    return row.seq >= 0 and row.boottime_ms >= 0 and (row.utc_ms is None or row.utc_ms >= 0)
+    if row.seq < 0 or row.boottime_ms < 0 or (row.utc_ms is not None and row.utc_ms < 0):
+        return False
+    return row.kind != _POSITION or set(map(type, unpack(row.body))) <= _ELEMENTS
 
 
 def _row(row: Row) -> bytes:
     """Sequence, tag, boot time, UTC + 1, uncertainty + 1 (0 stands for none), then the body."""
     _check_tags((row.kind,), (row.utc_source,))
-    checked(unpack_body(Kind(row.kind), row.body))
+    unpack_body(row.kind, row.body)
     return b"".join(
         (
             uvarint(row.seq),
-            bytes((row.kind * _SOURCES + row.utc_source,)),
+            uvarint(row.kind * _SOURCES + row.utc_source),
             uvarint(row.boottime_ms),
             uvarint(0 if row.utc_ms is None else row.utc_ms + 1),
             uvarint(0 if row.utc_uncertainty_ms is None else row.utc_uncertainty_ms + 1),
@@ -140,17 +145,17 @@ def _row(row: Row) -> bytes:
 
 def _short_position(body: bytes) -> bytes:
     """A live position goes out each second: its fields without msgpack's tags take four bytes less."""
-    fields: Sequence[int | None] = _unpack(body)
+    fields: Sequence[int | None] = unpack(body)
     return b"".join(uvarint(0 if field is None else _zigzag(field) + 1) for field in fields)
 
 
 def _take_short_position(payload: bytes, at: int) -> list[int | None]:
     fields: list[int | None] = []
-    for _ in range(_POSITION_COLUMNS):
+    while at < len(payload):
         value, at = take_uvarint(payload, at)
         fields.append(_unzigzag(value - 1) if value else None)
-    if at != len(payload):
-        raise CodecError("something follows a position")
+    if len(fields) > _POSITION_COLUMNS_MAX:
+        raise CodecError(f"a position of {len(fields)} fields")
     return fields
 
 
@@ -162,12 +167,13 @@ def _unzigzag(value: int) -> int:
     return -(value + 1) // 2 if value % 2 else value // 2
 
 
-def _take_row(payload: bytes, at: int, boot: int) -> tuple[list[Row], list[Any]]:
+def _take_row(payload: bytes, at: int, boot: int) -> tuple[list[Row], list[Body]]:
     seq, at = take_uvarint(payload, at)
-    kind, source = divmod(payload[at], _SOURCES)
-    boottime_ms, at = take_uvarint(payload, at + 1)
+    tag, at = take_uvarint(payload, at)
+    boottime_ms, at = take_uvarint(payload, at)
     utc_ms, at = take_uvarint(payload, at)
     uncertainty_ms, at = take_uvarint(payload, at)
+    kind, source = divmod(tag, _SOURCES)
     row = Row(
         seq,
         kind,
@@ -178,7 +184,17 @@ def _take_row(payload: bytes, at: int, boot: int) -> tuple[list[Row], list[Any]]
         uncertainty_ms - 1 if uncertainty_ms else None,
         b"",
     )
-    return [row], [_take_short_position(payload, at) if kind == _POSITION else _unpack(payload[at:])]
+    if kind == _POSITION:
+        return [row], [_body(kind, _take_short_position(payload, at))]
+    return [row], [_body(kind, unpack(payload[at:]))]
+
+
+def _body(kind: int, fields: Any) -> Body:
+    """The body; what is none is handed on as it came."""
+    try:
+        return body_from_fields(kind, fields)
+    except ValueError as error:
+        return Opaque(kind, None, msgpack.packb(fields), str(error))
 
 
 # --- several records ------------------------------------------------------------------------------
@@ -193,7 +209,7 @@ def _columns(rows: Sequence[Row]) -> bytes:
         others = [body for kind, body in zip(kinds, bodies, strict=True) if kind != _POSITION]
         for kind, body in zip(kinds, bodies, strict=True):
             if kind != _POSITION:
-                checked(unpack_body(Kind(kind), body))
+                unpack_body(kind, body)
         bodies = tuple(body for kind, body in zip(kinds, bodies, strict=True) if kind == _POSITION)
     positions = _position_columns(bodies) if bodies else []
     # Either UTC follows boot time, or it is the fix's own and boot time is when that arrived: boot time less
@@ -207,7 +223,9 @@ def _columns(rows: Sequence[Row]) -> bytes:
         _column(uncertainties, 1),
     )
     try:
-        packed = msgpack.packb(list(map(_column, positions, _ORDERS)))
+        packed = msgpack.packb(
+            [_column(column, 2 if at < _SMOOTH_COLUMNS else 1) for at, column in enumerate(positions)]
+        )
     except OverflowError:  # a difference of absurd values does not fit 64 bits; the values themselves do
         packed = msgpack.packb([_column(column, 0) for column in positions])
     return b"".join(
@@ -224,27 +242,22 @@ def _columns(rows: Sequence[Row]) -> bytes:
 
 def _position_columns(bodies: Sequence[bytes]) -> list[Column]:
     """The fields of all bodies, unpacked in one go. Raises CodecError when one is no position."""
-    columns: list[Column] = list(zip(*_unpack(_array_header(len(bodies)) + b"".join(bodies)), strict=True))
-    if len(columns) != _POSITION_COLUMNS or not all(
-        set(map(type, column)) <= _ELEMENTS for column in columns
-    ):
+    columns: list[Column] = list(zip_longest(*unpack(_array_header(len(bodies)) + b"".join(bodies))))
+    if len(columns) > _POSITION_COLUMNS_MAX or not layout(Position).fits_columns(columns):
         raise CodecError("the body of a position is not one")
-    lats, lons, modes = columns[0], columns[1], columns[5]
-    if None in lats or None in lons or not set(modes) <= _MODES:
-        raise CodecError("a position lacks its coordinates or its mode")
     return columns
 
 
 def _check_tags(kinds: Iterable[int], sources: Iterable[int]) -> None:
-    if not (_KINDS.issuperset(kinds) and _UTC_SOURCES.issuperset(sources)):
-        raise CodecError("a record of no known kind, or a UTC from nowhere")
+    if not (_UTC_SOURCES.issuperset(sources) and all(0 < kind <= _KIND_MAX for kind in set(kinds))):
+        raise CodecError("a record of no kind, or a UTC from nowhere")
 
 
-def _take_columns(packed: bytes, boot: int) -> tuple[list[Row], list[Any]]:
-    count, stamps, positions, others = _unpack(packed)
+def _take_columns(packed: bytes, boot: int) -> tuple[list[Row], list[Body]]:
+    count, stamps, positions, others = unpack(packed)[:4]
     if type(count) is not int or not 0 < count <= MAX_RECORDS:
         raise CodecError(f"a batch of {count!r} records")
-    seqs, tags, utcs, offsets, uncertainties = (_values(column, count) for column in stamps)
+    seqs, tags, utcs, offsets, uncertainties = (_whole_values(column, count) for column in stamps[:5])
     if None in seqs or None in tags or None in offsets or min(tags) < 0:
         raise CodecError("a record lacks its sequence, tag or boot time")
     boottimes = [offset + (utc or 0) for offset, utc in zip(offsets, utcs, strict=True)]
@@ -252,22 +265,38 @@ def _take_columns(packed: bytes, boot: int) -> tuple[list[Row], list[Any]]:
     sources = [tag % _SOURCES for tag in tags]
     rows = list(map(Row, seqs, kinds, repeat(boot), boottimes, utcs, sources, uncertainties, repeat(b"")))
     fixes = kinds.count(_POSITION)
-    if len(positions) != (_POSITION_COLUMNS if fixes else 0) or len(others) != count - fixes:
+    if len(others) != count - fixes:
         raise CodecError("bodies do not match the kinds")
-    fields: Iterator[Any] = zip(*(_values(column, fixes) for column in positions), strict=True)
-    rest = iter(others)
-    return rows, [next(fields) if kind == _POSITION else next(rest) for kind in kinds]
+    places = _take_positions(positions, fixes)
+    if fixes == count:
+        return rows, list(places)
+    fixed, rest = iter(places), iter(others)
+    return rows, [next(fixed) if kind == _POSITION else _body(kind, next(rest)) for kind in kinds]
 
 
-def _column(values: Column, order: int) -> list[int | None] | int | None:
+def _take_positions(positions: Any, count: int) -> Sequence[Body]:
+    if not count:
+        return ()
+    if not isinstance(positions, list) or not 0 < len(positions) <= _POSITION_COLUMNS_MAX:
+        raise CodecError("the columns of positions are none")
+    columns = [_values(column, count) for column in positions]
+    return layout(Position).unpack_columns(columns) or [
+        _body(_POSITION, list(row)) for row in zip(*columns, strict=True)
+    ]
+
+
+def _column(values: Column, order: int) -> Any:
     """One value for all, or the order of differences followed by the values; None keeps its place."""
-    if values.count(values[0]) == len(values):
+    kinds = set(map(type, values))
+    if values.count(values[0]) == len(values) and len(kinds) == 1 and list not in kinds:
         return values[0]
+    if not kinds <= _ELEMENTS:
+        return [0, *values]
     if None in values:
         there: list[Any] = [value for value in values if value is not None]
         differences = iter(_differences(there, order))
         return [order, *(None if value is None else next(differences) for value in values)]
-    return [order, *_differences(values, order)]  # type: ignore[arg-type]  # no None among them
+    return [order, *_differences(values, order)]
 
 
 def _differences(values: Sequence[int], order: int) -> Sequence[int]:
@@ -277,13 +306,17 @@ def _differences(values: Sequence[int], order: int) -> Sequence[int]:
 
 
 def _values(column: Any, count: int) -> list[Any]:
-    """The inverse of `_column`. Raises CodecError unless it gives `count` integers or None."""
+    """The inverse of `_column`. Raises CodecError unless it gives `count` values."""
     if not isinstance(column, list):
-        column = [0, *repeat(column, count)]
-    if len(column) != count + 1 or column[0] not in (0, 1, 2) or not set(map(type, column)) <= _ELEMENTS:
+        return [column] * count
+    if len(column) != count + 1 or column[0] not in (0, 1, 2):
         raise CodecError("a column is not one")
     order, values = column[0], column[1:]
+    if not order:
+        return values
     there = values if None not in values else [value for value in values if value is not None]
+    if set(map(type, there)) - {int}:
+        raise CodecError("a column of differences holds something else")
     for _ in range(order):
         there = list(accumulate(there))
     if len(there) == count:
@@ -292,10 +325,13 @@ def _values(column: Any, count: int) -> list[Any]:
     return [None if value is None else next(given) for value in values]
 
 
+def _whole_values(column: Any, count: int) -> list[Any]:
+    values = _values(column, count)
+    if not set(map(type, values)) <= _ELEMENTS:
+        raise CodecError("a column of numbers holds something else")
+    return values
+
+
 def _array_header(count: int) -> bytes:
     """The msgpack header of an array (fixarray or array 16), so that bodies can follow as they are stored."""
     return bytes((0x90 | count,)) if count <= _FIXARRAY_MAX else b"\xdc" + count.to_bytes(2, "big")
-
-
-def _unpack(packed: bytes) -> Any:
-    return msgpack.unpackb(packed, max_array_len=MAX_RECORDS + 1, max_map_len=MAX_RECORDS)

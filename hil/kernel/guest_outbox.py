@@ -174,7 +174,7 @@ async def _audit(outbox: Outbox, events_after: int, trail_after: int) -> None:
 
 def position_number(row: Row) -> tuple[int, int]:
     """Run and number of a position record that a Shift made."""
-    body = unpack_body(Kind(row.kind), row.body)
+    body = unpack_body(row.kind, row.body)
     assert isinstance(body, Position)
     return divmod(round(body.lat_deg * 1e7), RUN_STRIDE)
 
@@ -205,7 +205,7 @@ async def _deliver(outbox: Outbox, *, until_empty: bool) -> None:
 
 def row_content(row: Row) -> tuple[object, int]:
     """Number of the press that a record of the events stream is ("-" for none), and its checksum."""
-    body = unpack_body(Kind(row.kind), row.body)
+    body = unpack_body(row.kind, row.body)
     number = body.press_seq if isinstance(body, StatusChange) else None
     return "-" if number is None else number, _crc(row.boottime_ms, row.body)
 

@@ -292,7 +292,7 @@ def _latencies(material: RunMaterial, moments: _Moments) -> Iterator[LatencyPoin
         t_s = moments.axis_s(record)
         if t_s is not None and not isinstance(record.body, Gap):
             latency_s = (material.axis_s(arrival.at_s) - t_s) / material.speed
-            yield LatencyPoint(t_s, latency_s, record.kind.token, record.history)
+            yield LatencyPoint(t_s, latency_s, record.token, record.history)
     told: float | None = None
     for live in _live(material):
         # A retained state comes again whenever dispatch subscribes anew; only its first coming is a delivery.

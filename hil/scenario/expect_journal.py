@@ -205,7 +205,7 @@ class TimeRightWithin(Expectation):
             error_ms = record.utc_ms - seen.utc_ms(at_s)
             worst = max(worst, abs(error_ms))
             if abs(error_ms) > self.milliseconds:
-                problems.append(f"{record.stream} {record.seq} ({record.kind.token}): {error_ms:+.0f} ms")
+                problems.append(f"{record.stream} {record.seq} ({record.token}): {error_ms:+.0f} ms")
         share = trusted / max(1, len(seen.records))
         if share < self.trusted_share:
             problems.append(f"only {share:.0%} of the records have a trusted UTC")

@@ -134,8 +134,9 @@ def test_a_gap_that_went_bad_covers_what_it_must_and_no_more(form: Form, body: b
 def test_everything_is_cut_to_the_size_that_the_broker_takes(form: Form, limit_bytes: int) -> None:
     rows = trail(100)
     for at in (0, 40, 41, 99):
-        text = random.Random(at).randbytes(1500).hex()
-        rows[at] = rows[at]._replace(kind=Kind.TELEMETRY, body=pack_body(Telemetry((("X", text),))))
+        dice = random.Random(at)
+        signals = tuple((f"X{n}", dice.randbytes(50).hex()) for n in range(30))
+        rows[at] = rows[at]._replace(kind=Kind.TELEMETRY, body=pack_body(Telemetry(signals)))
     one, reader, wholes = batcher(form, limit_bytes), PartCollector(), []
     through = 0
     while rows:

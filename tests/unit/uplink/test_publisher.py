@@ -466,7 +466,7 @@ def silent_limit(rig: Rig, limit_bytes: int) -> Callable[[Message], int | None]:
 @pytest.mark.parametrize("limit_bytes", [300, 600])
 def test_records_too_large_for_the_broker_go_in_parts_and_in_order(how: str, limit_bytes: int) -> None:
     dice = random.Random(1)
-    large = [Telemetry((("X", dice.randbytes(400 + 300 * n).hex()),)) for n in range(5)]
+    large = [Telemetry(bulky(800 + 600 * n)) for n in range(5)]
 
     async def work() -> None:
         async with Rig(drain_bytes_per_s=10**9) as rig:
@@ -476,7 +476,7 @@ def test_records_too_large_for_the_broker_go_in_parts_and_in_order(how: str, lim
                 rig.link.answer = lambda m: PACKET_TOO_LARGE if m.packet_bytes() > limit_bytes else 0
             else:
                 rig.link.answer = silent_limit(rig, limit_bytes)
-            alert = Alert("large", dice.randbytes(900).hex())
+            alert = Alert("large", dice.randbytes(250).hex())
             for body in large:
                 rig.journal.positions(3)
                 rig.journal.add(body, Kind.TELEMETRY)
@@ -506,6 +506,12 @@ def test_records_too_large_for_the_broker_go_in_parts_and_in_order(how: str, lim
     virtually(work)
 
 
+def bulky(size_bytes: int) -> tuple[tuple[str, str], ...]:
+    """Signals of about that size together, none of which is cut."""
+    dice = random.Random(size_bytes)
+    return tuple((f"X{at}", dice.randbytes(50).hex()) for at in range(size_bytes // 100))
+
+
 def handed_on(link: FakeLink) -> list[JournalRecord]:
     """What a reader hands on of all that the broker took."""
     reader = JournalReader(want_history=True)
@@ -517,7 +523,7 @@ def test_a_state_too_large_for_a_silent_broker_keeps_nothing_else_from_it() -> N
     async def work() -> None:
         async with Rig() as rig:
             rig.link.answer = silent_limit(rig, 600)
-            rig.publisher.set_state(VehicleState(1, None, (("X", random.Random(1).randbytes(4000).hex()),)))
+            rig.publisher.set_state(VehicleState(1, None, bulky(8000)))
             rig.journal.press()
             await rig.settled()
             await until(lambda: rig.health.reasons() == (HealthReason.PACKET_TOO_LARGE,))
@@ -550,7 +556,7 @@ def test_states_that_are_too_large_or_refused_are_named_reasons_and_offered_with
         async with Rig() as rig:
             rig.link.opened = Opened(5, maximum_packet_bytes=300)
             rig.link.answer = lambda m: NOT_AUTHORISED if m.topic == TOPICS.state("location") else 0
-            rig.publisher.set_state(VehicleState(1, None, (("X", random.Random(1).randbytes(600).hex()),)))
+            rig.publisher.set_state(VehicleState(1, None, bulky(1200)))
             rig.publisher.set_state(LocationState(1, None, None, FixMode.NONE))
             reasons = (HealthReason.BROKER_REFUSED, HealthReason.PACKET_TOO_LARGE)
             await until(lambda: rig.health.reasons() == reasons)
@@ -588,7 +594,7 @@ def test_a_state_that_was_kept_back_goes_once_the_broker_seems_to_take_it() -> N
     async def work() -> None:
         async with Rig() as rig:
             rig.link.answer = lambda m: None if m.topic == TOPICS.state("vehicle") else 0
-            vehicle = VehicleState(1, None, (("X", random.Random(1).randbytes(600).hex()),))
+            vehicle = VehicleState(1, None, bulky(1200))
             rig.publisher.set_state(vehicle)
             openings = 1
             while HealthReason.PACKET_TOO_LARGE not in rig.health.reasons():

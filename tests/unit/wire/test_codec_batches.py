@@ -44,7 +44,7 @@ from agent.wire.row import Row
 HEADER = BatchHeader(unit="A7", stream=Stream.TRAIL, journal=0xDEADBEEF, boot=7)
 
 ints = st.integers(-(2**63), 2**64 - 1)
-texts = st.text(st.characters(codec="utf-8"), max_size=20)
+texts = st.text(st.characters(codec="utf-8"), max_size=6)
 floats = st.floats(-1e9, 1e9, allow_nan=False)
 
 
@@ -114,7 +114,7 @@ def expected(header: BatchHeader, rows: list[Row]) -> list[JournalRecord]:
             UtcSource(row.utc_source),
             row.utc_uncertainty_ms,
             Kind(row.kind),
-            unpack_body(Kind(row.kind), row.body),
+            unpack_body(row.kind, row.body),
             header.history,
             header.replay,
         )
@@ -169,20 +169,17 @@ def test_damaged_batches_are_refused_or_a_batch(rows: list[Row], data: st.DataOb
 @pytest.mark.parametrize(
     "structure",
     [
-        [1, [1, 48, 1, 1, 1], [], [[1]]],
         [1, [1, 48, 1, 1], [], []],
         [2, [[1, 5, -5], 32, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1], []],
         [2, [[3, 5, 1], 32, 1, 1, 1], [1] * 8, []],
         [70_000, [1, 32, 1, 1, 1], [1] * 8, []],
         [2, [[1, 5, 1], 32, None, None, None], [1] * 8, []],
-        [2, [[1, 5, 1], 32, None, 1, None], ["x"] * 8, []],
-        [2, [[1, 5, 1], 32, None, 1, None], [1] * 7, []],
-        [2, [[1, 5, 1], 32, None, 1, None], [None] * 8, []],
         [2, [[1, 5, 1], -1, None, 1, None], [1] * 8, []],
-        [2, [[1, 5, 1], 999, None, 1, None], [], [[], []]],
         [2, {"a": 1}, [], [[], []]],
-        [2, [[1, 5, 1], 24, None, 1, None], [], [["code", 7], ["code", "text"]]],
-        [2, [[1, 5, 1], 40, None, 1, None], [], [[["no", "map"]], [{}]]],
+        [2, [[1, 5, 1], 32, None, 1, None], [], []],
+        [2, [[1, 5, 1], 32, None, 1, None], [[2, 1]] * 8, []],
+        [2, [[1, 5, 1], 32, None, 1, None], [[1, "a", "b"]] * 8, []],
+        [2, [[0, 1, "2"], 32, None, 1, None], [1] * 8, []],
         7,
         None,
     ],
@@ -242,13 +239,18 @@ def test_the_unit_of_a_json_batch_must_be_that_of_its_topic() -> None:
         decode_batch(payload, "A8")
 
 
-def test_not_a_number_is_null_in_json_and_itself_in_the_compact_form() -> None:
+@pytest.mark.parametrize("encoding", ["msgpack", "json"])
+def test_not_a_number_is_null_in_both_forms(encoding: Encoding) -> None:
     row = a_row(3)._replace(kind=int(Kind.TELEMETRY), body=pack_body(Telemetry((("Speed", math.nan),))))
-    in_json = decode_batch(encode_batch(HEADER, [row], "json").payload).records[0].body
-    assert in_json == Telemetry((("Speed", None),))
-    compact = decode_batch(encode_batch(HEADER, [row]).payload).records[0].body
-    assert isinstance(compact, Telemetry)
-    assert math.isnan(compact.signals[0][1])  # type: ignore[arg-type]  # it is the float that went in
+    assert decode_batch(encode_batch(HEADER, [row], encoding).payload).records[0].body == Telemetry(
+        (("Speed", None),)
+    )
+    lost = Position(math.nan, 1.0, math.inf, None, None, FixMode.FIX_2D, None, None)
+    with pytest.raises(ValueError, match="NaN"):
+        pack_body(lost)
+    assert unpack_body(Kind.POSITION, pack_body(replace(lost, lat_deg=2.0))) == replace(
+        lost, lat_deg=2.0, alt_m=None
+    )
 
 
 def a_row(seq: int, position: Position | None = None, utc_ms: int | None = None) -> Row:

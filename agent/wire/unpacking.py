@@ -1,0 +1,49 @@
+"""Bytes from outside as values, within bounds: sixteen kilobytes can ask for a gigabyte of empty lists."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgpack
+
+from agent.wire.batch import MAX_BYTES, CodecError
+
+MAX_CONTAINERS = 100_000
+"""Most lists and maps in one payload, of any depth; each takes 60 to 100 bytes of memory."""
+
+
+def unpack(packed: bytes) -> Any:
+    """One msgpack value. Raises CodecError."""
+    left = MAX_CONTAINERS
+
+    def counted(value: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise CodecError(f"more than {MAX_CONTAINERS} lists and maps")
+        return value
+
+    _check_size(packed)
+    try:
+        return msgpack.unpackb(packed, list_hook=counted, object_hook=counted)
+    except CodecError:
+        raise
+    except (TypeError, ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise CodecError(f"not msgpack: {error}") from error
+
+
+def parse(text: bytes) -> Any:
+    """One JSON value. Raises CodecError."""
+    _check_size(text)
+    if text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
+        raise CodecError(f"more than {MAX_CONTAINERS} lists and objects")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"not JSON: {error}") from error
+
+
+def _check_size(payload: bytes) -> None:
+    if len(payload) > MAX_BYTES:
+        raise CodecError(f"{len(payload)} bytes; no payload has more than {MAX_BYTES}")
