@@ -28,7 +28,7 @@ class Panel(Section):
     """The screen is read by a passenger: nothing is locked while the unit rolls."""
     sound: bool = True
     """The page sounds a call; the browser must be allowed to (docs/panel.md)."""
-    sound_every_s: float = Field(5, ge=1)
+    sound_every_s: float = Field(5, ge=1, le=600)
     """How often a call that nobody acknowledged sounds again."""
 
     _paths = field_validator("socket", "token_file", mode="after")(from_file_folder)
