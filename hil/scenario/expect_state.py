@@ -116,6 +116,68 @@ class OfflineTold(Expectation):
         return Verdict(bool(told), f"told {len(told)} times")
 
 
+class OfflineToldWithin(Expectation):
+    """While dispatch is cut off from the vehicle, `state/link` says offline within `seconds` of the fault.
+
+    A fault that is over sooner is not looked at: the vehicle may be back before anybody had to be told.
+    """
+
+    kind: Literal["offline_told_within"]
+    seconds: float = Field(gt=0)
+
+    def check(self, seen: Observation) -> Verdict:
+        """Measure from the beginning of each such fault."""
+        waits: list[float] = []
+        problems = []
+        for span in seen.faults:
+            if not span.fault.cuts_off or span.to_s - span.from_s < self.seconds:
+                continue
+            told_s = next((at_s for at_s in _offline_at_s(seen) if span.from_s <= at_s), None)
+            if told_s is None or told_s - span.from_s > self.seconds:
+                told = "never" if told_s is None else f"after {told_s - span.from_s:.1f} s"
+                problems.append(f"{span.fault.name} at {span.fault.at_s:g} s: told {told}")
+            else:
+                waits.append(told_s - span.from_s)
+        if not waits and not problems:
+            return Verdict(False, f"no fault cut dispatch off for {self.seconds:g} s")
+        return listed(problems, f"told {len(waits)} times, worst after {max(waits, default=0):.1f} s")
+
+
+def _offline_at_s(seen: Observation) -> list[float]:
+    return [
+        one.at_s for one in seen.state_history if isinstance(one.state, LinkState) and not one.state.online
+    ]
+
+
+class LampsTrue(Expectation):
+    """No lamp says more than is so: what a lamp calls delivered, dispatch has within `seconds` of it.
+
+    A lamp that says stored is looked at by `nothing_lost` and `every_press_once_in_order`: what it stood for
+    must reach dispatch, whatever happens afterwards.
+    """
+
+    kind: Literal["lamps_true"]
+    seconds: float = Field(gt=0)
+
+    def check(self, seen: Observation) -> Verdict:
+        """Compare each press's lamp with dispatch."""
+        problems, looked = [], 0
+        for press in seen.presses:
+            if press.delivered_s is None:
+                continue
+            looked += 1
+            if press.dispatched_s is None:
+                problems.append(f"{press.key} #{press.seq} is delivered, and dispatch does not have it")
+            elif press.dispatched_s - press.delivered_s > self.seconds:
+                late_s = press.dispatched_s - press.delivered_s
+                problems.append(
+                    f"{press.key} #{press.seq}: dispatch has it {late_s:.1f} s after its lamp said so"
+                )
+        if not looked:
+            return Verdict(False, "no lamp ever said delivered")
+        return listed(problems, f"{looked} lamps said delivered, and all were")
+
+
 class HealthReasonSeen(Expectation):
     """A health record raises `reason`, within `seconds` of the first fault's beginning if that is given."""
 

@@ -67,6 +67,8 @@ AnyExpectation = Annotated[
     | state.PositionsNearTruth
     | state.BackLiveWithin
     | state.OfflineTold
+    | state.OfflineToldWithin
+    | state.LampsTrue
     | state.HealthReasonSeen
     | state.HealthReasonCleared
     | state.HealthReasonNotSeen
