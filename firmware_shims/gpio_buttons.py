@@ -33,7 +33,7 @@ LOOK_EVERY_S = 1.0
 ROUNDS = 8
 """Bound of one visit to the queue: a line that chatters must not hold the loop."""
 BLINK_HALF_S = 0.25
-Offset = Annotated[int, Field(ge=0, le=1023)]
+Offset = Annotated[int, Field(strict=True, ge=0, le=1023)]
 """Of a line on its chip."""
 
 
@@ -104,8 +104,8 @@ class GpioButtons:
 
     @property
     def name(self) -> str:
-        """The chip as configured."""
-        return self._settings.chip
+        """The chip as configured, and which of its lines: another panel may be on the same chip."""
+        return f"{self._settings.chip} lines {' '.join(map(str, self._keys))}"
 
     async def open(self) -> None:
         """Request the lines. Raises DeviceNotFoundError: no chip, no permission, or a line in use."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import ssl
 import stat
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from agent.config.plain_words import did_you_mean
 from agent.config.reading import line_of, written
 from agent.config.toml_text import Place, lines_of
 
+_NUMBERED = re.compile(r"/dev/tty(?:USB|ACM)\d+")
+_SIGNAL = re.compile(r"signals\[(\d+)\]\.(\w+)")
 _ARPHRD_CAN = 280
 """What the kernel calls the type of a CAN interface (linux/if_arp.h)."""
 
@@ -104,6 +107,8 @@ class _Check:
                 self._sample_name((*place, "signal"), name)
 
     def _device_file(self, place: Place, device: Device, file: str) -> None:
+        if _NUMBERED.fullmatch(file):
+            self._remark(place, f"{file}: its number changes with the order of plugging; use its by-id link")
         there = glob.glob(file)  # noqa: PTH207  # an absolute pattern, which Path has no glob for
         if not there:
             self._remark(place, f"{file} is not there now")
@@ -133,16 +138,20 @@ class _Check:
 
         try:
             vehicle = load_vehicle_file(device.vehicle)
-            compile_decoder(vehicle, device.vehicle)
         except ConfigError as error:
             self.problems += error.problems
+            return []
+        try:
+            compile_decoder(vehicle, device.vehicle)
+        except ConfigError as error:
+            self.problems += _with_lines(device.vehicle, error.problems)
             return []
         return [wanted.name for wanted in vehicle.signals]
 
     def _signal(self, place: Place, device: Device, name: str) -> None:
         giver = self._giver_of.setdefault(name, device.name)
         if giver != device.name:
-            self._wrong(place, f"{name} comes from {giver} and from {device.name}: one must be left out")
+            self._remark(place, f"{name} comes from {giver} and from {device.name}; the newest is taken")
 
     def _sample_name(self, place: Place, name: str) -> None:
         from agent.sources.can.vss import SIGNALS
@@ -205,6 +214,19 @@ class _Check:
         for place, folder in folders.items():
             if folder.exists() and not folder.is_dir():
                 self._wrong(place, f"{folder} is a file, where a folder is expected")
+
+
+def _with_lines(path: Path, problems: list[str]) -> list[str]:
+    """Problems of a vehicle file that its compiler found, which knows keys and no lines."""
+    lines = lines_of(read_toml(path))
+    found = []
+    for problem in problems:
+        match = _SIGNAL.match(problem.removeprefix(f"{path}: "))
+        place: Place = ("signals", int(match[1]), match[2]) if match else ()
+        line = line_of(place, lines)
+        named = line is not None and problem.startswith(f"{path}: ")
+        found.append(f"{path}:{line}: {problem.removeprefix(f'{path}: ')}" if named else problem)
+    return found
 
 
 def _what_is(path: str) -> str:

@@ -195,7 +195,6 @@ class Buttons(Section):
         known = {status.value for status in UnitStatus} | {"emergency"}
         for key, token in keys.items():
             if token not in known:
-                raise ValueError(
-                    f"{key} = {token!r}: not a unit status; known are {', '.join(sorted(known))}"
-                )
+                hint = did_you_mean(token, sorted(known)) or f"; known are {', '.join(sorted(known))}"
+                raise ValueError(f"{key} = {shown(token)}: not a unit status{hint}")
         return keys

@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema
 
 
 def matching(pattern: str, words: str, *, max_letters: int = 64) -> AfterValidator:
@@ -30,6 +38,10 @@ TopicLevel = Annotated[
 """One level of an MQTT topic: no slash, no wildcard, no space, and no dot, which AMQP brokers divide by."""
 
 
+_NUMBERS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_NAME = re.compile(r"\w(?:[\w-]|\.(?=\w))*\.?")
+
+
 def _host(host: str) -> str:
     if "://" in host:
         # Whatever stands in front of an @ may be a password: it is not repeated.
@@ -40,15 +52,19 @@ def _host(host: str) -> str:
         raise ValueError("there is a space in it")
     if "/" in host or "@" in host:
         raise ValueError("only a name or an address, without user and path")
-    if host.startswith("[") or (":" in host and not _is_ipv6(host)):
+    if _NUMBERS.fullmatch(host) and not _is_address(host):
+        raise ValueError("four numbers, but no address: each is 0 to 255")
+    if host.startswith("[") or (":" in host and not _is_address(host)):
         name, _, port = host.rpartition(":")
         if name and port.isdecimal():
             raise ValueError(f"the port goes to its own key: host = {name.strip('[]')!r}, port = {port}")
         raise ValueError("only a name or an address is expected, without [ ] and :")
+    if ":" not in host and not _NAME.fullmatch(host):
+        raise ValueError("a name has letters, digits, hyphens, and single dots between")
     return host
 
 
-def _is_ipv6(text: str) -> bool:
+def _is_address(text: str) -> bool:
     try:
         ip_address(text.partition("%")[0])
     except ValueError:
@@ -72,6 +88,18 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+def _make_strict(schema: Any, model: type[BaseModel]) -> None:
+    """Set the plain types of a model's own fields to take nothing but themselves."""
+    if isinstance(schema, list):
+        for one in schema:
+            _make_strict(one, model)
+    elif isinstance(schema, dict) and (schema.get("type") != "model" or schema.get("cls") is model):
+        if schema.get("type") in ("bool", "int", "float"):
+            schema["strict"] = True
+        for one in schema.values():
+            _make_strict(one, model)
+
+
 class Section(BaseModel):
     """A table of the file. Relative paths are taken from the folder of the file.
 
@@ -82,6 +110,13 @@ class Section(BaseModel):
     moved: ClassVar[dict[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """TOML has types: a number in quotes is no number, and a word is not true or false."""
+        schema = handler(source)
+        _make_strict(schema, cls)
+        return schema
 
 
 def from_file_folder(path: Path, info: ValidationInfo) -> Path:

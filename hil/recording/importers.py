@@ -101,6 +101,15 @@ class PressList(Section):
     press: tuple[PressEntry, ...] = Field(min_length=1)
 
 
+def _number(key: str, text: Any) -> Any:
+    """The number that a column holds; what is none stays text, which the check then names."""
+    kind = {"at_s": float, "held_ms": int}.get(key)
+    try:
+        return text if kind is None else kind(text)
+    except (TypeError, ValueError):
+        return text
+
+
 def import_presses(path: Path) -> Imported:
     """A press list: TOML with `[[press]]` tables, or CSV with the columns at_s, key and, if wanted, held_ms.
 
@@ -112,7 +121,10 @@ def import_presses(path: Path) -> Imported:
     if path.suffix.lower() == ".csv":
         rows = csv.DictReader(text.splitlines())
         table: dict[str, Any] = {
-            "press": [{key: value for key, value in row.items() if value not in ("", None)} for row in rows]
+            "press": [
+                {key: _number(key, value) for key, value in row.items() if value not in ("", None)}
+                for row in rows
+            ]
         }
     else:
         try:

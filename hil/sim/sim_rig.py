@@ -17,11 +17,12 @@ from agent.config import CanDevice, Config
 from agent.domain.record import Stream
 from agent.hal.can import CanFrame
 from agent.hal.gnss import NmeaBytes
+from agent.hal.samples import Sample as Reading
 from agent.uplink.link.link import Message
 from agent.wire.topics import Area, parse_topic
 from firmware_shims.simulated.memory_button_box import MemoryButtonBox
 from hil.dispatch import Dispatch
-from hil.drive.items import ButtonItem, CanItem, NmeaItem, TimedItem
+from hil.drive.items import ButtonItem, CanItem, NmeaItem, SampleItem, TimedItem
 from hil.drive.player import Player, Sink
 from hil.process.press_log import PressLog
 from hil.process.store_counters import last_sequences
@@ -222,7 +223,12 @@ class SimRig:
         more_sinks: Mapping[type, Sink] | None = None,
     ) -> None:
         """Let the devices say what a drive has them say."""
-        sinks: dict[type, Sink] = {NmeaItem: self._nmea, CanItem: self._can, ButtonItem: self._button}
+        sinks: dict[type, Sink] = {
+            NmeaItem: self._nmea,
+            CanItem: self._can,
+            ButtonItem: self._button,
+            SampleItem: self._sample,
+        }
         await Player(sinks | dict(more_sinks or {}), until_ns=until_ns).play(items)
 
     def say_nmea(self, data: bytes) -> None:
@@ -344,6 +350,11 @@ class SimRig:
 
     def _can(self, item: CanItem) -> None:
         self.say_can(item.bus, item.can_id, extended=item.extended, data=item.data)
+
+    def _sample(self, item: SampleItem) -> None:
+        feed = self.platform.sensors.get(item.device)
+        if feed is not None:
+            feed.say(Reading(item.signal, item.value, item.unit, self.clock.boottime_ns()))
 
     def _button(self, item: ButtonItem) -> None:
         if item.pressed:

@@ -30,6 +30,9 @@ INTERNALS = re.compile(
 )
 
 
+VEHICLE = b"dbc = 'bus.dbc'\n[[signals]]\nmessage = 'M'\nsignal = 'Speed'\nname = 'Speed'\n"
+
+
 def check(folder: Path, text: str | bytes) -> tuple[int, list[str], list[str]]:
     """Exit code, problems and remarks."""
     path = folder / "agent.toml"
@@ -57,6 +60,13 @@ def device(kind: str, **settings: Any) -> str:
         (GOOD + device("gnss_serial", device="tcp://192.0.2.1:8500"), 9, 'kind = "gnss_tcp"'),
         (GOOD + device("gnss_serial", device="192.0.2.1:8500"), 9, 'kind = "gnss_tcp"'),
         (GOOD + device("gnss_serial", device="socket://192.0.2.1:8500"), 9, 'kind = "gnss_tcp"'),
+        (GOOD.replace("broker.example.org", "256.1.1.1"), 5, "each is 0 to 255"),
+        (GOOD.replace("broker.example", "broker,example"), 5, "single dots"),
+        (GOOD.replace("broker.example", "broker..example"), 5, "single dots"),
+        (GOOD + "port = true\n", 7, "a whole number is expected"),
+        (GOOD + "port = '8883'\n", 7, "a whole number is expected"),
+        (GOOD.replace("= true", "= 'yes'"), 6, "true or false is expected"),
+        (GOOD + "[buttons.keys]\nb1 = 'on_scen'\n", 7, "did you mean on_scene?"),
         (GOOD + device("gnss_tcp", host="http://router", port=8500), 9, "http:// does not belong"),
         (GOOD + device("gnss_serial", device="/dev/x", baud=9601), 10, "the nearest is 9600"),
         (GOOD + device("can_socketcan", channel="/dev/ttyUSB0", vehicle="v"), 9, 'kind = "can_slcan"'),
@@ -137,6 +147,11 @@ def test_a_device_that_is_not_there_is_a_remark(tmp_path: Path) -> None:
         (GOOD + "[buttons]\nstuck_after_s = 9\n", "buttons: has no effect"),
         (GOOD + "[reporting]\ntelemetry_interval_s = 9\n", "telemetry_interval_s: has no effect"),
         (GOOD + device("temperature_w1", signal="Exterior.AirTemprature"), "did you mean Exterior.AirT"),
+        (GOOD + device("gnss_serial", device="/dev/ttyUSB7"), "by-id link"),
+        (
+            GOOD + device("temperature_w1") + device("temperature_w1", name="two", path="x/temperature"),
+            "comes from temperature and from two",
+        ),
         (GOOD + "username = 'u'\npassword = { file = 'absent' }\n", "absent: No such file"),
         (GOOD + "username = 'u'\npassword = { file = 'empty' }\n", "it is empty"),
     ],
@@ -192,10 +207,16 @@ def test_the_inputs_that_failed_once(feeds: Path, name: str) -> None:
         (b'dbc = "a\\u0000b"\nsignals = []\n', "zero character"),
         (b"dbc = 'absent.dbc'\n[[signals]]\nmessage = 'M'\nsignal = 'S'\nname = 'Speed'\n", "absent.dbc"),
         (b"dbc = 'bus.dbc'\n[[signals]]\nmap = { a = [1], b = 2 }\n", "a number, true, false or text"),
+        (VEHICLE.replace(b"'M'", b"'MM'"), "vehicle.toml:3: signals[0].message = 'MM': no such message"),
+        (VEHICLE.replace(b"bus", b"before"), "vehicle.toml:4: signals[0].signal"),
+        (VEHICLE.replace(b"bus", b"endless"), "endless.dbc"),
     ],
 )
 def test_a_bad_vehicle_file_ends_with_78_and_a_sentence(tmp_path: Path, vehicle: bytes, words: str) -> None:
     (tmp_path / "vehicle.toml").write_bytes(vehicle)
+    (tmp_path / "bus.dbc").write_text(DBC)
+    (tmp_path / "before.dbc").write_text(DBC.replace("0|16", "-4|16"))
+    (tmp_path / "endless.dbc").write_text(DBC.replace("0.01", "1e400"))
     text = GOOD + device("can_socketcan", channel="can77", vehicle="vehicle.toml")
     code, problems, _ = check(tmp_path, text)
     assert code == ExitCode.BAD_CONFIG
