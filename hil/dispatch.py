@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.config import Broker
 from agent.domain.state import State
-from agent.reader.journal_reader import JournalReader, encode_receipt, encode_replay_request
+from agent.reader.consumer import Consumer, Outgoing
 from agent.uplink.link.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
-from agent.wire.batch import CodecError, JournalRecord
-from agent.wire.codec import decode_state
-from agent.wire.topics import Area, Topics, parse_topic, subscriptions
+from agent.wire.batch import JournalRecord
+from agent.wire.reader_request import Reply
+from agent.wire.topics import Area, parse_topic, subscriptions
 
 RECONNECT_S = 0.3
 ASK_EVERY_S = 1.0
@@ -46,10 +46,12 @@ class Dispatch:
     """A consumer of the journal and the states. Used from one event loop.
 
     Attributes:
-        reader: removes duplicates and finds holes.
+        consumer: reads what comes, and says what to publish.
+        reader: its journal reader, which removes duplicates and finds holes.
         arrivals: every record that was new, in the order it came.
         states: the newest state of each name.
         state_history: every state that came, oldest first.
+        replies: what units answered to requests.
         refused: payloads that could not be read, with the reason.
     """
 
@@ -65,10 +67,12 @@ class Dispatch:
         self._task: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
-        self.reader = JournalReader(want_history=True)
+        self.consumer = Consumer(want_history=True)
+        self.reader = self.consumer.reader
         self.arrivals: list[Arrival] = []
         self.states: dict[str, State] = {}
         self.state_history: list[StateArrival] = []
+        self.replies: list[Reply] = []
         self.refused: list[str] = []
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -112,13 +116,13 @@ class Dispatch:
                     async with asyncio.timeout(ASK_EVERY_S):
                         await self._closed.wait()
                 if self._connected:
-                    self._ask(loop.time())
+                    self._publish(self.consumer.due(loop.time()))
             await asyncio.sleep(RECONNECT_S)
 
-    def _ask(self, now_s: float) -> None:
-        for ask in self.reader.asks(now_s):
-            encoded = encode_replay_request(ask.request)
-            self._link.publish(Message(ask.topic, encoded.payload, content_type=encoded.content_type))
+    def _publish(self, outgoing: Iterable[Outgoing]) -> None:
+        for one in outgoing:
+            encoded = one.encoded
+            self._link.publish(Message(one.topic, encoded.payload, content_type=encoded.content_type))
 
     def _on_event(self, event: LinkEvent) -> None:
         match event:
@@ -134,24 +138,18 @@ class Dispatch:
 
     def _receive(self, message: Received) -> None:
         now_s = asyncio.get_running_loop().time()
+        arrival = self.consumer.take(message.topic, message.payload, now_s)
+        if arrival is not None:
+            self.arrivals += [Arrival(now_s, record) for record in arrival.records]
+            if arrival.state is not None:
+                self.states[arrival.state.name] = arrival.state
+                self.state_history.append(StateArrival(now_s, arrival.state.name, arrival.state))
+            if arrival.reply is not None:
+                self.replies.append(arrival.reply)
+            if arrival.problem:
+                self.refused.append(arrival.problem)
         parsed = parse_topic(message.topic)
-        if parsed is None:
-            return
-        try:
-            records = self.reader.feed(message.topic, message.payload)
-            self.arrivals += [Arrival(now_s, record) for record in records]
-            if parsed.area is Area.STATE and message.payload:
-                state = decode_state(parsed.name, message.payload)
-                self.states[parsed.name] = state
-                self.state_history.append(StateArrival(now_s, parsed.name, state))
-        except CodecError as error:
-            self.refused.append(f"{message.topic}: {error}")
-        if self._receipts and parsed.area is Area.JOURNAL:
-            self._send_receipts(parsed.topics)
+        if self._receipts and parsed is not None and parsed.area is Area.JOURNAL:
+            self._publish(self.consumer.receipts(parsed.topics))
         for listener in self._listeners:
             listener()
-
-    def _send_receipts(self, topics: Topics) -> None:
-        for receipt in self.reader.receipts(topics):
-            encoded = encode_receipt(receipt)
-            self._link.publish(Message(topics.receipt, encoded.payload, content_type=encoded.content_type))

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from agent.cli.exit_code import ExitCode
 from agent.cli.watch_display import Display, JsonDisplay, TextDisplay
 from agent.config import Broker, Secret, Tls
-from agent.reader.journal_reader import JournalReader, encode_replay_request
+from agent.reader.consumer import Consumer
+from agent.reader.journal_reader import JournalReader
 from agent.uplink.link.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
-from agent.wire.codec import CodecError, decode_state
-from agent.wire.topics import Area, parse_topic, subscriptions
+from agent.wire.topics import subscriptions
 
 PASSWORD_VARIABLE = "MDT_BROKER_PASSWORD"  # noqa: S105  # the name of a variable, not a password
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -142,14 +142,14 @@ class Watcher:
         self._filters = filters
         self._display = display
         self._err = err
-        self._reader = JournalReader()
+        self._consumer = Consumer()
         self._wait_s = _RECONNECT_S[0]
         self._was_open = False
 
     @property
     def reader(self) -> JournalReader:
         """What was read so far."""
-        return self._reader
+        return self._consumer.reader
 
     async def run(self) -> int:
         """Watch until cancelled; ends with an exit code when the first connection fails."""
@@ -188,8 +188,8 @@ class Watcher:
         while True:
             if loop.time() >= refresh_s:
                 self._display.refresh()
-                for ask in self._reader.asks(loop.time()) if is_open else ():
-                    link.publish(Message(ask.topic, encode_replay_request(ask.request).payload))
+                for one in self._consumer.due(loop.time()) if is_open else ():
+                    link.publish(Message(one.topic, one.encoded.payload))
                 refresh_s = loop.time() + _REFRESH_S
             try:
                 async with asyncio.timeout_at(refresh_s):
@@ -206,12 +206,13 @@ class Watcher:
             self._was_open, self._wait_s = True, _RECONNECT_S[0]
             for refused in event.refused_subscriptions:
                 self._display.note(f"the broker does not let us read {refused}")
-        elif isinstance(event, Received) and (parsed := parse_topic(event.topic)) is not None:
-            try:
-                records = self._reader.feed(event.topic, event.payload)
-                if records:
-                    self._display.show_records(parsed.topics, records)
-                elif parsed.area is Area.STATE and event.payload:
-                    self._display.show_state(parsed.topics, decode_state(parsed.name, event.payload))
-            except CodecError as error:
-                self._display.note(f"{event.topic}: {error}")
+        elif isinstance(event, Received):
+            arrival = self._consumer.take(event.topic, event.payload, asyncio.get_running_loop().time())
+            if arrival is None:
+                return
+            if arrival.records:
+                self._display.show_records(arrival.topics, arrival.records)
+            if arrival.state is not None:
+                self._display.show_state(arrival.topics, arrival.state)
+            if arrival.problem:
+                self._display.note(arrival.problem)

@@ -117,7 +117,7 @@ class Uplink(Section):
     """How long opening a connection may take before the next broker is tried."""
     window: int = Field(100, ge=1, le=10_000)
     """Messages in flight."""
-    batch_records: int = Field(500, ge=1, le=10_000)
+    batch_records: int = Field(500, ge=1, le=4_096)
     """Records in one message at most."""
     batch_bytes: int = Field(32_768, ge=64, le=268_435_455)
     """Upper bound of a batch before compression; the broker's own maximum is kept as well."""

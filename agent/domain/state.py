@@ -5,7 +5,8 @@ A new field is one line at the end of its state, a new state one class: see `age
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Annotated, ClassVar
 
 from agent.domain.field import Field
@@ -109,6 +110,13 @@ class VehicleState(State):
         bool | None,
         Field("False when only what changed is told, to be merged; else what is not told is not known."),
     ] = None
+
+    def over(self, earlier: VehicleState) -> VehicleState:
+        """The picture that this state makes of an earlier one: what is told anew, on what was known."""
+        if self.complete is not False:
+            return self
+        signals = tuple(sorted((dict(earlier.signals) | dict(self.signals)).items(), key=itemgetter(0)))
+        return replace(self, signals=signals, complete=earlier.complete)
 
 
 @dataclass(frozen=True, slots=True)

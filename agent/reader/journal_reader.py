@@ -7,40 +7,21 @@ it is asked for until it comes, or until a gap record tells that it is gone. Wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from agent.domain.record import Gap, Opaque, Stream
-from agent.domain.state import LinkState, StatusState
+from agent.domain.record import Gap, Opaque, Outcome, Stream
+from agent.domain.state import LinkState, State, StatusState
 from agent.reader.stream_reading import StreamReading
 from agent.wire.batch import Batch, CodecError, JournalRecord
 from agent.wire.codec import decode_batch, decode_state
-from agent.wire.parts import PartCollector, decode_part
-from agent.wire.reader_request import (
-    Receipt,
-    ReplayRequest,
-    decode_receipt,
-    decode_replay_request,
-    encode_receipt,
-    encode_replay_request,
-)
-from agent.wire.topics import Area, ParsedTopic, Topics, parse_topic
-
-__all__ = [
-    "Ask",
-    "JournalReader",
-    "ReaderCounts",
-    "Receipt",
-    "ReplayRequest",
-    "StreamCursor",
-    "decode_receipt",
-    "decode_replay_request",
-    "encode_receipt",
-    "encode_replay_request",
-]
+from agent.wire.reader_request import Receipt, RefusalReason, ReplayRequest, Reply, decode_reply
+from agent.wire.topics import REPLAY, Area, ParsedTopic, Topics, parse_topic
 
 HEAD_GRACE_S = 10.0
 """How long the journal may lag behind a state that tells of a record before that is taken for missing."""
+MAX_JOURNALS = 8
+"""Journals remembered for each unit; beyond them the one read longest ago is forgotten, and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +39,9 @@ class ReaderCounts:
         abandoned: missing sequence numbers given up to bound the memory.
         refused: payloads that were no batch.
         opaque: records handed on that could not be read: of a kind that is not known, or garbled.
+        conflicts: records handed on although another one was read under the same number before.
+        journals_forgotten: journals given up to bound the memory.
+        requests_refused: requests that units answered with a refusal.
     """
 
     received: int = 0
@@ -70,6 +54,9 @@ class ReaderCounts:
     abandoned: int = 0
     refused: int = 0
     opaque: int = 0
+    conflicts: int = 0
+    journals_forgotten: int = 0
+    requests_refused: int = 0
 
     @property
     def accounted(self) -> int:
@@ -90,6 +77,7 @@ class StreamCursor:
             not an answer to some reader's request.
         highest: highest sequence number seen or told gone.
         holes: (first, last) of what is missing below `highest`.
+        boots: (first, last, boot) of what was read of each boot.
     """
 
     agency: str
@@ -99,6 +87,7 @@ class StreamCursor:
     ask_from: int | None
     highest: int
     holes: tuple[tuple[int, int], ...]
+    boots: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +100,7 @@ class Ask:
     @property
     def topic(self) -> str:
         """Topic to publish it on."""
-        return self.topics.command("replay")
+        return self.topics.command(REPLAY)
 
 
 @dataclass(slots=True)
@@ -131,6 +120,42 @@ class _Head:
     since_s: float | None = None
 
 
+class _Unit:
+    """What is known of one unit.
+
+    Attributes:
+        present: the journal it has now; None before that was told.
+        journals: the streams of each journal, the one read last at the end.
+        heads: how far streams go by the unit's own word, by state and stream.
+    """
+
+    def __init__(self) -> None:
+        self.present: int | None = None
+        self.journals: dict[int, dict[Stream, StreamReading]] = {}
+        self.heads: dict[tuple[str, Stream], _Head] = {}
+
+    def streams(self, journal: int) -> dict[Stream, StreamReading]:
+        """The streams of a journal, which is the newest in use from now on."""
+        streams = self.journals.pop(journal, None)
+        if streams is None:
+            streams = {}
+        self.journals[journal] = streams
+        return streams
+
+    def forget_beyond(self, most: int) -> int:
+        """Give up the journals that were read longest ago; returns how many."""
+        gone = 0
+        while len(self.journals) > most:
+            oldest = next(one for one in self.journals if one != self.present)
+            del self.journals[oldest]
+            gone += 1
+        return gone
+
+    def current(self) -> dict[Stream, StreamReading]:
+        """The streams of the present journal that were read."""
+        return {} if self.present is None else self.journals.get(self.present, {})
+
+
 class JournalReader:
     """Reads the journals of any number of units. Not thread-safe; holds no clock.
 
@@ -140,22 +165,27 @@ class JournalReader:
 
     def __init__(self, *, want_history: bool = False) -> None:
         self._want_history = want_history
-        self._streams: dict[tuple[Topics, int, Stream], StreamReading] = {}
-        self._journals: dict[Topics, int] = {}
-        self._heads: dict[tuple[Topics, str, Stream], _Head] = {}
-        self._parts: dict[str, PartCollector] = {}
+        self._units: dict[Topics, _Unit] = {}
         self._counts = ReaderCounts()
 
     @property
     def counts(self) -> ReaderCounts:
         """What was done so far."""
-        return replace(
-            self._counts,
-            holes_open=sum(reading.missing for reading in self._streams.values()),
+        readings = (
+            reading
+            for unit in self._units.values()
+            for streams in unit.journals.values()
+            for reading in streams.values()
         )
+        return replace(self._counts, holes_open=sum(reading.missing for reading in readings))
 
-    def feed(self, topic: str, payload: bytes) -> list[JournalRecord]:
+    def feed(self, topic: str, payload: bytes, now_s: float = 0.0) -> list[JournalRecord]:
         """Take a message of any topic; returns the records that are new, in the order in which they came.
+
+        Args:
+            topic: as received.
+            payload: as received.
+            now_s: the clock of `asks`; only answers to requests need it.
 
         Raises:
             CodecError: the payload is not what its topic promises.
@@ -165,24 +195,28 @@ class JournalReader:
             return []
         try:
             if parsed.area is Area.STATE:
-                return self._learn(parsed.topics, parsed.name, payload)
-            if parsed.area is Area.JOURNAL and (whole := self._whole(topic, payload)) is not None:
-                return self.feed_batch(parsed.topics, _batch(parsed, whole))
+                if payload:
+                    self.learn(parsed.topics, decode_state(parsed.name, payload))
+            elif parsed.area is Area.JOURNAL:
+                return self.feed_batch(parsed.topics, _batch(parsed, payload))
+            elif parsed.area is Area.REPLY:
+                self.take_reply(parsed.topics, decode_reply(payload), now_s)
         except CodecError:
             self._counts = replace(self._counts, refused=self._counts.refused + 1)
             raise
         return []
 
     def feed_batch(self, topics: Topics, batch: Batch) -> list[JournalRecord]:
-        """Take a decoded batch; returns the records that are new."""
+        """Take a decoded batch; returns the records that are new, or contradict what was read before."""
         header = batch.header
-        reading = self._reading(topics, header.journal, header.stream, batch.records[0].seq)
+        unit = self._unit(topics)
         if not header.replay:
-            self._journals[topics] = header.journal
-            if reading.ask_from is None:
-                reading.ask_from = 1 if self._want_history else batch.records[0].seq
+            unit.present = header.journal
+        reading = self._reading(unit, header.journal, header.stream, batch.records[0].seq)
+        if not header.replay and reading.ask_from is None:
+            reading.ask_from = 1 if self._want_history else batch.records[0].seq
         delivered: list[JournalRecord] = []
-        filled = gaps = gone = 0
+        filled = gaps = gone = conflicts = 0
         for record in batch.records:
             late = record.seq <= reading.highest
             if isinstance(record.body, Gap):
@@ -190,8 +224,11 @@ class JournalReader:
                 new = told > 0
                 gaps += new
                 gone += told - new
-            else:
-                new = reading.take(record.seq)
+            elif new := reading.take(record.seq):
+                reading.witness.note(record)
+            elif reading.witness.contradicts(record) and reading.witness.conflict_is_new(record):
+                conflicts += 1
+                delivered.append(replace(record, conflict=True))
             if new:
                 filled += late
                 delivered.append(record)
@@ -199,15 +236,44 @@ class JournalReader:
         self._counts = replace(
             counts,
             received=counts.received + len(batch.records),
-            delivered=counts.delivered + len(delivered),
+            delivered=counts.delivered + len(delivered) - conflicts,
             duplicates_removed=counts.duplicates_removed + len(batch.records) - len(delivered),
             filled=counts.filled + filled,
             gaps_told=counts.gaps_told + gaps,
             told_gone=counts.told_gone + gone,
             opaque=counts.opaque + sum(isinstance(one.body, Opaque) for one in delivered),
+            conflicts=counts.conflicts + conflicts,
+            journals_forgotten=counts.journals_forgotten + unit.forget_beyond(MAX_JOURNALS),
             abandoned=counts.abandoned + reading.bound(),
         )
         return delivered
+
+    def learn(self, topics: Topics, state: State) -> None:
+        """Take a state: the link tells the journal and that asking makes sense, and how far streams go."""
+        unit = self._unit(topics)
+        if isinstance(state, LinkState) and state.online:
+            unit.present = state.journal
+            for reading in unit.current().values():
+                reading.on_birth()
+            # What was delivered before is history to a reader that never read the stream.
+            for stream, seq in ((Stream.EVENTS, state.events_seq), (Stream.TRAIL, state.trail_seq)):
+                unit.heads[state.name, stream] = _Head(seq or 0, state.journal, wanted=False)
+        elif isinstance(state, StatusState):
+            seq = max(state.seq or 0, state.emergency_seq or 0)
+            unit.heads[state.name, Stream.EVENTS] = _Head(seq, state.journal, wanted=True)
+
+    def take_reply(self, topics: Topics, reply: Reply, now_s: float) -> None:
+        """Take a unit's answer: what it can not send is not asked for again so soon."""
+        if reply.command != REPLAY or reply.outcome != Outcome.REFUSED:
+            return
+        self._counts = replace(self._counts, requests_refused=self._counts.requests_refused + 1)
+        unit = self._unit(topics)
+        if reply.reason == RefusalReason.OTHER_JOURNAL and reply.journal is not None:
+            unit.present = reply.journal
+        elif reply.reason != RefusalReason.BUSY:
+            for stream, reading in unit.current().items():
+                if reply.stream in (None, stream.value):
+                    reading.on_refused(now_s)
 
     def asks(self, now_s: float) -> list[Ask]:
         """The replay requests that are due now, at most one a stream; call it now and then.
@@ -215,24 +281,30 @@ class JournalReader:
         Args:
             now_s: any clock that goes forward, in seconds; the same one at every call.
         """
-        self._mind_heads(now_s)
         asks = []
-        for (topics, journal, stream), reading in self._streams.items():
-            due = reading.next_request(now_s) if self._journals.get(topics) == journal else None
-            if due is not None:
-                asks.append(Ask(topics, ReplayRequest(stream, *due, journal)))
+        for topics, unit in self._units.items():
+            if unit.heads:
+                self._mind_heads(unit, now_s)
+            for stream, reading in unit.current().items():
+                due = reading.next_request(now_s)
+                if due is not None:
+                    asks.append(Ask(topics, ReplayRequest(stream, *due, unit.present)))
         return asks
 
     def receipts(self, topics: Topics) -> list[Receipt]:
         """How far each stream of the unit's present journal is complete; for a reader that wants history."""
-        receipts = []
-        for (whose, journal, stream), reading in self._streams.items():
-            if whose == topics and self._journals.get(topics) == journal and reading.through > 0:
-                receipts.append(Receipt(stream, reading.through, journal))
-        return receipts
+        unit = self._units.get(topics)
+        if unit is None:
+            return []
+        return [
+            Receipt(stream, reading.through, unit.present)
+            for stream, reading in unit.current().items()
+            if reading.through > 0
+        ]
 
-    def export(self) -> list[StreamCursor]:
-        """Where every stream was read to, to go on from after a restart."""
+    def export(self, only: Collection[Topics] | None = None) -> list[StreamCursor]:
+        """Where every stream was read to, to go on from after a restart; of all units, or of some."""
+        units = self._units if only is None else {one: self._units[one] for one in only if one in self._units}
         return [
             StreamCursor(
                 topics.agency,
@@ -242,8 +314,11 @@ class JournalReader:
                 one.ask_from,
                 one.highest,
                 tuple(one.holes),
+                one.witness.boots,
             )
-            for (topics, journal, stream), one in self._streams.items()
+            for topics, unit in units.items()
+            for journal, streams in unit.journals.items()
+            for stream, one in streams.items()
         ]
 
     def restore(self, cursors: Iterable[StreamCursor]) -> None:
@@ -252,75 +327,53 @@ class JournalReader:
             reading = StreamReading(cursor.ask_from, cursor.highest)
             for first, last in cursor.holes:
                 reading.holes.add(first, last)
-            topics = Topics(cursor.agency, cursor.unit)
-            self._streams[topics, cursor.journal, Stream(cursor.stream)] = reading
-            self._journals.setdefault(topics, cursor.journal)
+            reading.witness.restore(cursor.boots)
+            unit = self._unit(Topics(cursor.agency, cursor.unit))
+            unit.journals.setdefault(cursor.journal, {})[Stream(cursor.stream)] = reading
+            if unit.present is None:
+                unit.present = cursor.journal
 
-    def _whole(self, topic: str, payload: bytes) -> bytes | None:
-        """The payload of a batch; None until the last of its parts has come."""
-        part = decode_part(payload)
-        if part is None:
-            return payload
-        collector = self._parts.setdefault(topic, PartCollector())
-        try:
-            return collector.take(part)
-        finally:
-            if not collector:
-                del self._parts[topic]
+    def _unit(self, topics: Topics) -> _Unit:
+        unit = self._units.get(topics)
+        if unit is None:
+            unit = self._units[topics] = _Unit()
+        return unit
 
-    def _reading(self, topics: Topics, journal: int, stream: Stream, seq: int) -> StreamReading:
-        key = topics, journal, stream
-        if key not in self._streams:
+    @staticmethod
+    def _reading(unit: _Unit, journal: int, stream: Stream, seq: int) -> StreamReading:
+        streams = unit.streams(journal)
+        if stream not in streams:
             # Sequences begin at 1. What was sent before the first contact is missing too, but asked for only
             # when history is wanted; should it come by itself it is handed on.
-            self._streams[key] = reading = StreamReading(None, seq - 1)
+            streams[stream] = reading = StreamReading(None, seq - 1)
             reading.holes.add(1, seq - 1)
-        return self._streams[key]
+        return streams[stream]
 
-    def _learn(self, topics: Topics, name: str, payload: bytes) -> list[JournalRecord]:
-        """The link state tells the journal and that asking makes sense; both states how far streams go."""
-        if name == LinkState.name and payload:
-            link = decode_state(name, payload)
-            if isinstance(link, LinkState) and link.online:
-                self._journals[topics] = link.journal
-                for (whose, _, _), reading in self._streams.items():
-                    if whose == topics:
-                        reading.on_birth()
-                # What was delivered before is history to a reader that never read the stream.
-                for stream, seq in ((Stream.EVENTS, link.events_seq), (Stream.TRAIL, link.trail_seq)):
-                    self._heads[topics, name, stream] = _Head(seq or 0, link.journal, wanted=False)
-        elif name == StatusState.name and payload:
-            status = decode_state(name, payload)
-            if isinstance(status, StatusState):
-                seq = max(status.seq or 0, status.emergency_seq or 0)
-                self._heads[topics, name, Stream.EVENTS] = _Head(seq, status.journal, wanted=True)
-        return []
-
-    def _mind_heads(self, now_s: float) -> None:
+    def _mind_heads(self, unit: _Unit, now_s: float) -> None:
         """What a state tells of but the journal does not have after a while is missing."""
-        for (topics, name, stream), head in list(self._heads.items()):
-            journal = self._journals.get(topics)
-            if journal is None:
-                continue
-            reading = self._streams.get((topics, journal, stream))
+        journal = unit.present
+        if journal is None:
+            return
+        for key, head in list(unit.heads.items()):
             if head.journal not in (None, journal):
                 continue  # of a store that is gone, or whose birth is still on its way
+            reading = unit.current().get(key[1])
             done = head.seq <= (reading.highest if reading else 0)
             if not done and head.since_s is None:
                 head.since_s = now_s
             elif not done and head.since_s is not None and now_s - head.since_s >= HEAD_GRACE_S:
-                self._miss(topics, journal, stream, head)
+                self._miss(unit, journal, key[1], head)
                 done = True
             if done:
-                del self._heads[topics, name, stream]
+                del unit.heads[key]
 
-    def _miss(self, topics: Topics, journal: int, stream: Stream, head: _Head) -> None:
+    def _miss(self, unit: _Unit, journal: int, stream: Stream, head: _Head) -> None:
         """Take everything up to `head` that did not come for missing."""
-        reading = self._streams.get((topics, journal, stream))
+        reading = unit.current().get(stream)
         if reading is None:
             if not (head.wanted or self._want_history):
                 return
-            reading = self._reading(topics, journal, stream, 1)
+            reading = self._reading(unit, journal, stream, 1)
         if reading.ask_from is None and (head.wanted or self._want_history):
             reading.ask_from = 1 if self._want_history else head.seq
         reading.miss(head.seq)

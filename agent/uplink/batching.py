@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent import config
@@ -15,7 +15,6 @@ from agent.uplink.link.link import Message
 from agent.uplink.packet_limit import PacketLimit
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, CodecError, encode_batch
-from agent.wire.parts import split
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 
@@ -46,7 +45,7 @@ class Parcel:
 
     Attributes:
         message: ready to publish.
-        count: rows of the given ones that are through with it, from the first; 0 for any but the last part.
+        count: rows of the given ones that are through with it, from the first.
         last_seq: sequence number that a reader has everything up to once it landed.
     """
 
@@ -63,8 +62,8 @@ class Parcel:
 class Batcher:
     """Makes batches of one stream that are no larger than the broker's packets may be.
 
-    A record that alone is too large goes in parts. One that can not be encoded is told by a gap record in its
-    place ("damaged"), and those after it go on.
+    A record that can not be encoded is told by a gap record in its place ("damaged"), and those after it go
+    on.
     """
 
     def __init__(  # noqa: PLR0917  # the parts of the uplink that it stands between
@@ -86,9 +85,9 @@ class Batcher:
         self._most = settings.batch_records
 
     def make(self, rows: Sequence[Row], *, history: bool, replay: bool) -> list[Parcel]:
-        """What to send next from the beginning of `rows`: one message, or one record in parts.
+        """What to send next from the beginning of `rows`: one message.
 
-        Empty when the broker takes no packet of a sensible size.
+        Empty when the broker does not take a packet as large as one record.
         """
         cut = self._with_sound_gaps(rows, self._cut(rows))
         while True:
@@ -103,22 +102,9 @@ class Batcher:
                 self._most = min(self._settings.batch_records, max(self._most, len(cut) + 1 + len(cut) // 8))
                 return [Parcel(message, len(cut), _last_seq(cut[-1]))]
             if len(cut) == 1:
-                return self._in_parts(message, cut[0])
+                return []
             cut = cut[: len(cut) // 2]
             self._most = len(cut)
-
-    def _in_parts(self, message: Message, row: Row) -> list[Parcel]:
-        limit_bytes = self._limit.most_bytes
-        assert limit_bytes is not None
-        # Of the packet without payload only the length of the rest can still grow, to four bytes at most.
-        room_bytes = limit_bytes - replace(message, payload=b"").packet_bytes() - 3
-        parts = split(message.payload, self._settings.encoding, room_bytes)
-        if parts is None:
-            return []
-        messages = [replace(message, payload=part.payload, content_type=part.content_type) for part in parts]
-        # Everything up to the record before this one, until the last part has landed as well.
-        parcels = [Parcel(one, 0, row.seq - 1) for one in messages[:-1]]
-        return [*parcels, Parcel(messages[-1], 1, _last_seq(row))]
 
     def _cut(self, rows: Sequence[Row]) -> list[Row]:
         cut = list(rows[: self._most])

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from agent.domain.record import Body, Opaque, Stream, token_of
 from agent.domain.stamp import UtcSource
 
-MAX_RECORDS = 65_535
+MAX_RECORDS = 4_096
 """Most records in one batch."""
 MAX_BYTES = 1024 * 1024
 """Most bytes of a payload, before and after inflating."""
+MAX_SEQ = 1 << 62
+"""Every sequence number is below."""
 
 
 class CodecError(ValueError):
@@ -57,6 +59,7 @@ class JournalRecord:
         body: what happened; an `agent.domain.record.Opaque` when it can not be read.
         history: it came late, from the backlog.
         replay: it came again, on request.
+        conflict: a reader sets it: another record was read under the same number before.
     """
 
     unit: str
@@ -72,6 +75,7 @@ class JournalRecord:
     body: Body
     history: bool = False
     replay: bool = False
+    conflict: bool = False
 
     @property
     def token(self) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from agent.domain.record import Kind
 from agent.domain.state import State
-from agent.wire.batch import MAX_RECORDS, Batch, BatchHeader, CodecError, JournalRecord
+from agent.wire.batch import MAX_RECORDS, MAX_SEQ, Batch, BatchHeader, CodecError, JournalRecord
 from agent.wire.batch_json import decode_json, encode_json
 from agent.wire.compact import decode_compact, encode_compact
 from agent.wire.fields import utc_source
@@ -91,6 +91,8 @@ def decode_batch(payload: bytes, unit: str = "") -> Batch:
         raise CodecError(f"batch of unit {batch.header.unit!r} on the topic of {unit!r}")
     if any(one.seq >= next_one.seq for one, next_one in pairwise(batch.records)) or batch.records[0].seq < 0:
         raise CodecError("sequence numbers do not ascend")
+    if batch.records[-1].seq >= MAX_SEQ:
+        raise CodecError("a sequence number beyond all bounds")
     return batch
 
 

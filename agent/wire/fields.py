@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from itertools import repeat
 from operator import attrgetter
 from types import NoneType, UnionType
@@ -24,6 +24,7 @@ from agent.wire.time_text import unix_ms, utc_text
 T = TypeVar("T")
 ELLIPSIS = "…"
 _ELLIPSIS_BYTES = len(ELLIPSIS.encode())
+_LEAST, _LIMIT = -(1 << 63), 1 << 64
 _SOURCES = {source.name.lower(): source for source in UtcSource}
 
 
@@ -256,7 +257,7 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return inner, len(kinds) < len(get_args(hint))
 
 
-def _form(of: type, name: str, inner: Any, told: Field) -> Form:  # noqa: PLR0911  # a table in words
+def _form(of: type, name: str, inner: Any, told: Field) -> Form:  # noqa: C901, PLR0911  # a table in words
     if inner is float:
         return _scaled_form(told) if told.scale else _FLOAT
     if inner in _PLAIN:
@@ -275,6 +276,8 @@ def _form(of: type, name: str, inner: Any, told: Field) -> Form:  # noqa: PLR091
         return _pairs_form("map of texts", told, _text, {"type": "string"})
     if isinstance(inner, type) and issubclass(inner, IntEnum):
         return Form("integer", int, _enumerated(inner), int, None, {"enum": [one.value for one in inner]})
+    if isinstance(inner, type) and issubclass(inner, StrEnum):
+        return Form("text", str, inner, str, None, {"enum": [one.value for one in inner]})
     if isinstance(inner, type) and is_dataclass(inner):
         part = layout(inner)
         return Form(
@@ -302,8 +305,8 @@ def _scaled_form(told: Field) -> Form:
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise CodecError("not a whole number")
+    if type(value) is not int or not _LEAST <= value < _LIMIT:
+        raise CodecError("not a whole number of 64 bits")
     return value
 
 

@@ -3,9 +3,10 @@
 `ems/v1/{agency}/{unit}/` followed by
 
 =====================  ========  =======================================================
-`state/{name}`         retained  link, location, status, vehicle, health: true now
+`state/{name}`         retained  what is true now, one topic a state
 `journal/{stream}`     QoS 1     events, trail: batches of records
-`command/{name}`       QoS 1     to the unit; "replay" asks for records again
+`command/{name}`       QoS 1     to the unit: do this
+`reply/{name}`         QoS 1     what the unit answers to that command
 `receipt`              QoS 1     to the unit; dispatch has the records up to a sequence
 =====================  ========  =======================================================
 """
@@ -29,20 +30,44 @@ class Area(StrEnum):
     STATE = "state"
     JOURNAL = "journal"
     COMMAND = "command"
+    REPLY = "reply"
     RECEIPT = "receipt"
 
 
 REPLAY = "replay"
-"""The one command there is."""
+NEW_JOURNAL = "new-journal"
+COMMANDS: dict[str, str] = {
+    REPLAY: "Send these records again.",
+    NEW_JOURNAL: "Begin a new journal: this one has two records under one number.",
+    "answer": "Dispatch accepts or refuses a status, an emergency or an amendment.",
+    "assign": "A call for this unit.",
+    "update": "News of a call that the unit has.",
+    "cancel": "A call is taken back.",
+    "message": "A message or a coded order for the crew.",
+    "amend": "Correct a record of the events.",
+    "crew": "Sign somebody on or off.",
+    "acknowledge": "Dispatch has seen an emergency or an alarm.",
+    "ping": "Are you there?",
+    "report-now": "Send position and states at once.",
+    "diagnostics": "Send the device's own report.",
+    "set-rate": "Report at another rate for a while.",
+    "signals": "Send vehicle signals at a rate for a while.",
+    "service": "A service was done.",
+    "config": "Change the configuration.",
+    "restart": "Start the agent anew.",
+    "fetch": "Send a recording or a report in pieces.",
+}
+"""Every command topic, what it is for. A unit answers one that it does not do with `unknown_command`."""
 
-_LEVEL = r"[A-Za-z0-9._-]{1,64}"
+_LEVEL = r"[A-Za-z0-9_-]{1,64}"
 _TOPIC = re.compile(
-    rf"{ROOT}/(?P<agency>{_LEVEL})/(?P<unit>{_LEVEL})/(?P<area>state|journal|command|receipt)(?:/(?P<name>[a-z]+))?"
+    rf"{ROOT}/(?P<agency>{_LEVEL})/(?P<unit>{_LEVEL})/(?P<area>state|journal|command|reply|receipt)(?:/(?P<name>[a-z-]+))?"
 )
 _NAMES: dict[Area, frozenset[str]] = {
     Area.STATE: frozenset(STATE_TYPES),
     Area.JOURNAL: frozenset(stream.value for stream in Stream),
-    Area.COMMAND: frozenset({REPLAY}),
+    Area.COMMAND: frozenset(COMMANDS),
+    Area.REPLY: frozenset(COMMANDS),
     Area.RECEIPT: frozenset({""}),
 }
 
@@ -60,7 +85,7 @@ class Topics:
     unit: str
 
     def state(self, name: str) -> str:
-        """Topic of a retained state: link, location, status, vehicle or health. Raises ValueError."""
+        """Topic of a retained state. Raises ValueError for one that there is not."""
         return self._topic(Area.STATE, name)
 
     def journal(self, stream: Stream) -> str:
@@ -68,8 +93,12 @@ class Topics:
         return self._topic(Area.JOURNAL, stream.value)
 
     def command(self, name: str) -> str:
-        """Topic on which the unit is told something; "replay" is the one there is. Raises ValueError."""
+        """Topic on which the unit is told to do something. Raises ValueError for an unknown command."""
         return self._topic(Area.COMMAND, name)
+
+    def reply(self, name: str) -> str:
+        """Topic on which the unit answers a command. Raises ValueError for an unknown one."""
+        return self._topic(Area.REPLY, name)
 
     @property
     def receipt(self) -> str:
@@ -93,7 +122,7 @@ class ParsedTopic:
     Attributes:
         topics: whose it is.
         area: what it is for.
-        name: state name, stream or command; empty for a receipt.
+        name: state, stream or command; empty for a receipt.
     """
 
     topics: Topics
@@ -115,4 +144,4 @@ def parse_topic(topic: str) -> ParsedTopic | None:
 def subscriptions(agency: str | None = None, unit: str | None = None) -> tuple[str, ...]:
     """Filters for everything that units say: of one unit, of an agency, or of all when both are None."""
     root = f"{ROOT}/{agency or '+'}/{unit or '+'}"
-    return (f"{root}/{Area.STATE.value}/+", f"{root}/{Area.JOURNAL.value}/+")
+    return tuple(f"{root}/{area.value}/+" for area in (Area.STATE, Area.JOURNAL, Area.REPLY))

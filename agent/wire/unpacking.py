@@ -7,10 +7,12 @@ from typing import Any
 
 import msgpack
 
-from agent.wire.batch import MAX_BYTES, CodecError
+from agent.wire.batch import MAX_BYTES, MAX_RECORDS, CodecError
 
 MAX_CONTAINERS = 100_000
 """Most lists and maps in one payload, of any depth; each takes 60 to 100 bytes of memory."""
+_MAX_ITEMS = MAX_RECORDS + 1
+"""Of one list: msgpack makes room for as many as a list says that it has, for 500 lists in one another."""
 
 
 def unpack(packed: bytes) -> Any:
@@ -26,7 +28,9 @@ def unpack(packed: bytes) -> Any:
 
     _check_size(packed)
     try:
-        return msgpack.unpackb(packed, list_hook=counted, object_hook=counted)
+        return msgpack.unpackb(
+            packed, list_hook=counted, object_hook=counted, max_array_len=_MAX_ITEMS, max_map_len=_MAX_ITEMS
+        )
     except CodecError:
         raise
     except (TypeError, ValueError, RecursionError, msgpack.UnpackException) as error:

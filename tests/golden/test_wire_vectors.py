@@ -6,7 +6,6 @@ After a deliberate change of the format, write them anew with
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,8 +32,7 @@ from agent.domain.record import (
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
 from agent.wire.body import pack_body
-from agent.wire.codec import BatchHeader, Encoding, decode_batch, decode_state, encode_batch, encode_state
-from agent.wire.parts import split
+from agent.wire.codec import BatchHeader, decode_batch, decode_state, encode_batch, encode_state
 from agent.wire.reader_request import (
     Receipt,
     ReplayRequest,
@@ -218,54 +216,11 @@ def vectors() -> Iterator[tuple[str, dict[str, Any]]]:
         )
 
 
-def parts_vector() -> dict[str, Any]:
-    """One payload in parts, in both forms."""
-    name = "one_position"
-    _, head, rows = BATCHES[name]
-    rooms: dict[Encoding, int] = {"msgpack": 31, "json": 220}
-    parts = {
-        encoding: [
-            part.payload for part in split(encode_batch(head, rows, encoding).payload, encoding, room) or []
-        ]
-        for encoding, room in rooms.items()
-    }
-    return {
-        "description": f"The payload of {name}.json in parts.",
-        "topic": A7.journal(head.stream),
-        "parts_hex": [part.hex() for part in parts["msgpack"]],
-        "parts_json": [json.loads(part) for part in parts["json"]],
-    }
-
-
 VECTORS = dict(vectors())
-PARTS = "parts"
 
 
 def test_there_is_a_file_for_each_vector_and_no_other() -> None:
-    assert {path.stem for path in FOLDER.glob("*.json")} == {*VECTORS, PARTS}
-
-
-def test_a_reader_made_from_the_document_alone_puts_parts_together() -> None:
-    stored = json.loads((FOLDER / f"{PARTS}.json").read_text(encoding="utf-8"))
-    assert stored == parts_vector()
-    crc, whole = 0, b""
-    for part in map(bytes.fromhex, stored["parts_hex"]):
-        assert part[0] == 0x50
-        crc = int.from_bytes(part[1:5], "big")
-        offset, at = varint(part, 5)
-        total, at = varint(part, at)
-        whole = whole.ljust(total, b"?")
-        whole = whole[:offset] + part[at:] + whole[offset + len(part) - at :]
-    assert zlib.crc32(whole) == crc
-    assert (
-        whole.hex() == json.loads((FOLDER / "one_position.json").read_text(encoding="utf-8"))["payload_hex"]
-    )
-
-    pieces = sorted((part["part"], base64.b64decode(part["base64"])) for part in stored["parts_json"])
-    whole = b"".join(piece for _, piece in pieces)
-    assert {len(whole)} == {part["of"] for part in stored["parts_json"]}
-    assert {zlib.crc32(whole)} == {part["crc"] for part in stored["parts_json"]}
-    assert json.loads(whole) == json.loads((FOLDER / "one_position.json").read_text(encoding="utf-8"))["json"]
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(VECTORS)
 
 
 @pytest.mark.parametrize("name", sorted(VECTORS))
@@ -402,7 +357,7 @@ def values(column: Any, count: int) -> list[Any]:
 
 def write_vectors() -> None:
     """Write every vector's file."""
-    for name, vector in [*VECTORS.items(), (PARTS, parts_vector())]:
+    for name, vector in VECTORS.items():
         text = json.dumps(vector, indent=1, ensure_ascii=False)
         (FOLDER / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 

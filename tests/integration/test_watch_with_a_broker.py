@@ -14,11 +14,11 @@ from agent.cli.watch import Watcher, broker_of
 from agent.cli.watch_display import JsonDisplay
 from agent.domain.record import Alert, Kind, Stream
 from agent.domain.state import LinkState
-from agent.reader.journal_reader import decode_replay_request
 from agent.uplink.link.link import LinkEvent, Message, Opened, Opening, Received
 from agent.uplink.link.paho_link import PahoLink
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, encode_batch, encode_state
+from agent.wire.reader_request import decode_replay_request
 from agent.wire.row import Row
 from agent.wire.topics import Topics, subscriptions
 from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto

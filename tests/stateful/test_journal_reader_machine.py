@@ -11,7 +11,6 @@ from agent.domain.state import LinkState
 from agent.reader.journal_reader import JournalReader
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, JournalRecord, encode_batch, encode_state
-from agent.wire.parts import split
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 
@@ -29,7 +28,6 @@ class ReaderMachine(RuleBasedStateMachine):
         self.reader = JournalReader(want_history=True)
         self.delivered: list[int] = []
         self.told_gone: set[int] = set()
-        self.room_bytes = 1000
         self.restarted = False
         self.now_s = 0.0
 
@@ -60,10 +58,6 @@ class ReaderMachine(RuleBasedStateMachine):
     @rule()
     def unit_comes_online(self) -> None:
         self.reader.feed(UNIT.state("link"), self._birth())
-
-    @rule(room_bytes=st.sampled_from([30, 40, 1000]))
-    def another_broker(self, room_bytes: int) -> None:
-        self.room_bytes = room_bytes
 
     @rule(back=st.integers(1, 10), length=st.integers(1, 6))
     def evict(self, back: int, length: int) -> None:
@@ -135,10 +129,7 @@ class ReaderMachine(RuleBasedStateMachine):
                 self.delivered.append(record.seq)
 
     def _fed(self, payload: bytes) -> list[JournalRecord]:
-        """Through a broker that takes whole batches, or one that wants them in parts."""
-        parts = split(payload, "msgpack", self.room_bytes) if self.room_bytes < len(payload) else None
-        payloads = [payload] if parts is None else [part.payload for part in parts]
-        return [record for one in payloads for record in self.reader.feed(UNIT.journal(Stream.EVENTS), one)]
+        return self.reader.feed(UNIT.journal(Stream.EVENTS), payload)
 
     @staticmethod
     def _row(seq: int, gap_to: int | None) -> Row:

@@ -31,10 +31,10 @@ from agent.domain.record import (
 )
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState
-from agent.reader.journal_reader import ReplayRequest, decode_replay_request
 from agent.uplink.link.link import Closed, LinkEvent, Message, Opened, Opening, Received
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, JournalRecord, decode_batch, encode_batch, encode_state
+from agent.wire.reader_request import ReplayRequest, decode_replay_request
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+import zlib
 from dataclasses import asdict
 from typing import Any
 
@@ -14,27 +16,26 @@ from hypothesis import strategies as st
 from agent.domain.record import Alert, Body, Gap, Kind, Stream
 from agent.domain.state import LinkState, StatusState
 from agent.reader import stream_reading
-from agent.reader.journal_reader import (
-    JournalReader,
-    Receipt,
-    ReplayRequest,
-    StreamCursor,
-    decode_receipt,
-    decode_replay_request,
-    encode_receipt,
-    encode_replay_request,
-)
+from agent.reader.journal_reader import JournalReader, StreamCursor
 from agent.wire.body import pack_body
 from agent.wire.codec import (
     BatchHeader,
     CodecError,
-    Encoding,
     JournalRecord,
     encode_batch,
     encode_state,
 )
 from agent.wire.interval_set import IntervalSet
-from agent.wire.parts import split
+from agent.wire.reader_request import (
+    Receipt,
+    ReplayRequest,
+    Reply,
+    decode_receipt,
+    decode_replay_request,
+    encode_map,
+    encode_receipt,
+    encode_replay_request,
+)
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 
@@ -163,7 +164,8 @@ def test_long_holes_are_asked_for_in_parts() -> None:
     reader = JournalReader()
     feed(reader, 1, 20_000)
     assert asked(reader, 0) == [(2, 5001)]
-    feed(reader, *range(2, 5002), replay=True)
+    for first in (2, 2502):
+        feed(reader, *range(first, first + 2500), replay=True)
     assert asked(reader, 0.1) == [(5002, 10_001)]
 
 
@@ -275,7 +277,7 @@ def test_requests_and_receipts_round_trip(encoding: Any, journal: int | None) ->
 
 
 def test_a_request_reads_as_plain_json() -> None:
-    request = decode_replay_request(b'{"stream":"events","from":1,"to":4,"remark":"by hand"}')
+    request = decode_replay_request(b'{"stream":"events","first":1,"last":4,"remark":"by hand"}')
     assert request == ReplayRequest(Stream.EVENTS, 1, 4)
 
 
@@ -284,16 +286,16 @@ def test_a_request_reads_as_plain_json() -> None:
     [
         7,
         {},
-        {"stream": "events", "from": 2, "to": 1},
-        {"stream": "events", "from": -1, "to": 1},
-        {"stream": "events", "from": 1.0, "to": 2},
-        {"stream": "events", "from": True, "to": 2},
-        {"stream": "events", "from": 1, "to": 2**63},
-        {"stream": "other", "from": 1, "to": 2},
-        {"stream": None, "from": 1, "to": 2},
-        {"stream": "events", "from": 1, "to": 2, "journal": -1},
-        {"stream": "events", "from": 1, "to": 2, "journal": "1"},
-        {"stream": "events", "from": 1, "to": 2, "padding": "x" * 2000},
+        {"stream": "events", "first": 2, "last": 1},
+        {"stream": "events", "first": -1, "last": 1},
+        {"stream": "events", "first": 1.0, "last": 2},
+        {"stream": "events", "first": True, "last": 2},
+        {"stream": "events", "first": 1, "last": 2**63},
+        {"stream": "other", "first": 1, "last": 2},
+        {"stream": None, "first": 1, "last": 2},
+        {"stream": "events", "first": 1, "last": 2, "journal": -1},
+        {"stream": "events", "first": 1, "last": 2, "journal": "1"},
+        {"stream": "events", "first": 1, "last": 2, "padding": "x" * 20_000},
     ],
 )
 def test_malformed_requests_are_refused(given: Any) -> None:
@@ -344,9 +346,6 @@ def test_an_interval_set_is_a_set(steps: list[tuple[bool, int, int]], probe: int
     assert intervals.last_through(probe) == max((n for n in model if n <= probe), default=None)
 
 
-ROOM_BYTES: dict[Encoding, int] = {"msgpack": 20, "json": 72}
-
-
 def test_what_is_counted_adds_up_whatever_gap_was_known_before() -> None:
     reader = JournalReader(want_history=True)
     assert feed(reader, 1, 2) == [1, 2]
@@ -368,14 +367,103 @@ def test_a_head_of_a_journal_that_is_told_later_is_kept_until_then() -> None:
     assert asked(reader, 220) == [(4, 4)]
 
 
-@pytest.mark.parametrize("encoding", ["msgpack", "json"])
-def test_a_batch_in_parts_is_read_once_they_are_all_there(encoding: Encoding) -> None:
-    reader, topic, batch = JournalReader(), A7.journal(Stream.EVENTS), payload(1, 2, 3)
-    parts = [part.payload for part in split(batch, encoding, ROOM_BYTES[encoding]) or []]
-    assert len(parts) > 1
-    again = [part.payload for part in split(payload(4), encoding, ROOM_BYTES[encoding]) or []]
-    mixed = [parts[-1], again[0], parts[0], parts[0], *parts[1:-1]]
-    got = [seqs_of(reader.feed(topic, one)) for one in mixed]
-    assert got[-1] == [1, 2, 3]
-    assert not any(got[:-1])
-    assert [seqs_of(reader.feed(topic, one)) for one in again[1:]][-1] == [4]
+def test_a_known_number_with_something_else_is_a_conflict_and_handed_on_once() -> None:
+    """[MDT-R-05] [MDT-R-06]"""
+    reader = JournalReader()
+    feed(reader, 1, 2, 3)
+    other = encode_batch(
+        BatchHeader("A7", Stream.EVENTS, 1, 1),
+        [Row(2, Kind.ALERT, 1, 2, None, 0, None, pack_body(Alert("code", "something else")))],
+    ).payload
+    (record,) = reader.feed(A7.journal(Stream.EVENTS), other)
+    assert record.conflict
+    assert record.body == Alert("code", "something else")
+    assert reader.feed(A7.journal(Stream.EVENTS), other) == []
+    assert feed(reader, 2) == [], "the first one is a repetition, as ever"
+    counts = reader.counts
+    assert (counts.conflicts, counts.delivered, counts.duplicates_removed) == (1, 3, 2)
+
+
+@pytest.mark.parametrize("stamp", [{"boot": 2}, {"boottime_ms": 77}])
+def test_another_boot_or_boot_time_under_a_known_number_is_a_conflict(stamp: dict[str, int]) -> None:
+    reader = JournalReader()
+    feed(reader, 1, 2, 3)
+    row = Row(2, Kind.ALERT, 1, 2, None, 0, None, pack_body(Alert("code", "text")))._replace(**stamp)  # type: ignore[arg-type]
+    header = BatchHeader("A7", Stream.EVENTS, 1, row.boot)
+    (record,) = reader.feed(A7.journal(Stream.EVENTS), encode_batch(header, [row]).payload)
+    assert record.conflict
+
+
+def test_a_better_utc_of_a_record_that_comes_again_is_no_conflict() -> None:
+    reader = JournalReader()
+    feed(reader, 1, 2)
+    row = Row(2, Kind.ALERT, 1, 2, 1_795_310_000_000, 3, 100, pack_body(Alert("code", "text")))
+    for encoding in ("msgpack", "json"):
+        again = encode_batch(BatchHeader("A7", Stream.EVENTS, 1, 1, replay=True), [row], encoding).payload
+        assert reader.feed(A7.journal(Stream.EVENTS), again) == []
+    assert reader.counts.conflicts == 0
+
+
+def test_an_older_boot_is_told_from_a_newer_one_long_after_its_records_and_after_a_restart() -> None:
+    reader = JournalReader(want_history=True)
+    for boot, first in ((1, 1), (2, 1001), (3, 2001)):
+        header = BatchHeader("A7", Stream.EVENTS, 1, boot)
+        rows = [
+            Row(seq, Kind.ALERT, boot, seq, None, 0, None, pack_body(Alert("code", "text")))
+            for seq in range(first, first + 1000)
+        ]
+        assert len(reader.feed(A7.journal(Stream.EVENTS), encode_batch(header, rows).payload)) == 1000
+    fresh = JournalReader(want_history=True)
+    fresh.restore(reader.export())
+    for one in (reader, fresh):
+        rolled_back = Row(900, Kind.ALERT, 3, 5, None, 0, None, pack_body(Alert("code", "text")))
+        header = BatchHeader("A7", Stream.EVENTS, 1, 3)
+        (record,) = one.feed(A7.journal(Stream.EVENTS), encode_batch(header, [rolled_back]).payload)
+        assert record.conflict
+        same = Row(900, Kind.ALERT, 1, 900, None, 0, None, pack_body(Alert("code", "text")))
+        header = BatchHeader("A7", Stream.EVENTS, 1, 1)
+        assert one.feed(A7.journal(Stream.EVENTS), encode_batch(header, [same]).payload) == []
+
+
+def test_journals_of_a_unit_are_bounded_and_the_present_one_is_kept() -> None:
+    reader = JournalReader()
+    feed(reader, 1, journal=1)
+    for journal in range(2, 30):
+        feed(reader, 5, journal=journal, replay=True)
+    assert reader.counts.journals_forgotten == 21
+    assert len({cursor.journal for cursor in reader.export()}) == 8
+    assert feed(reader, 1, journal=1) == [], "the present journal was not forgotten"
+
+
+def test_a_refused_request_is_not_repeated_before_the_longest_wait() -> None:
+    reader = JournalReader()
+    feed(reader, 1, 3)
+    assert asked(reader, 0) == [(2, 2)]
+    refused = encode_map(Reply("replay", "refused", reason="beyond_end", stream="events", last=1)).payload
+    reader.feed(A7.reply("replay"), refused, 1.0)
+    assert asked(reader, 500) == []
+    assert asked(reader, 602) == [(2, 2)]
+    assert reader.counts.requests_refused == 1
+
+
+def test_an_answer_that_names_another_journal_ends_asking_for_this_one() -> None:
+    reader = JournalReader()
+    feed(reader, 1, 3)
+    answer = encode_map(Reply("replay", "refused", reason="other_journal", journal=2), "json").payload
+    reader.feed(A7.reply("replay"), answer)
+    assert asked(reader, 0) == []
+
+
+def test_a_deflated_gigabyte_of_lists_is_refused_within_a_few_megabytes() -> None:
+    nested = zlib.compress(b"\x18\0\0\0\1\7" + b"\x94\x01\xdc\xff\xff" + b"\xdc\xff\xff" * 300_000, 9)
+    flat = zlib.compress(b"\x18\0\0\0\1\7" + b"\xdd\x00\x0f\xff\xf0" + b"\x90" * 0xFFFF0, 9)
+    in_json = b'{"version":1,"records":' + b"[" + b"[]," * 300_000 + b"[]]}"
+    for hostile in (nested, flat, in_json):
+        reader = JournalReader()
+        tracemalloc.start()
+        with pytest.raises(CodecError):
+            reader.feed(A7.journal(Stream.TRAIL), hostile)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 24_000_000
+        assert reader.counts.refused == 1

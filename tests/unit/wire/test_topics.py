@@ -18,6 +18,7 @@ def test_every_topic_is_taken_apart_into_what_made_it() -> None:
         assert A7.journal(stream) == f"ems/v1/boston-ems/A7/journal/{stream.value}"
         assert parse_topic(A7.journal(stream)) == ParsedTopic(A7, Area.JOURNAL, stream.value)
     assert parse_topic(A7.command("replay")) == ParsedTopic(A7, Area.COMMAND, "replay")
+    assert parse_topic(A7.reply("new-journal")) == ParsedTopic(A7, Area.REPLY, "new-journal")
     assert A7.receipt == "ems/v1/boston-ems/A7/receipt"
     assert parse_topic(A7.receipt) == ParsedTopic(A7, Area.RECEIPT, "")
 
@@ -34,12 +35,14 @@ def test_every_topic_is_taken_apart_into_what_made_it() -> None:
         "ems/v1/a/u/journal/link",
         "ems/v1/a/u/receipt/",
         "ems/v1/a/u/receipt/more",
-        "ems/v1/a/u/command/reboot",
+        "ems/v1/a/u/command/reboot-now",
         "ems/v1//u/state/link",
         "ems/v1/a/+/state/link",
         "ems/v1/a/u/state/link/x",
         "ems/v1/a/u x/state/link",
         "ems/v1/a/u/state/link\n",
+        "ems/v1/a.b/u/state/link",
+        "ems/v1/a/u.1/state/link",
     ],
 )
 def test_other_topics_are_none_of_ours(topic: str) -> None:
@@ -54,6 +57,6 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_filters_narrow_down_to_an_agency_and_a_unit() -> None:
-    assert subscriptions() == ("ems/v1/+/+/state/+", "ems/v1/+/+/journal/+")
-    assert subscriptions("boston-ems") == ("ems/v1/boston-ems/+/state/+", "ems/v1/boston-ems/+/journal/+")
+    assert subscriptions() == ("ems/v1/+/+/state/+", "ems/v1/+/+/journal/+", "ems/v1/+/+/reply/+")
+    assert subscriptions("boston-ems")[0] == "ems/v1/boston-ems/+/state/+"
     assert subscriptions("boston-ems", "A7")[1] == "ems/v1/boston-ems/A7/journal/+"
