@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agent.config import DeviceName, DevicePath, SampleDevice, SignalName
 from agent.hal.clock import Clock
@@ -34,6 +34,12 @@ class TemperatureW1(SampleDevice):
     """The probe's file; with several probes on the bus, each block names its own."""
     interval_s: float = Field(10, ge=1, le=86_400)
     """From one reading to the next."""
+
+    @model_validator(mode="after")
+    def _heard_in_time(self) -> TemperatureW1:
+        if self.interval_s >= min(self.silent_after_s, self.stale_after_s):
+            raise ValueError("interval_s must be below silent_after_s and stale_after_s, or it is never well")
+        return self
 
     def files(self) -> tuple[str, ...]:
         """The file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from agent.runtime.plain_text import harmless, masked
@@ -15,6 +14,8 @@ def did_you_mean(written: Any, known: Sequence[str]) -> str:
     """The hint "; did you mean x?" when something that is known looks like what is written, else ""."""
     if not isinstance(written, str) or len(written) > SHOWN_LETTERS:
         return ""
+    from difflib import get_close_matches  # here, so that a daemon whose file is right does not pay for it
+
     folded = {name.lower(): name for name in known}
     near = get_close_matches(written.lower(), folded, n=1, cutoff=0.6)
     return f"; did you mean {folded[near[0]]}?" if near else ""

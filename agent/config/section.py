@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -65,6 +64,8 @@ def _host(host: str) -> str:
 
 
 def _is_address(text: str) -> bool:
+    from ipaddress import ip_address  # only where a host looks like one
+
     try:
         ip_address(text.partition("%")[0])
     except ValueError:

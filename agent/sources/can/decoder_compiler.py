@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import ConfigError
+from agent.config.plain_words import did_you_mean
 from agent.domain.record import SignalValue
 from agent.runtime.absent_library import absent
 from agent.sources.can import vss
@@ -252,10 +253,15 @@ class _MessageCompiler:
             derived = vss.conversion(written, unit)
             if derived is None:
                 what = f"the DBC gives {written!r}" if written else "the DBC gives no unit"
+                hint = (
+                    ""
+                    if unit in vss.UNIT_TOKENS
+                    else did_you_mean(vss.unit_token(unit) or unit, vss.UNIT_TOKENS)
+                )
                 self._wrong(
                     wanted,
                     "unit",
-                    f"{what}, which is not known to convert to {unit}; give from_unit or scale",
+                    f"{what}, which is not known to convert to {unit}; give from_unit or scale{hint}",
                 )
             else:
                 to_scale, to_offset = derived

@@ -218,6 +218,9 @@ _UNITS: dict[str, _Unit] = {
     "rad": _Unit("angle", 180 / pi),
 }
 
+UNIT_TOKENS = tuple(_UNITS)
+"""The units that are converted from and to."""
+
 _SPELLINGS: dict[str, str] = {
     "kmh": "km/h", "kph": "km/h", "km/hr": "km/h", "kmph": "km/h",
     "mi/h": "mph", "mile/h": "mph", "meters/s": "m/s",

@@ -93,6 +93,7 @@ def device(kind: str, **settings: Any) -> str:
         (GOOD + device("can_socketcan", channel="lo", vehicle="v"), 9, "not of a CAN bus"),
         (GOOD + device("gnss_serial", device="agent.toml"), 7, "is no device, but an ordinary file"),
         (GOOD + device("temperature_w1", signal="ambient temperature"), 9, "VSS path"),
+        (GOOD + device("temperature_w1", interval_s=60), 7, "below silent_after_s"),
     ],
 )
 def test_a_mistake_is_found_on_its_line_and_said_in_plain_words(
@@ -210,6 +211,8 @@ def test_the_inputs_that_failed_once(feeds: Path, name: str) -> None:
         (VEHICLE.replace(b"'M'", b"'MM'"), "vehicle.toml:3: signals[0].message = 'MM': no such message"),
         (VEHICLE.replace(b"bus", b"before"), "vehicle.toml:4: signals[0].signal"),
         (VEHICLE.replace(b"bus", b"endless"), "endless.dbc"),
+        (VEHICLE.replace(b"name = 'Speed'", b"name = 'A.B'\nunit = 'km/hr'"), "did you mean km/h?"),
+        (VEHICLE.replace(b"name = 'Speed'", b"name = 'A.B'\nunit = 'celcius'"), "did you mean celsius?"),
     ],
 )
 def test_a_bad_vehicle_file_ends_with_78_and_a_sentence(tmp_path: Path, vehicle: bytes, words: str) -> None:
