@@ -33,6 +33,7 @@ from agent.supervision.service_manager import ServiceManager
 from agent.supervision.staged_stop import stage
 from agent.supervision.status_socket import StatusSocket
 from agent.supervision.supervisor import Supervisor, Unit
+from agent.uplink.network_watch import NetworkWatch
 from agent.uplink.publisher import Publisher
 from agent.wire.topics import Topics
 
@@ -250,6 +251,9 @@ class Daemon:
         config, start = self._config, self._supervisor.start
         start(Unit("outbox", self.outbox.run))
         start(Unit("uplink", self.publisher.run))
+        network = self._platform.network()
+        if network is not None:
+            self._start_source(Unit("network", NetworkWatch(network, self.publisher.network_changed).run))
         start(Unit("clock", self._clock_watch.run))
         start(Unit("crew", self._crew.run))
         health = HealthPath(

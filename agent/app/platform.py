@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from agent import config
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
+from agent.hal.network import NetworkFeed
 from agent.runtime.worker import Worker
 from agent.uplink.link.link import Link
 
@@ -34,6 +35,10 @@ class Platform(Protocol):
 
     def link(self) -> Link:
         """A connection to a broker."""
+        ...
+
+    def network(self) -> NetworkFeed | None:
+        """What tells of changes of this computer's network; None where nothing does."""
         ...
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:

@@ -11,6 +11,7 @@ from agent import config
 from agent.app.devices import KINDS
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
+from agent.hal.network import NetworkFeed
 from agent.runtime.worker import ThreadWorker, Worker
 from agent.uplink.link.link import Link
 
@@ -45,6 +46,12 @@ class VehiclePlatform:
             from agent.uplink.link.paho_link import PahoLink
 
         return PahoLink()
+
+    def network(self) -> NetworkFeed:
+        """The kernel's word."""
+        from firmware_shims.netlink import NetlinkFeed
+
+        return NetlinkFeed()
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """By the table of devices."""

@@ -90,6 +90,9 @@ class Broker(Section):
     """Name by which the unit logs in."""
     password: Secret | None = None
     """Where the password is: `{ file = "..." }` or `{ environment = "..." }`."""
+    redirect_hosts: tuple[Host, ...] = ()
+    """Hosts that this broker may send us to (MQTT 5 "use another server"); they get its credentials. The
+    other brokers of the configuration need not be listed."""
 
     @model_validator(mode="after")
     def _encrypted(self) -> Broker:
@@ -111,7 +114,7 @@ class Uplink(Section):
     """Form of records on the wire: compact, or readable (docs/wire-format.md)."""
     confirm: Literal["puback", "dispatch"] = "puback"
     """What counts as delivered: the broker's PUBACK, or a receipt from dispatch."""
-    keepalive_s: float = Field(30, ge=1, le=600)
+    keepalive_s: float = Field(20, ge=1, le=600)
     """MQTT keep-alive: after one and a half of it without a word the broker takes the unit for gone."""
     connect_timeout_s: float = Field(10, gt=0, le=86_400)
     """How long opening a connection may take before the next broker is tried."""
@@ -121,16 +124,17 @@ class Uplink(Section):
     """Records in one message at most."""
     batch_bytes: int = Field(32_768, ge=64, le=268_435_455)
     """Upper bound of a batch before compression; the broker's own maximum is kept as well."""
-    max_packet_bytes: int | None = Field(None, ge=128, le=268_435_455)
+    max_packet_bytes: int | None = Field(None, ge=4096, le=268_435_455)
     """Largest packet sent, for a broker that takes no larger ones and does not say so."""
     drain_bytes_per_s: int = Field(50_000, ge=100, le=1_000_000_000)
     """Pace of the backlog; live records are not paced."""
     reconnect_min_s: float = Field(1, gt=0, le=86_400)
     """Pause before the first attempt to connect again; it doubles, with jitter."""
     reconnect_max_s: float = Field(60, gt=0, le=86_400)
-    """Longest pause between two attempts."""
+    """Longest wait between two tries, once there was no connection for ten minutes; before that it is 5 s."""
     fail_over_after_s: float = Field(60, gt=0, le=86_400)
-    """How long a broker must be unreachable before the next one is used."""
+    """How long a broker that lets us in may be of no use before another is tried. One that can not be
+    reached, or refuses us, is followed by the next at once."""
     return_after_s: float = Field(300, gt=0, le=86_400)
     """How long a preferred broker must have been reachable before the agent goes back to it."""
     position_expiry_s: int = Field(3600, ge=0, le=4_294_967_295)

@@ -34,6 +34,10 @@ class HealthReason(Token):
     BROKER_NOT_PREFERRED = "broker_not_preferred", "The unit uses another broker than the first of its list."
     PACKET_TOO_LARGE = "packet_too_large", "The broker takes no packets as large as a state or a record."
     NO_SUBSCRIBER = "no_subscriber", "The broker takes records and says that nobody is subscribed to them."
+    IDENTITY_CONFLICT = (
+        "identity_conflict",
+        "Another computer speaks for this unit: a copied card, or a twin.",
+    )
     TLS_FAILED = "tls_failed", "The encrypted connection could not be made."
     CERTIFICATE_EXPIRING = "certificate_expiring", "The unit's certificate ends soon."
     TIME_UNSYNCHRONISED = "time_unsynchronised", "No source tells the time; records carry the last known one."

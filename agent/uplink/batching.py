@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from agent import config
 from agent.domain.record import Gap, Kind, Stream, token_of
@@ -13,6 +12,7 @@ from agent.outbox.fault import StoreDamagedError
 from agent.outbox.gaps import gap_of
 from agent.uplink.link.link import Message
 from agent.uplink.packet_limit import PacketLimit
+from agent.uplink.records import Records
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, CodecError, encode_batch
 from agent.wire.row import Row
@@ -21,31 +21,13 @@ from agent.wire.topics import Topics
 _MAX_BOOT = (1 << 32) - 1
 
 
-class JournalIdentity(Protocol):
-    """Which store the rows are from; the outbox."""
-
-    @property
-    def journal(self) -> int:
-        """Identity of its sequences."""
-        ...
-
-    @property
-    def boot(self) -> int:
-        """Its count of this boot."""
-        ...
-
-    def last_seq(self, stream: Stream) -> int:
-        """Newest sequence number of a stream."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Outgoing:
     """A message and what it carries.
 
     Attributes:
         message: ready to publish.
-        count: rows of the given ones that are through with it, from the first.
+        count: rows of the given ones that it carries, from the first.
         last_seq: sequence number that a reader has everything up to once it landed.
     """
 
@@ -62,15 +44,14 @@ class Parcel:
 class Batcher:
     """Makes batches of one stream that are no larger than the broker's packets may be.
 
-    A record that can not be encoded is told by a gap record in its place ("damaged"), and those after it go
-    on.
+    One that can not be encoded is told by a gap record in its place ("damaged"), and those after it go on.
     """
 
     def __init__(  # noqa: PLR0917  # the parts of the uplink that it stands between
         self,
         settings: config.Uplink,
         topics: Topics,
-        identity: JournalIdentity,
+        records: Records,
         stream: Stream,
         limit: PacketLimit,
         resolve_utc: Callable[[Row], Row],
@@ -78,16 +59,17 @@ class Batcher:
         self._settings = settings
         self._topic = topics.journal(stream)
         self._unit = topics.unit
-        self._identity = identity
+        self._records = records
         self._stream = stream
         self._limit = limit
         self._resolve_utc = resolve_utc
         self._most = settings.batch_records
 
-    def make(self, rows: Sequence[Row], *, history: bool, replay: bool) -> list[Parcel]:
-        """What to send next from the beginning of `rows`: one message.
+    def make(self, rows: Sequence[Row], *, history: bool, replay: bool) -> Outgoing | None:
+        """What to send next from the beginning of `rows`.
 
-        Empty when the broker does not take a packet as large as one record.
+        None when one record alone is larger than what the broker takes, which no broker that is used does to
+        a record of the present store.
         """
         cut = self._with_sound_gaps(rows, self._cut(rows))
         while True:
@@ -100,9 +82,9 @@ class Batcher:
                 continue
             if self._limit.fits(message.packet_bytes()):
                 self._most = min(self._settings.batch_records, max(self._most, len(cut) + 1 + len(cut) // 8))
-                return [Parcel(message, len(cut), _last_seq(cut[-1]))]
+                return Outgoing(message, len(cut), _last_seq(cut[-1]))
             if len(cut) == 1:
-                return []
+                return None
             cut = cut[: len(cut) // 2]
             self._most = len(cut)
 
@@ -116,7 +98,7 @@ class Batcher:
             if left < 0 and index:
                 del cut[index:]
                 break
-        if boot == self._identity.boot:
+        if boot == self._records.boot:
             resolve = self._resolve_utc
             # A wall clock that nobody set is no better than none: such a row gets its UTC here as well.
             cut = [resolve(row) if row.utc_source < UtcSource.NTP else row for row in cut]
@@ -128,7 +110,7 @@ class Batcher:
             if row.kind != Kind.GAP:
                 continue
             following = rows[index + 1].seq if index + 1 < len(rows) else None
-            end = self._identity.last_seq(self._stream) if following is None else following - 1
+            end = self._records.last_seq(self._stream) if following is None else following - 1
             try:
                 sound = row.seq <= gap_of(row).last_seq <= max(row.seq, end)
             except StoreDamagedError:
@@ -141,7 +123,7 @@ class Batcher:
         header = BatchHeader(
             unit=self._unit,
             stream=self._stream,
-            journal=self._identity.journal,
+            journal=self._records.journal,
             boot=rows[0].boot,
             history=history,
             replay=replay,

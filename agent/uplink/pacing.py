@@ -1,4 +1,4 @@
-"""How fast the backlog may go: a token bucket of bytes."""
+"""How fast things may go: a token bucket of bytes for the backlog, an allowance for what is asked of us."""
 
 from __future__ import annotations
 
@@ -37,3 +37,23 @@ class TokenBucket:
             gained = max(0.0, now - self._filled_at) * self._rate
             self._level = min(self._rate * BURST_S, self._level + gained)
         self._filled_at = now
+
+
+class Allowance:
+    """How many things may be done: so many a second, and so many at once after a pause."""
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._left = burst
+        self._at: float | None = None
+
+    def take(self, now: float) -> bool:
+        """Whether one more may be done now; then it counts as done."""
+        if self._at is not None:
+            self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_s)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FLOOR_BYTES = 256
-"""Below this nothing is learnt: brokers hang up and refuse for many reasons, and hardly any is so small."""
+LEAST_BYTES = 4_096
+"""A broker must take packets of this size: any record alone, and any state, is smaller. One that says it
+takes less is not used, and nothing less is ever learnt: brokers and networks hang up for many reasons."""
 GROW_AFTER_PACKETS = 64
 GROW_AFTER_PACKETS_MAX = 4_096
 _MOST_ENDPOINTS = 8
@@ -87,14 +88,14 @@ class PacketLimit:
 
     def refused(self, size_bytes: int) -> bool:
         """The broker said that a packet of this size is too large. False when no smaller one makes sense."""
-        if size_bytes <= FLOOR_BYTES:
+        if size_bytes <= LEAST_BYTES:
             return False
-        self._fall(max(FLOOR_BYTES, size_bytes // 2))
+        self._fall(max(LEAST_BYTES, size_bytes // 2))
         return True
 
     def hung_up(self, largest_under_way_bytes: int) -> None:
         """The broker ended the connection; the largest packet that it had not answered had this size."""
-        known_good = max(FLOOR_BYTES, self._largest_taken_bytes)
+        known_good = max(LEAST_BYTES, self._largest_taken_bytes)
         if largest_under_way_bytes > known_good:
             self._fall(max(known_good, largest_under_way_bytes // 2))
 

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Protocol
 
 from agent.domain.record import Stream
 from agent.domain.stamp import Utc
 from agent.domain.state import LinkState
 from agent.hal.clock import Clock
 from agent.uplink.link.link import Message
+from agent.uplink.records import Records
 from agent.wire.codec import Encoding, encode_state
 from agent.wire.topics import Topics
-
-
-class Delivery(Protocol):
-    """Which store the unit's records are from, and how far they were delivered; the outbox."""
-
-    @property
-    def journal(self) -> int:
-        """Identity of its sequences; 0 while it is not open."""
-        ...
-
-    @property
-    def boot(self) -> int:
-        """Its count of this boot."""
-        ...
-
-    def confirmed(self, stream: Stream) -> int:
-        """Everything up to here was delivered."""
-        ...
 
 
 class Presence:
@@ -38,14 +20,14 @@ class Presence:
 
     def __init__(
         self,
-        delivery: Delivery,
+        records: Records,
         clock: Clock,
         rng: random.Random,
         *,
         agent_version: str,
         utc_now: Callable[[], Utc | None],
     ) -> None:
-        self._delivery = delivery
+        self._records = records
         self._clock = clock
         self._rng = rng
         self._agent_version = agent_version
@@ -56,17 +38,18 @@ class Presence:
     @property
     def outdated(self) -> bool:
         """True when the store was opened or replaced since the last birth."""
-        return self._told_journal != self._delivery.journal
+        return self._told_journal != self._records.journal
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Another connection, another session number."""
         self.session = self._rng.getrandbits(32)
+        return self.session
 
     def birth(self, mqtt_version: int) -> LinkState:
         """The unit is there, and this is what was delivered before."""
-        self._told_journal = journal = self._delivery.journal
+        self._told_journal = journal = self._records.journal
         events_seq, trail_seq = (
-            self._delivery.confirmed(stream) if journal else None for stream in (Stream.EVENTS, Stream.TRAIL)
+            self._records.confirmed(stream) if journal else None for stream in (Stream.EVENTS, Stream.TRAIL)
         )
         return self._state(online=True, mqtt_version=mqtt_version, events_seq=events_seq, trail_seq=trail_seq)
 
@@ -95,8 +78,8 @@ class Presence:
             session=self.session,
             online=online,
             boot_id=self._clock.boot_id,
-            boot=self._delivery.boot,
-            journal=self._delivery.journal,
+            boot=self._records.boot,
+            journal=self._records.journal,
             agent_version=self._agent_version,
             mqtt_version=mqtt_version,
             planned=planned,

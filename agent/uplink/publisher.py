@@ -1,46 +1,53 @@
-"""The uplink unit: keeps a connection to a broker and carries states and the journal over it."""
+"""The uplink unit: keeps a connection to a broker and carries states and records over it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from agent import config
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Stream
 from agent.domain.stamp import Utc
-from agent.domain.state import State
+from agent.domain.state import State, StatusState
 from agent.hal.clock import Clock
+from agent.runtime.log import EventLog
 from agent.uplink.batching import Batcher
 from agent.uplink.broker.connector import Connector, Probe
-from agent.uplink.lane import Course, Journal, Lane, ReplayLane, StreamLane, Way
-from agent.uplink.link.link import Acknowledged, Closed, Link, LinkEvent, Opened, Opening, Received
+from agent.uplink.commands import Command, CommandTable
+from agent.uplink.connection import Carried, Connection
+from agent.uplink.identity import Identity
+from agent.uplink.link.link import Acknowledged, Closed, Flooded, Link, LinkEvent, Opened, Opening, Received
 from agent.uplink.link.tcp import reachable
 from agent.uplink.pacing import TokenBucket
-from agent.uplink.packet_limit import PacketLimit
+from agent.uplink.packet_limit import LEAST_BYTES, PacketLimit
 from agent.uplink.presence import Presence
-from agent.uplink.receipts import Receipts
-from agent.uplink.state_sender import StateSender
-from agent.uplink.window import Window
+from agent.uplink.records import Records
+from agent.uplink.sender import ReplayRequests
 from agent.wire.batch import CodecError
-from agent.wire.reader_request import decode_replay_request
+from agent.wire.reader_request import ReplayRequest, decode_receipt, decode_replay_request
 from agent.wire.row import Row
 from agent.wire.topics import REPLAY, Topics
 
-LOG = logging.getLogger("mdt.uplink")
+log = EventLog("uplink")
 
 TICK_S = 1.0
 STALL_KEEPALIVES = 2.0
 STALL_MIN_S = 30.0
 """A broker that answers pings but acknowledges nothing for this long is left."""
 OFFLINE_ACK_S = 1.0
+LOOK_S = 0.7
+"""How long the first connection waits for what the broker keeps of this unit: it comes with the SUBACK."""
+INBOUND_PACKET_BYTES = 16_384
+"""Largest packet that a unit takes: what it is told and what it looks up is far smaller."""
+INBOUND_PER_S = 20.0
+"""Messages that a unit takes in the long run, whoever sends them."""
 _NOT_TAKEN = "not taken"
-"""Owner of the reasons for states that are too large or refused, beside those of the journal's topics."""
-LANES = (*(stream.value for stream in Stream), *(f"replay-{stream.value}" for stream in Stream))
+"""Owner of the reasons for states that are too large or refused, beside those of the streams' topics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +62,10 @@ class UplinkSnapshot:
         connected_for_s: how long the connection has stood.
         connections: how many were opened since the start.
         in_flight: messages that wait for a PUBACK.
-        landed: (stream, sequence number) acknowledged without a hole.
+        landed: (stream, sequence number) delivered without a hole.
         catching_up: whether a backlog is being sent.
         replays_waiting: replay requests not answered in full.
+        no_subscriber: streams that the broker has nobody for.
         last_failure: why the last connection ended or did not come to be; empty when none ever failed.
     """
 
@@ -71,6 +79,7 @@ class UplinkSnapshot:
     landed: tuple[tuple[str, int], ...]
     catching_up: bool
     replays_waiting: int
+    no_subscriber: tuple[str, ...]
     last_failure: str
 
 
@@ -78,13 +87,15 @@ class Publisher:
     """The uplink. Used from the event loop only.
 
     `run` is the unit's loop. After it was cancelled, or beside it, `drain` ends the connection in good order.
+    Whatever goes wrong in a callback of the link, the outbox or a sender ends `run`, which forgets the
+    connection: the supervisor starts it again.
     """
 
     def __init__(  # noqa: PLR0917  # the parts of the unit, as they are wired everywhere
         self,
         settings: config.Uplink,
         topics: Topics,
-        outbox: Journal,
+        records: Records,
         link: Link,
         clock: Clock,
         health: HealthBoard,
@@ -94,13 +105,14 @@ class Publisher:
         utc_now: Callable[[], Utc | None] = lambda: None,
         resolve_utc: Callable[[Row], Row] = lambda row: row,
         probe: Probe = reachable,
+        commands: Sequence[Command] = (),
     ) -> None:
         """Store the parts.
 
         Args:
             settings: the uplink's table of the configuration.
             topics: of this unit.
-            outbox: where records come from.
+            records: what is to be delivered.
             link: how brokers are reached.
             clock: boot time and boot id.
             health: where broker and certificate reasons are raised.
@@ -109,68 +121,99 @@ class Publisher:
             utc_now: the derived UTC of this moment, None while none is trusted.
             resolve_utc: gives a row of this boot its UTC when it has none and one is known by now.
             probe: looks whether the preferred broker can be reached again.
+            commands: what dispatch may tell the unit beside asking for records again.
+
+        Raises:
+            ValueError: a row of `commands` is incomplete.
         """
         self._settings = settings
         self._topics = topics
-        self._outbox = outbox
+        self._records = records
         self._link = link
         self._health = health
-        self._presence = Presence(outbox, clock, rng, agent_version=agent_version, utc_now=utc_now)
+        self._presence = Presence(records, clock, rng, agent_version=agent_version, utc_now=utc_now)
         self._connector = Connector(settings, health, rng, utc_now=utc_now, probe=probe)
-        self._window = Window(self._on_freed)
-        self._limit = PacketLimit(settings.max_packet_bytes)
-        self._states = StateSender(settings, topics, link, self._window, self._limit, rng)
-        bucket = TokenBucket(settings.drain_bytes_per_s)
-        way = Way(settings, outbox, link, self._window, self._limit, bucket, rng, self._on_answered)
-        batchers = {
-            stream: Batcher(settings, topics, outbox, stream, self._limit, resolve_utc) for stream in Stream
-        }
-        self._streams = {
-            stream: StreamLane(
-                way, batchers[stream], stream, first_class=stream is Stream.EVENTS, landed=self._on_landed
-            )
-            for stream in Stream
-        }
-        self._receipts = Receipts(outbox, self._streams)
-        self._replays = {stream: ReplayLane(way, batchers[stream], stream) for stream in Stream}
-        self._lanes: list[Lane] = [*self._streams.values(), *self._replays.values()]
+        self._states: dict[str, State] = {}
+        self._requests = {stream: ReplayRequests(records) for stream in Stream}
+        limit = PacketLimit(settings.max_packet_bytes)
+        self._carried = Carried(
+            settings,
+            topics,
+            records,
+            link,
+            rng,
+            self._states,
+            {stream: Batcher(settings, topics, records, stream, limit, resolve_utc) for stream in Stream},
+            self._requests,
+            limit,
+            TokenBucket(settings.drain_bytes_per_s),
+        )
+        replay = Command(REPLAY, decode_replay_request, self._on_replay_request)
+        self._identity = Identity(records, topics, health, self._changed_identity)
+        self._commands = CommandTable(topics, [replay, *commands])
         self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._failure: Exception | None = None
         self._listening = False
-        self._opening = False
+        self._sending = False
         self._stopping = False
-        self._opened: Opened | None = None
-        self._opened_at = 0.0
+        self._session: int | None = None
+        self._connection: Connection | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._connections = 0
         self._last_failure = ""
+        self._looking: tuple[Opened, float] | None = None
+        """A connection that is open and waits for that, and until when."""
+        self._looked = False
 
     # ------------------------------------------------------------------ for the rest of the agent
 
     @property
     def connected(self) -> bool:
         """Whether a broker took us."""
-        return self._opened is not None
+        return self._connection is not None
 
     def set_state(self, state: State) -> None:
         """Set what is true now. Sent at once while connected, else with the next connection; newest wins."""
-        self._states.set(state)
+        self._states[state.name] = state
+        with self._failing_run():
+            if self._connection is not None:
+                self._connection.states.changed(state.name)
+            elif isinstance(state, StatusState):
+                self._hurry()
+
+    def network_changed(self) -> None:
+        """An interface, address or route of this computer changed: nothing is waited for any more."""
+        with self._failing_run():
+            self._link.network_changed()
+            self._connector.network_changed(asyncio.get_running_loop().time())
+            self._changed.set()
 
     def snapshot(self) -> UplinkSnapshot:
         """The uplink as it is now."""
-        opened = self._opened
+        connection, now = self._connection, asyncio.get_running_loop().time()
         return UplinkSnapshot(
-            connected=opened is not None,
+            connected=connection is not None,
             endpoint=self._connector.endpoint,
-            mqtt_version=None if opened is None else opened.mqtt_version,
-            session=None if opened is None else self._presence.session,
-            connected_for_s=None if opened is None else asyncio.get_running_loop().time() - self._opened_at,
+            mqtt_version=None if connection is None else connection.opened.mqtt_version,
+            session=None if connection is None else self._presence.session,
+            connected_for_s=None if connection is None else now - connection.opened_at,
             connections=self._connections,
-            in_flight=len(self._window),
-            landed=tuple((stream.value, lane.landed_seq) for stream, lane in self._streams.items()),
-            catching_up=any(lane.catching_up for lane in self._streams.values()),
-            replays_waiting=sum(lane.waiting for lane in self._replays.values()),
+            in_flight=0 if connection is None else len(connection.window),
+            landed=tuple((stream.value, self._landed_seq(stream)) for stream in Stream),
+            catching_up=connection is not None and connection.catching_up,
+            replays_waiting=sum(len(requests) for requests in self._requests.values()),
+            no_subscriber=tuple(
+                stream.value
+                for stream in Stream
+                if self._topics.journal(stream) in self._connector.without_subscriber
+            ),
             last_failure=self._last_failure,
         )
+
+    def _landed_seq(self, stream: Stream) -> int:
+        if self._connection is not None:
+            return self._connection.streams[stream].landed_seq
+        return self._records.confirmed(stream)
 
     async def run(self, progress: Callable[[], None]) -> None:
         """Keep a connection and send what there is to send; until cancelled.
@@ -181,19 +224,22 @@ class Publisher:
         self._stopping = False
         if not self._listening:
             self._listening = True
-            self._outbox.on_appended(self._on_appended)
-        self._start_lanes()
+            self._records.on_appended(self._on_appended)
+        self._start_sending()
         try:
             while True:
                 progress()
                 self._changed.clear()
+                self._raise_failure()
                 wait_s = await self._tick(asyncio.get_running_loop().time())
                 await self._wait(wait_s)
-                for task in self._tasks:
-                    if task.done():
-                        task.result()  # a lane ends only by an error: it is the supervisor's
+        except Exception:
+            await self._forget_connection()
+            await self._stop_sending()
+            self._failure = None  # told by what is raised here; what the end of it brought up is no news
+            raise
         finally:
-            await self._stop_lanes()
+            await self._stop_sending()
 
     async def drain(self, deadline_s: float) -> None:
         """Send what is due, say that we go offline, disconnect. Returns within `deadline_s`, done or not.
@@ -201,37 +247,52 @@ class Publisher:
         Due is everything stored, except a backlog that is being caught up with: the next start sends it.
         """
         self._stopping = True
-        own_lanes = not self._tasks
+        beside_run = self._sending
         try:
             async with asyncio.timeout(deadline_s):
-                if own_lanes:
-                    self._start_lanes()
+                self._start_sending()
                 await self._until(self._nothing_due, max(0.0, deadline_s - 2 * OFFLINE_ACK_S))
                 await self._say_offline()
                 await self._link.close()
         except TimeoutError:
-            LOG.warning("uplink_drain_cut_short deadline_s=%s", deadline_s)
+            log.warning("uplink_drain_cut_short", deadline_s=deadline_s)
         finally:
-            if own_lanes:
-                await self._stop_lanes()
+            if not beside_run:
+                await self._stop_sending()
 
     # ------------------------------------------------------------------ the loop
 
-    def _start_lanes(self) -> None:
-        self._tasks = [
-            asyncio.create_task(lane.run(), name=f"uplink-{name}")
-            for name, lane in zip(LANES, self._lanes, strict=True)
-        ]
-        for task in self._tasks:
-            task.add_done_callback(lambda _: self._changed.set())
+    def _start_sending(self) -> None:
+        self._sending = True
+        if self._connection is not None:
+            self._connection.start()
 
-    async def _stop_lanes(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+    async def _stop_sending(self) -> None:
+        self._sending = False
+        if self._connection is not None:
+            self._ending.update(self._connection.halt())
+        if self._ending:
+            await asyncio.wait(set(self._ending))
+        await self._identity.stop()
         await self._connector.stop()
+
+    async def _forget_connection(self) -> None:
+        """After a failure: begin anew, whatever state link and connection are in."""
+        if self._session is None:
+            return
+        # From here on what the link still tells is of a connection that is gone.
+        self._session = self._looking = None
+        self._drop_connection()
+        self._connector.closed(Closed("", "the uplink failed"), asyncio.get_running_loop().time())
+        try:
+            await self._link.close()
+        except Exception as error:  # noqa: BLE001  # what made `run` fail matters, and goes to the supervisor
+            log.error("link_not_closed", error=type(error).__name__, exc=error)
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._ending.update(connection.halt())
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -242,26 +303,32 @@ class Publisher:
         """Wait for a condition while the connection stands, but not longer than `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._opened is not None and not condition():
+                while self._connection is not None and self._failure is None and not condition():
                     self._changed.clear()
                     await self._changed.wait()
 
     async def _tick(self, now: float) -> float:
         """Do what is due; returns the time until the next look."""
         self._tell_of_what_is_not_taken()
-        if self._opened is not None:
-            await self._tend(self._opened, now)
-        elif not self._opening and not self._stopping:
-            due_in_s = self._connector.due_in_s(now)
+        self._identity.tend(now)
+        if self._looking is not None:
+            wait_s = self._looking[1] - now
+            if wait_s > 0:
+                return wait_s
+            self._begin(self._looking[0], now)
+        if self._connection is not None:
+            await self._tend(self._connection, now)
+        elif self._session is None and not self._stopping:
+            due_in_s = self._connector.due_in_s(now, press_waits=self._press_waits)
             if due_in_s > 0:
                 return min(TICK_S, due_in_s)
-            self._open()
+            self._open(now)
         return TICK_S
 
-    def _open(self) -> None:
-        self._opening = True
-        self._presence.begin()
-        subscriptions = [self._topics.command(REPLAY)]
+    def _open(self, now: float) -> None:
+        session = self._presence.begin()
+        self._identity.speak(session)
+        subscriptions = [*self._commands.topics, *self._identity.topics]
         if self._settings.confirm == "dispatch":
             subscriptions.append(self._topics.receipt)
         opening = Opening(
@@ -273,33 +340,47 @@ class Publisher:
             will_delay_s=self._settings.will_delay_s,
             subscriptions=tuple(subscriptions),
             resume=self._connector.may_resume,
+            inbound_packet_bytes=INBOUND_PACKET_BYTES,
+            inbound_per_s=INBOUND_PER_S,
+            least_packet_bytes=LEAST_BYTES,
         )
-        self._link.open(opening, self._on_event)
+        self._connector.tried(now)
+        try:
+            self._link.open(opening, partial(self._on_event, session))
+        except OSError as error:
+            # This computer has no descriptor or thread left: as with any broker that can not be reached.
+            why = error.strerror or type(error).__name__
+            log.warning("uplink_not_opened", broker=self._connector.endpoint, why=why)
+            self._tell_closed(Closed("broker_unreachable", f"{self._connector.endpoint}: {why}"), now)
+        else:
+            self._session = session
 
-    async def _tend(self, opened: Opened, now: float) -> None:
+    async def _tend(self, connection: Connection, now: float) -> None:
         """What a standing connection needs besides its traffic."""
         if self._presence.outdated:
-            self._states.set(self._presence.birth(opened.mqtt_version))
+            self.set_state(self._presence.birth(connection.opened.mqtt_version))
         patience_s = max(STALL_MIN_S, STALL_KEEPALIVES * self._settings.keepalive_s)
-        if self._window.stalled_s(now) > patience_s:
+        stalled_s = connection.window.stalled_s(now)
+        if stalled_s > patience_s:
             self._last_failure = f"{self._connector.endpoint}: answers, but acknowledges nothing"
-            LOG.warning("uplink_stalled %s", self._last_failure)
-            self._connector.stalled(self._window.stalled_s(now), now)
+            log.warning("uplink_stalled", broker=self._connector.endpoint, for_s=round(stalled_s))
+            self._connector.stalled(stalled_s, now)
             await self._link.close()
-        elif self._connector.tend(now, due=not all(lane.settled for lane in self._streams.values())):
+        elif self._connector.tend(now, due=not connection.records_settled):
             # Whoever looks at the broker that we leave is not to believe that we are still there.
             await self._say_offline()
             self._connector.leave(now)
             await self._link.close()
-        elif self._settings.confirm == "dispatch":
-            self._receipts.tend(now)
+        else:
+            connection.tend(now)
 
     def _tell_of_what_is_not_taken(self) -> None:
-        """Raise or clear the reasons for states that this broker will not have; the journal has its own."""
-        self._tell(
-            HealthReason.PACKET_TOO_LARGE, "larger than the broker takes: state ", self._states.too_large
-        )
-        self._tell(HealthReason.BROKER_REFUSED, "refused: state ", self._states.refused)
+        """Raise or clear the reasons for states that this broker will not have."""
+        states = None if self._connection is None else self._connection.states
+        too_large = frozenset[str]() if states is None else states.too_large
+        refused = frozenset[str]() if states is None else states.refused
+        self._tell(HealthReason.PACKET_TOO_LARGE, "larger than the broker takes: state ", too_large)
+        self._tell(HealthReason.BROKER_REFUSED, "refused: state ", refused)
 
     def _tell(self, reason: HealthReason, what: str, names: frozenset[str]) -> None:
         if names:
@@ -308,103 +389,176 @@ class Publisher:
             self._health.clear(reason, owner=_NOT_TAKEN)
 
     def _nothing_due(self) -> bool:
-        events, trail = self._streams[Stream.EVENTS], self._streams[Stream.TRAIL]
-        return self._states.settled and events.settled and (trail.settled or trail.catching_up)
+        return self._connection is None or self._connection.nothing_due
+
+    @property
+    def _press_waits(self) -> bool:
+        return self._records.last_seq(Stream.EVENTS) > self._records.confirmed(Stream.EVENTS)
+
+    def _hurry(self) -> None:
+        """Somebody pressed something while there is no connection: try at once."""
+        self._connector.hurry(asyncio.get_running_loop().time())
+        self._changed.set()
 
     # ------------------------------------------------------------------ events
 
-    def _on_event(self, event: LinkEvent) -> None:
-        match event:
-            case Acknowledged(token, reason_code):
-                self._window.landed(token, reason_code, asyncio.get_running_loop().time())
-                self._states.send()
-                for lane in self._lanes:
-                    lane.wake()
-            case Received():
-                self._on_received(event)
-            case Opened():
-                self._on_opened(event)
-            case Closed():
-                self._on_closed(event)
+    @contextlib.contextmanager
+    def _failing_run(self) -> Iterator[None]:
+        """What goes wrong in a callback ends `run`, and not whoever calls."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # on its way to the supervisor
+            self._fail(error)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
         self._changed.set()
 
-    def _on_freed(self) -> None:
-        asyncio.get_running_loop().call_soon(self._use_room)
+    def _on_event(self, session: int, event: LinkEvent) -> None:
+        if session != self._session:
+            return
+        self._changed.set()
+        with self._failing_run():
+            now = asyncio.get_running_loop().time()
+            match event:
+                case Acknowledged():
+                    if self._connection is not None:
+                        self._connection.acknowledged(event, now)
+                case Received():
+                    self._on_received(event, now)
+                case Opened():
+                    self._on_opened(event, now)
+                case Closed():
+                    self._on_closed(event, now)
+                case Flooded(dropped):
+                    log.warning("messages_dropped", broker=self._connector.endpoint, dropped=dropped)
 
-    def _use_room(self) -> None:
-        """Someone in line gave up the place: those behind look again."""
-        self._states.send()
-        for lane in self._lanes:
-            if lane.in_line:
-                lane.wake()
-
-    def _on_opened(self, opened: Opened) -> None:
-        now = asyncio.get_running_loop().time()
-        self._opened, self._opened_at = opened, now
+    def _on_opened(self, opened: Opened, now: float) -> None:
         self._connections += 1
-        self._receipts.open(now)
-        self._connector.opened(opened, now)
-        LOG.info("uplink_opened broker=%s mqtt=%s", self._connector.endpoint, opened.mqtt_version)
-        self._window.open(min(self._settings.window, opened.receive_maximum))
-        self._states.set(self._presence.birth(opened.mqtt_version))
-        self._limit.open(self._connector.endpoint, opened.maximum_packet_bytes)
-        self._states.open()
-        for lane in self._lanes:
-            lane.open()
+        # What is kept of us can be looked at or not: a broker that does not let us is as good as any.
+        refused = tuple(one for one in opened.refused_subscriptions if one not in self._identity.topics)
+        self._connector.opened(replace(opened, refused_subscriptions=refused), now)
+        log.info("uplink_opened", broker=self._connector.endpoint, mqtt=opened.mqtt_version)
+        self._carried.limit.open(self._connector.endpoint, opened.maximum_packet_bytes)
+        if self._looked or self._identity.seen or not self._identity.topics_granted(opened):
+            self._begin(opened, now)
+        else:
+            self._looking = opened, now + LOOK_S
 
-    def _on_closed(self, closed: Closed) -> None:
-        was_open, self._opened, self._opening = self._opened is not None, None, False
-        if closed.hung_up:
-            of_journal = max(lane.largest_under_way_bytes for lane in self._lanes)
-            self._limit.hung_up(max(self._states.largest_under_way_bytes, of_journal))
-        self._window.close()
-        self._states.close()
-        for lane in self._lanes:
-            lane.close()
-        self._connector.closed(closed, asyncio.get_running_loop().time())
+    def _begin(self, opened: Opened, now: float) -> None:
+        """Say that we are there, and send."""
+        self._looking, self._looked = None, True
+        self._identity.look()
+        birth = self._presence.birth(opened.mqtt_version)
+        self._states[birth.name] = birth
+        session = self._presence.session
+        self._connection = Connection(
+            self._carried,
+            opened,
+            now,
+            use_room=partial(self._want_room, session),
+            held=lambda: self._identity.forked,
+            answered=self._on_answered,
+            ended=self._on_ended,
+        )
+        if self._sending:
+            self._connection.start()
+        else:
+            self._connection.states.send()
+
+    def _changed_identity(self) -> None:
+        """The store may have another journal by now."""
+        self._changed.set()
+        if self._connection is not None:
+            self._connection.wake()
+
+    def _want_room(self, session: int) -> None:
+        asyncio.get_running_loop().call_soon(self._use_room, session)
+
+    def _use_room(self, session: int) -> None:
+        with self._failing_run():
+            if session == self._session and self._connection is not None:
+                self._connection.use_room()
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        """A sender's task: it ends only by an error, or because nothing is to be sent any more."""
+        self._ending.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            self._fail(error if isinstance(error, Exception) else RuntimeError("a sender ended by itself"))
+
+    def _on_closed(self, closed: Closed, now: float) -> None:
+        if closed.hung_up and self._connection is not None:
+            self._carried.limit.hung_up(self._connection.largest_under_way_bytes)
+        was_open, self._session = self._connection is not None, None
+        self._looking = None
+        if closed.taken_over:
+            self._identity.taken_over(now)
+        self._drop_connection()
+        self._tell_closed(closed, now)
+        if closed.reason:
+            log.warning("uplink_closed", reason=closed.reason, was_open=was_open, why=closed.detail)
+
+    def _tell_closed(self, closed: Closed, now: float) -> None:
+        self._connector.closed(closed, now)
         if closed.reason:
             self._last_failure = closed.detail
-            LOG.warning(
-                "uplink_closed reason=%s was_open=%s detail=%s", closed.reason, was_open, closed.detail
-            )
 
-    def _on_received(self, received: Received) -> None:
+    def _on_received(self, received: Received, now: float) -> None:
         """Requests from outside: whatever is not well-formed, or not for this store, is dropped."""
-        try:
-            if received.retain:
-                # A retained request would be answered again after every reconnection, and a retained
-                # receipt says what dispatch had at some time, perhaps before it lost it.
-                LOG.warning("uplink_retained_request topic=%s", received.topic)
-            elif received.topic == self._topics.receipt and self._settings.confirm == "dispatch":
-                self._receipts.take(received.payload, asyncio.get_running_loop().time())
-            elif received.topic == self._topics.command(REPLAY):
-                self._on_replay_request(received.payload)
-        except CodecError as error:
-            LOG.warning("uplink_bad_request topic=%s why=%s", received.topic, error)
+        if received.topic in self._identity.topics:
+            self._identity.take(received, now)
+            if self._looking is None:
+                self._identity.look()
+            elif self._identity.seen:
+                self._begin(self._looking[0], now)
+        elif received.retain:
+            # A retained request would be answered again after every reconnection, and a retained receipt
+            # says what dispatch had at some time, perhaps before it lost it.
+            log.warning("retained_request", topic=received.topic)
+        elif received.topic == self._topics.receipt and self._settings.confirm == "dispatch":
+            self._on_receipt(received.payload, now)
+        else:
+            self._commands.take(received.topic, received.payload, now)
 
-    def _on_replay_request(self, payload: bytes) -> None:
-        request = decode_replay_request(payload)
-        if request.journal not in (None, self._outbox.journal):
+    def _on_receipt(self, payload: bytes, now: float) -> None:
+        try:
+            receipt = decode_receipt(payload)
+        except CodecError as error:
+            log.warning("bad_receipt", why=error)
+        else:
+            if self._connection is not None:
+                self._connection.receipts.take(receipt, now)
+
+    def _on_replay_request(self, request: ReplayRequest) -> None:
+        if request.journal not in (None, self._records.journal) or self._connection is None:
             return
         # What has not landed yet is going to come by itself.
-        first, last = max(1, request.first), min(request.last, self._streams[request.stream].landed_seq)
+        landed_seq = self._connection.streams[request.stream].landed_seq
+        first, last = max(1, request.first), min(request.last, landed_seq)
         if first <= last:
-            taken = self._replays[request.stream].ask(first, last)
-            LOG.info("uplink_replay stream=%s from=%s to=%s taken=%s", request.stream, first, last, taken)
+            taken = self._requests[request.stream].ask(first, last)
+            self._connection.replay(request.stream)
+            log.info("replay", stream=request.stream, first=first, last=last, taken=taken)
 
     def _on_appended(self, stream: Stream) -> None:
-        self._streams[stream].appended()
-
-    def _on_landed(self, course: Course) -> None:
-        if self._settings.confirm == "puback":
-            self._outbox.confirm(course.stream, course.landed)
+        with self._failing_run():
+            if self._connection is not None:
+                self._connection.streams[stream].appended()
+            elif stream is Stream.EVENTS:
+                self._hurry()
 
     def _on_answered(self, stream: Stream, code: int) -> None:
         now = asyncio.get_running_loop().time()
-        self._connector.journal_answered(self._topics.journal(stream), code, now)
+        self._connector.stream_answered(self._topics.journal(stream), code, now)
 
     async def _say_offline(self) -> None:
         """Publish that we go, and wait shortly for the broker to have it."""
-        if self._opened is not None:
-            self._states.set(self._presence.farewell(self._opened.mqtt_version))
-            await self._until(lambda: self._states.settled, OFFLINE_ACK_S)
+        connection = self._connection
+        if connection is not None:
+            self.set_state(self._presence.farewell(connection.opened.mqtt_version))
+            await self._until(lambda: connection.states.settled, OFFLINE_ACK_S)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
+from collections.abc import Mapping
 from functools import partial
 
 from agent import config
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
+from agent.runtime.log import EventLog
 from agent.uplink.link.link import Link, Message
 from agent.uplink.link.refusal import FAILURE, PACKET_TOO_LARGE
 from agent.uplink.packet_limit import PacketLimit
@@ -17,7 +18,7 @@ from agent.wire.batch import CodecError
 from agent.wire.codec import encode_state
 from agent.wire.topics import Topics
 
-LOG = logging.getLogger("mdt.uplink")
+log = EventLog("uplink")
 
 ORDER = tuple(kind.name for kind in (LinkState, StatusState, LocationState, VehicleState, HealthState))
 """Which goes first when several wait: what dispatch needs most."""
@@ -28,7 +29,7 @@ REFUSED_PAUSE_S = 10.0
 
 
 class StateSender:
-    """Publishes states as soon as the window has room; of each name at most one is in flight.
+    """Publishes states on one connection as soon as the window has room, at most one of a name at a time.
 
     On a slow link a newer state thus replaces one that still waits, instead of queueing behind it.
     """
@@ -37,24 +38,25 @@ class StateSender:
         self,
         settings: config.Uplink,
         topics: Topics,
+        states: Mapping[str, State],
         link: Link,
         window: Window,
         limit: PacketLimit,
         rng: random.Random,
     ) -> None:
+        """Store the parts. All of `states` is to be sent; it is looked at again whenever one may go."""
         self._settings = settings
         self._topics = topics
+        self._states = states
         self._link = link
         self._window = window
         self._limit = limit
         self._rng = rng
-        self._states: dict[str, State] = {}
-        self._waiting: set[str] = set()
+        self._waiting = set(states)
         self._in_flight: dict[str, int] = {}
         """Name to size of the packet."""
-        self._paused: set[str] = set()
-        self._epoch = 0
-        self._open = False
+        self._paused: dict[str, float] = {}
+        """Name to the time at which it is offered again."""
         self._too_large: dict[str, int] = {}
         """Name to size of the packet."""
         self._refused: set[str] = set()
@@ -72,42 +74,28 @@ class StateSender:
     @property
     def settled(self) -> bool:
         """True when the broker has every state as it is now, but those that it refuses."""
-        return not self._waiting - self._paused and not self._in_flight
-
-    def set(self, state: State) -> None:
-        """Replace the state of its name."""
-        self._states[state.name] = state
-        self._waiting.add(state.name)
-        self.send()
+        return not self._waiting - self._paused.keys() and not self._in_flight
 
     @property
     def largest_under_way_bytes(self) -> int:
         """Size of the largest packet that was not answered; 0 when there is none."""
         return max(self._in_flight.values(), default=0)
 
-    def open(self) -> None:
-        """A connection stands: everything is sent anew."""
-        self._reset()
-        self._open = True
-        self._too_large.clear()
-        self._waiting = set(self._states)
+    def changed(self, name: str) -> None:
+        """The state of that name was replaced."""
+        self._waiting.add(name)
         self.send()
 
-    def close(self) -> None:
-        """The connection ended."""
-        self._reset()
-
-    def _reset(self) -> None:
-        self._epoch += 1
-        self._open = False
-        self._in_flight.clear()
-        self._paused.clear()
-        self._refused.clear()
+    def tend(self, now: float) -> None:
+        """Offer what was refused again, once its pause is over."""
+        due = [name for name, until in self._paused.items() if until <= now]
+        for name in due:
+            del self._paused[name]
+        if due:
+            self.send()
 
     def send(self) -> None:
         """Send what waits and has room."""
-        if not self._open:
-            return
         # What was learnt of the broker passes: what it kept back goes then.
         self._waiting.update(name for name, size in self._too_large.items() if self._may_try(name, size))
         if not self._waiting:
@@ -130,12 +118,10 @@ class StateSender:
 
     def _publish(self, name: str, message: Message) -> None:
         self._in_flight[name] = message.packet_bytes()
-        landed = partial(self._landed, name, self._epoch)
+        landed = partial(self._landed, name)
         self._window.sent(self, self._link.publish(message), landed, asyncio.get_running_loop().time())
 
-    def _landed(self, name: str, epoch: int, code: int) -> None:
-        if epoch != self._epoch:
-            return
+    def _landed(self, name: str, code: int) -> None:
         size_bytes = self._in_flight.pop(name)
         self._refused.discard(name)
         if code < FAILURE:
@@ -144,16 +130,10 @@ class StateSender:
         self._waiting.add(name)
         if code == PACKET_TOO_LARGE and name not in AHEAD and self._limit.refused(size_bytes):
             return
-        LOG.warning("state_refused name=%s code=0x%02x", name, code)
+        log.warning("state_refused", name=name, code=f"0x{code:02x}")
         self._refused.add(name)
-        self._paused.add(name)
         pause_s = self._rng.uniform(0.5, 1.0) * REFUSED_PAUSE_S
-        asyncio.get_running_loop().call_later(pause_s, self._again, name, epoch)
-
-    def _again(self, name: str, epoch: int) -> None:
-        if epoch == self._epoch:
-            self._paused.discard(name)
-            self.send()
+        self._paused[name] = asyncio.get_running_loop().time() + pause_s
 
     def _message(self, state: State) -> Message | None:
         """The state as it goes out; None when it can not, which is logged."""
@@ -161,7 +141,7 @@ class StateSender:
             encoded = encode_state(state, self._settings.encoding)
         except CodecError as error:
             # Whoever made the state has work of its own to do: a value out of bounds must not end it.
-            LOG.error("state_not_encoded name=%s why=%s", state.name, error)
+            log.error("state_not_encoded", name=state.name, why=error)
             return None
         expiry_s = None
         if isinstance(state, LocationState) and self._settings.position_expiry_s:
@@ -178,7 +158,7 @@ class StateSender:
         if not self._may_try(state.name, message.packet_bytes()):
             self._too_large[state.name] = message.packet_bytes()
             if known is None:  # once, not with every change: the log is on the memory card as well
-                LOG.warning("state_too_large name=%s bytes=%s", state.name, message.packet_bytes())
+                log.warning("state_too_large", name=state.name, bytes=message.packet_bytes())
             return None
         return message
 

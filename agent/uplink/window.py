@@ -9,39 +9,28 @@ Landed = Callable[[int], None]
 
 
 class Window:
-    """Bounds what is in flight by our own limit and by the broker's receive maximum.
+    """Bounds what is in flight on one connection by our own limit and by the broker's receive maximum.
 
     The last place is kept for first-class messages (events), so that trail or states in flight never keep a
     press waiting for a PUBACK. Who finds no room stands in line: with few places, nobody who sends often
     keeps the others from sending at all.
     """
 
-    def __init__(self, freed: Callable[[], None] = lambda: None) -> None:
-        """Store who is told.
+    def __init__(self, size: int, freed: Callable[[], None] = lambda: None) -> None:
+        """Store the parts.
 
         Args:
+            size: messages that may be in flight.
             freed: called when whoever stands in line should look again, though no PUBACK came.
         """
+        self._size = size
         self._freed = freed
-        self._size = 0
         self._flights: dict[int, Landed] = {}
         self._line: list[object] = []
         self._waiting_since: float | None = None
 
     def __len__(self) -> int:
         return len(self._flights)
-
-    def open(self, size: int) -> None:
-        """A connection was opened that takes `size` messages in flight."""
-        self.close()
-        self._size = size
-
-    def close(self) -> None:
-        """The connection ended: what was in flight is not going to land."""
-        self._size = 0
-        self._flights.clear()
-        self._line.clear()
-        self._waiting_since = None
 
     def has_room(self, *, first_class: bool) -> bool:
         """True when one more may be in flight."""

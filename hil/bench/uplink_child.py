@@ -30,7 +30,7 @@ from hil.bench.opened_outbox import opened_outbox
 from hil.bench.process_cost import memory_mib
 from hil.bench.trail import press
 
-UNPACED_BYTES_PER_S = 10**10
+UNPACED_BYTES_PER_S = 10**9
 PRESS_EVERY_S = 0.05
 """Apart, as presses are: each finds whatever the backlog is just doing."""
 

@@ -131,11 +131,6 @@ class ProcessRig:
             "reporting": {"telemetry_interval_s": 2, "health_interval_s": 10},
             "uplink": {
                 "brokers": [{"host": "127.0.0.1", "port": self.proxy.port, "allow_plaintext": True}],
-                "keepalive_s": 4,
-                "connect_timeout_s": 3,
-                "reconnect_min_s": 0.2,
-                "reconnect_max_s": 2,
-                "will_delay_s": 1,
             },
         }
         return merged(base, self._overrides)

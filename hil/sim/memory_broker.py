@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
+from agent.uplink.link.refusal import NO_MATCHING_SUBSCRIBERS
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -118,14 +119,14 @@ class MemoryBroker:
         if self.up and not back:
             self.take(will)
 
-    def take(self, message: Message) -> None:
-        """A message arrived."""
+    def take(self, message: Message) -> bool:
+        """A message arrived; False when nobody is subscribed to it."""
         if message.retain:
             self.retained[message.topic] = message
         if self.on_message is not None:
             self.on_message(message)
-        for link in tuple(self._links):
-            link.offer(message)
+        heard = [link.offer(message) for link in tuple(self._links)]
+        return any(heard)
 
     def stop(self) -> None:
         """The broker goes down; retained messages survive, as in a broker that saves them."""
@@ -194,6 +195,11 @@ class MemoryLink:
             self._watch_silence()
         return self._token
 
+    def network_changed(self) -> None:
+        """The computer at this end has another address now: the path to the broker is no longer there."""
+        if self._connected:
+            self.lose("the network of this computer changed")
+
     async def close(self) -> None:
         """Disconnect in an orderly way."""
         if self._connected:
@@ -218,13 +224,17 @@ class MemoryLink:
             self._broker.detach(self, orderly=False)
             self._end(Closed("broker_unreachable", why))
 
-    def offer(self, message: Message) -> None:
-        """A message for whoever subscribed to its topic."""
-        if self.opening is not None and any(matches(f, message.topic) for f in self.opening.subscriptions):
-            received = Received(message.topic, message.payload, False, message.content_type)
+    def offer(self, message: Message, *, kept: bool = False) -> bool:
+        """A message for whoever subscribed to its topic; whether this one did."""
+        wanted = self.opening is not None and any(
+            matches(wish, message.topic) for wish in self.opening.subscriptions
+        )
+        if wanted:
+            received = Received(message.topic, message.payload, kept, message.content_type)
             loop = asyncio.get_running_loop()
             self._heard_by = max(self._heard_by, loop.time() + self._network.way_s())
             self._later(self._heard_by - loop.time(), self._hear, received)
+        return wanted
 
     def _later(self, delay_s: float, call: Callable[..., None], *args: object) -> None:
         generation = self._generation
@@ -244,7 +254,7 @@ class MemoryLink:
         self._broker.attach(self)
         self._tell(Opened(mqtt_version=5, receive_maximum=100))
         for message in tuple(self._broker.retained.values()):
-            self.offer(message)
+            self.offer(message, kept=True)
         self._watch_silence()
 
     def _failed(self, reason: str, detail: str) -> None:
@@ -254,9 +264,9 @@ class MemoryLink:
         if not self._connected or self._network.swallowing:
             self._watch_silence()
             return
-        self._broker.take(message)
+        code = 0 if self._broker.take(message) else NO_MATCHING_SUBSCRIBERS
         if message.qos:
-            self._later(self._network.delay_s, self._hear, Acknowledged(token))
+            self._later(self._network.delay_s, self._hear, Acknowledged(token, code))
 
     def _watch_silence(self) -> None:
         """Notice a half-open path within 1.5 keep-alives, as the real link does."""

@@ -83,6 +83,9 @@ class SimPlatform:
         self._links.append(link)
         return link
 
+    def network(self) -> None:
+        """Nothing tells of the network in memory; what changes there is steered by the rig."""
+
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """Scripted devices; for a button box the real driver, on a line in memory with the box at its end."""
         match device:

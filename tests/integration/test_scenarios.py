@@ -17,7 +17,7 @@ from hil.scenario.scenario_file import read_scenario, scenario_names, scenario_p
 
 QUICK_ON_PROCESS = {
     "quiet_call",
-    "network_half_open",
+    "network_cut",
     "broker_killed",
     "broker_refuses",
     "disk_full",

@@ -555,11 +555,14 @@ def test_broker_that_does_not_answer_mqtt_5_is_spoken_to_in_3_1_1(silent: bool) 
             await reader.read()
 
     async def check(one: Listener, port: int) -> None:
+        if silent:
+            # Told at once; the other version has its turn with the next attempt.
+            assert "in vain" in (await one.refused(to(port, connect_timeout_s=0.5))).detail
         for _ in range(2):
             assert (await one.opened(to(port, connect_timeout_s=0.5))).mqtt_version == 4
             await one.link.close()
             await one.next(Closed)
-        assert levels == [5, 5, 4, 4]
+        assert levels == ([5, 4, 4] if silent else [5, 5, 4, 4])
 
     against(handler, check)
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from agent import config
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.stamp import Utc, UtcSource
+from agent.runtime.log import EventLog
 from agent.uplink.broker.broker_choice import STABLE_S, Attempt, BrokerChoice
 from agent.uplink.broker.redirect import redirected
 from agent.uplink.link.credentials import CertificateFiles, Fingerprint, credential_files, fingerprint
 from agent.uplink.link.link import Closed, Opened
 from agent.uplink.link.refusal import FAILURE, NO_MATCHING_SUBSCRIBERS
 
-LOG = logging.getLogger("mdt.uplink")
+log = EventLog("uplink")
 
 PROBE_EVERY_S = 30.0
+PRESS_EVERY_S = 1.0
+"""Presses that follow one another closer than this do not each try to connect."""
+NETWORK_SPREAD_S = 0.5
 CERTIFICATES_EVERY_S = 60.0
 MOST_REDIRECTS = 3
 """How many servers one after the other are followed before the configured brokers have their turn again."""
@@ -29,6 +34,8 @@ Probe = Callable[[str, int, float], Awaitable[bool]]
 _REASONS = (HealthReason.BROKER_UNREACHABLE, HealthReason.BROKER_REFUSED, HealthReason.TLS_FAILED)
 _RETAIN = "retain"
 """Owner of the reason that a broker keeps no retained messages."""
+_REDIRECT = "redirect"
+"""Owner of the reason that a broker sends us to a host that is not listed."""
 _STALL = "stall"
 """Owner of the reason that a broker acknowledges nothing: a new connection does not yet make that good."""
 
@@ -47,10 +54,12 @@ class Connector:
     ) -> None:
         self._settings = settings
         self._health = health
+        self._rng = rng
         self._utc_now = utc_now
         self._probe = probe
         self._choice = BrokerChoice(settings, rng)
         self._attempt: Attempt | None = None
+        self._tried_at = -math.inf
         self._planned: Attempt | None = None
         self._redirect: config.Broker | None = None
         self._redirects = 0
@@ -84,8 +93,36 @@ class Connector:
         """True when the broker may still hold the session of our last connection."""
         return self._settings.will_delay_s > 0 and self._opened_to == (self.broker.host, self.broker.port)
 
-    def due_in_s(self, now: float) -> float:
-        """How long to wait before the next attempt; changed credentials end the wait."""
+    @property
+    def without_subscriber(self) -> frozenset[str]:
+        """Topics that the broker takes and has nobody for."""
+        return frozenset(self._unheard)
+
+    def tried(self, now: float) -> None:
+        """An attempt begins."""
+        self._tried_at = now
+
+    def hurry(self, now: float) -> None:
+        """Somebody pressed something: try at once, yet not more than once in `PRESS_EVERY_S`."""
+        self._choice.hurry(now)
+        self._try_at(max(now, self._tried_at + PRESS_EVERY_S))
+
+    def network_changed(self, now: float) -> None:
+        """This computer's network changed: try at once, a little spread, since a whole depot may see it."""
+        self._choice.hurry(now)
+        self._try_at(now + self._rng.uniform(0.0, NETWORK_SPREAD_S))
+
+    def _try_at(self, at: float) -> None:
+        if self._attempt is not None and self._attempt.at > at:
+            self._attempt = replace(self._attempt, at=at)
+
+    def due_in_s(self, now: float, *, press_waits: bool = False) -> float:
+        """How long to wait before the next attempt; changed credentials end the wait.
+
+        Args:
+            now: time of the loop in seconds.
+            press_waits: whether something that a person pressed is not delivered.
+        """
         self._look_at_certificates(now)
         if self._attempt is None:
             self._attempt = self._choice.first(now)
@@ -94,7 +131,7 @@ class Connector:
             self._attempt = self._choice.try_soon(now)
             self._certificates_at = None
         self._marks = marks
-        return max(0.0, self._attempt.at - now)
+        return max(0.0, (self._attempt.pressed_at if press_waits else self._attempt.at) - now)
 
     def opened(self, opened: Opened, now: float) -> None:
         """A broker took us."""
@@ -106,6 +143,7 @@ class Connector:
             self._server_certificate = (self.endpoint, opened.server_certificate_expires_unix_s)
         self._choice.opened(now)
         self._health.clear(*_REASONS)
+        self._health.clear(HealthReason.BROKER_REFUSED, owner=_REDIRECT)
         if opened.refused_subscriptions:
             detail = f"{self.endpoint} does not let us subscribe to {', '.join(opened.refused_subscriptions)}"
             self._health.raise_(HealthReason.BROKER_REFUSED, detail)
@@ -130,7 +168,8 @@ class Connector:
         self._health.clear(HealthReason.BROKER_REFUSED, owner=_RETAIN)
         planned, self._planned = self._planned, None
         index = self._choice.index
-        self._attempt = planned or self._choice.closed(now)
+        said_no = closed.said_no or closed.server_moved_to is not None
+        self._attempt = planned or self._choice.closed(now, taken_over=closed.taken_over, said_no=said_no)
         if closed.reason:
             self._health.clear(*(reason for reason in _REASONS if reason != closed.reason))
             self._health.raise_(HealthReason(closed.reason), closed.detail)
@@ -143,32 +182,38 @@ class Connector:
         """Where the broker sends us: at once the first time, then at the pace of the back-off."""
         moved = None
         if closed.server_moved_to is not None and self._redirects < MOST_REDIRECTS:
-            moved = redirected(self.broker, closed.server_moved_to)
+            moved = redirected(self.broker, closed.server_moved_to, self._settings.brokers)
+            if moved is None:
+                detail = f"{self.endpoint} sends us to {closed.server_moved_to}, which is not listed"
+                self._health.raise_(HealthReason.BROKER_REFUSED, detail, owner=_REDIRECT)
+                log.warning("redirect_refused", broker=self.endpoint, to=closed.server_moved_to)
         self._redirects = 0 if moved is None else self._redirects + 1
         if moved is not None and not self._redirected_lately:
             self._redirected_lately = True
             self._attempt = self._choice.try_soon(now)
         return moved
 
-    def journal_answered(self, topic: str, code: int, now: float) -> None:
-        """The journal's topic was answered with this reason code, or can not be offered (0x95)."""
+    def stream_answered(self, topic: str, code: int, now: float) -> None:
+        """A stream's topic was answered with this reason code, or can not be offered (0x95)."""
         if code >= FAILURE:
-            detail = f"{self.endpoint} does not take {topic}: reason code 0x{code:02x}"
             self._refused.add(topic)
             self._choice.failing(now)
+            detail = f"{self.endpoint} does not take {topic}: reason code 0x{code:02x}"
             self._health.raise_(HealthReason.BROKER_REFUSED, detail, owner=topic)
-            LOG.warning("journal_refused %s", detail)
+            log.warning("records_refused", broker=self.endpoint, topic=topic, code=f"0x{code:02x}")
             return
         self._refused.discard(topic)
         self._health.clear(HealthReason.BROKER_REFUSED, owner=topic)
         if code == NO_MATCHING_SUBSCRIBERS:
-            # The broker has done its part; a reader that comes back asks for what it missed.
-            detail = f"{self.endpoint} takes {topic}, but nobody is subscribed to it"
+            detail = f"{self.endpoint} has nobody who is subscribed to {topic}: it is kept and offered again"
+            if topic not in self._unheard:
+                log.warning("no_subscriber", broker=self.endpoint, topic=topic)
             self._unheard.add(topic)
             self._health.raise_(HealthReason.NO_SUBSCRIBER, detail, owner=topic)
         elif topic in self._unheard:
             self._unheard.discard(topic)
             self._health.clear(HealthReason.NO_SUBSCRIBER, owner=topic)
+        # A broker without a subscriber is as good as any: whether another has one can not be known from here.
         if not self._refused:
             self._served(now)
 
@@ -187,7 +232,7 @@ class Connector:
 
         Args:
             now: time of the loop in seconds.
-            due: whether something of the journal waits to be sent or acknowledged.
+            due: whether a record waits to be sent or acknowledged.
         """
         self._look_at_certificates(now)
         if not due and not self._refused and self._choice.idle(now):
@@ -206,12 +251,10 @@ class Connector:
         if self._opened is None:
             return  # it ended by itself meanwhile, and what comes next is settled
         if self._giving_up:
-            LOG.warning(
-                "gives_up_broker endpoint=%s refused=%s", self.endpoint, ",".join(sorted(self._refused))
-            )
+            log.warning("gives_up_broker", broker=self.endpoint, refused=",".join(sorted(self._refused)))
             self._planned = self._choice.give_up(now)
         else:
-            LOG.info("returns_to_preferred_broker from=%s", self.endpoint)
+            log.info("returns_to_preferred_broker", leaves=self.endpoint)
             self._planned = self._choice.go_back(now)
         self._redirect = None
 

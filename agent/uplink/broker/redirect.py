@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from agent.config import Broker
 
@@ -12,15 +13,22 @@ _REFERENCE = re.compile(
 _MOST_PORT = 65_535
 
 
-def redirected(broker: Broker, reference: str) -> Broker | None:
-    """The same broker's settings at another address, TLS and credentials unchanged. None if it is none.
+def redirected(broker: Broker, reference: str, configured: Sequence[Broker]) -> Broker | None:
+    """Where a broker sends us, if the configuration lists it; None for anything else.
 
-    Where TLS is used, the other server has to prove its own name to the same authority.
+    Whoever answers there is shown our user name and password, so a broker's word alone is not enough. A
+    listed broker is used with its own settings. A host of `redirect_hosts` is used with those of the broker
+    that names it, TLS and credentials unchanged: with TLS it has to prove its own name to the same authority.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         return None
-    port = int(match["port"] or broker.port)
+    host, port = match["six"] or match["host"], int(match["port"] or broker.port)
     if not 0 < port <= _MOST_PORT:
         return None
-    return broker.model_copy(update={"host": match["six"] or match["host"], "port": port})
+    for other in configured:
+        if (other.host.lower(), other.port) == (host.lower(), port):
+            return other
+    if host.lower() not in {one.lower() for one in broker.redirect_hosts}:
+        return None
+    return broker.model_copy(update={"host": host, "port": port})

@@ -68,6 +68,10 @@ class Opening:
         subscriptions: topics to subscribe to at QoS 1 before `Opened` is told.
         resume: join the session that the broker may still hold for the will delay (MQTT 5), so that it drops
             the will of the connection that broke. Nothing else is taken from that session.
+        inbound_packet_bytes: largest packet taken; told to the broker, and one that sends more is left.
+        inbound_per_s: messages that are taken in the long run, ten times as many at once; what comes faster
+            is dropped unread, and told by `Flooded`. None for a reader, which wants them all.
+        least_packet_bytes: a broker that says it takes no packets of this size is not used.
     """
 
     broker: Broker
@@ -78,6 +82,9 @@ class Opening:
     will_delay_s: int = 0
     subscriptions: tuple[str, ...] = ()
     resume: bool = False
+    inbound_packet_bytes: int = 1 << 20
+    inbound_per_s: float | None = None
+    least_packet_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +120,16 @@ class Closed:
         detail: one plain sentence with the endpoint.
         server_moved_to: "host:port" when the broker sent us elsewhere.
         hung_up: the broker ended a connection that stood, and what we sent may be why. The network did not.
+        taken_over: another client connected with our client identifier.
+        said_no: the broker is there, and its answer ended the connection or kept it from coming to be.
     """
 
     reason: str
     detail: str
     server_moved_to: str | None = None
     hung_up: bool = False
+    taken_over: bool = False
+    said_no: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +156,18 @@ class Received:
     user_properties: tuple[tuple[str, str], ...] = field(default=())
 
 
-LinkEvent = Opened | Closed | Acknowledged | Received
+@dataclass(frozen=True, slots=True)
+class Flooded:
+    """Messages came faster than `Opening.inbound_per_s`; told once a second while that goes on.
+
+    Attributes:
+        dropped: how many were dropped since this was last told.
+    """
+
+    dropped: int
+
+
+LinkEvent = Opened | Closed | Acknowledged | Received | Flooded
 
 
 class Link(Protocol):
@@ -157,7 +179,11 @@ class Link(Protocol):
     """
 
     def open(self, opening: Opening, on_event: Callable[[LinkEvent], None]) -> None:
-        """Start connecting; the outcome comes as an event."""
+        """Start connecting; the outcome comes as an event.
+
+        Raises:
+            OSError: this computer has no descriptor or thread left for it. No event follows.
+        """
         ...
 
     def publish(self, message: Message) -> int:
@@ -165,6 +191,12 @@ class Link(Protocol):
 
         A message larger than the broker's maximum packet size is not sent; it is acknowledged with reason
         code 0x95, as a broker would.
+        """
+        ...
+
+    def network_changed(self) -> None:
+        """An interface, address or route of this computer changed: look at once whether the connection still
+        stands. One that is only being made is given up. Without a connection this does nothing.
         """
         ...
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import errno
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 
-from agent.uplink.link.link import Closed, LinkEvent, Message
+from agent.runtime.log import EventLog
+from agent.uplink.link.link import Closed, LinkEvent, Message, Received
 from agent.uplink.link.tcp import InterruptedByCloseError
 
-LOG = logging.getLogger("mdt.uplink")
+log = EventLog("uplink")
 
 WAITING_EVENTS = 10_000
 """Events that may wait for the loop before the thread stops reading."""
+WAITING_BYTES = 4 << 20
+"""Bytes of messages that may wait likewise."""
 CLOSES_WITHIN_S = 6.0
 """Longest that an orderly end may take before the thread is left to itself."""
 _WAKE_BYTES = 4096
@@ -25,7 +28,8 @@ _WAKE_BYTES = 4096
 class LinkThread:
     """Runs `converse` on a thread; messages go to it, events come from it.
 
-    `publish`, `close` and `over` belong to the loop; everything below "the thread's side" to the thread.
+    `publish`, `look_again`, `close` and `over` belong to the loop; everything below "the thread's side" to
+    the thread.
     """
 
     def __init__(
@@ -38,11 +42,13 @@ class LinkThread:
         self.endpoint = endpoint
         self.closing = False
         self.over = False
+        self.network_changed = False
         self._loop = loop
         self._converse = converse
         self._on_event = on_event
         self._lock = threading.Lock()
         self._events: deque[LinkEvent] = deque()
+        self._waiting_bytes = 0
         self._posted = False
         self._paused = False
         self._listening = False
@@ -51,13 +57,25 @@ class LinkThread:
         self._next_token = 0
 
     def start(self) -> None:
-        """Start the thread. It is a daemon only so that a name look-up that hangs can not hold up an exit."""
+        """Start the thread. It is a daemon only so that a name look-up that hangs can not hold up an exit.
+
+        Raises:
+            OSError: no descriptor or no thread is left; nothing was started, and nothing needs closing.
+        """
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self.wake_read, self._wake_write = socket.socketpair()
-        self.wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
-        self._thread.start()
+        try:
+            self.wake_read.setblocking(False)
+            self._wake_write.setblocking(False)
+            self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+            self._thread.start()
+        except BaseException as error:
+            self.over = True
+            self.wake_read.close()
+            self._wake_write.close()
+            if isinstance(error, RuntimeError):  # what Python makes of a refused thread
+                raise OSError(errno.EAGAIN, "no thread can be started") from error
+            raise
 
     def publish(self, message: Message) -> int:
         """Queue a message for the thread and return its token."""
@@ -66,6 +84,12 @@ class LinkThread:
         if self._listening:
             self._wake()
         return self._next_token
+
+    def look_again(self) -> None:
+        """The computer's network changed."""
+        if not self.over:
+            self.network_changed = True
+            self._wake()
 
     async def close(self) -> None:
         """Ask the thread to end and wait until it has, and `Closed` was told."""
@@ -86,6 +110,7 @@ class LinkThread:
     def _deliver(self) -> None:
         with self._lock:
             events, self._events = self._events, deque()
+            self._waiting_bytes = 0
             self._posted = False
             paused, self._paused = self._paused, False
         if paused:
@@ -125,13 +150,15 @@ class LinkThread:
         """Hand an event to the loop."""
         with self._lock:
             self._events.append(event)
+            if isinstance(event, Received):
+                self._waiting_bytes += len(event.payload)
             if self._posted:
                 return
             self._posted = True
         try:
             self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            LOG.debug("the loop is closed; nobody hears of %s", type(event).__name__)
+            log.debug("loop_closed", unheard=type(event).__name__)
 
     def next_outgoing(self) -> tuple[int, Message] | None:
         """The next message to write, urgent ones first, with its token."""
@@ -141,9 +168,9 @@ class LinkThread:
         return None
 
     def flooded(self) -> bool:
-        """True while so many events wait that reading must stop; the loop then wakes the thread."""
+        """True while so much waits that reading must stop; the loop then wakes the thread."""
         with self._lock:
-            self._paused = len(self._events) > WAITING_EVENTS
+            self._paused = len(self._events) > WAITING_EVENTS or self._waiting_bytes > WAITING_BYTES
             return self._paused
 
     def swallow_wake(self) -> None:
@@ -157,11 +184,17 @@ class LinkThread:
         try:
             closed = self._converse(self)
         except InterruptedByCloseError:
-            closed = Closed("", f"{self.endpoint}: closed while connecting")
-        except Exception as error:
+            if self.closing:
+                closed = Closed("", f"{self.endpoint}: closed while connecting")
+            else:
+                why = "the network of this computer changed"
+                closed = Closed("broker_unreachable", f"{self.endpoint}: {why}")
+        except OSError as error:
+            closed = Closed("broker_unreachable", f"{self.endpoint}: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001
             # A supervision boundary: hostile bytes can make a protocol engine raise anything.
-            LOG.warning("the MQTT engine failed", exc_info=error)
-            closed = Closed("broker_refused", f"{self.endpoint}: protocol error: {error!r}")
+            log.error("mqtt_engine_failed", broker=self.endpoint, exc=error)
+            closed = Closed("broker_refused", f"{self.endpoint}: protocol error ({type(error).__name__})")
         finally:
             self.wake_read.close()
             self.post(closed)

@@ -8,6 +8,7 @@ publishes again what the publisher is going to publish again. Every attempt gets
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -20,14 +21,15 @@ from time import monotonic
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.client import PUBLISH
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.uplink.link import tcp
 from agent.uplink.link.credentials import tls_context
-from agent.uplink.link.link import Acknowledged, Closed, Message, Opened, Opening, Received
+from agent.uplink.link.link import Acknowledged, Closed, Flooded, Message, Opened, Opening, Received
 from agent.uplink.link.link_thread import LinkThread
 from agent.uplink.link.refusal import (
     PACKET_TOO_LARGE,
@@ -43,17 +45,37 @@ SILENCE = 0.9
 """Share of the keep-alive after which a PINGREQ goes out when either side was silent."""
 DEAD = 1.4
 """Share of the keep-alive after which a silent broker is given up: under the 1.5 that is allowed."""
-INBOUND_PACKET_BYTES = 1 << 20
-"""Largest packet that we take (MQTT 5 maximum packet size of our side)."""
+ANSWER_PACKET_BYTES = 8_192
+"""Largest packet taken that is no PUBLISH: a CONNACK with all that a sensible broker may say in it."""
+PROPERTIES_BYTES = 4_096
+"""Most bytes of properties taken with a message: paho unpacks them at a cost that grows with their square."""
+UNREAD_ANSWERS = 256
+"""PUBACKs that a broker may leave unread while it goes on sending."""
+LOOK_WITHIN_S = 5.0
+"""Within so long a broker must answer once the computer's network has changed."""
+INBOUND_PACKETS_BUFFERED = 2
+"""The kernel takes in so many of the largest packets before a unit has read them."""
+FLOOD_TOLD_EVERY_S = 1.0
+BURST_S = 10.0
+"""The inbound rate may be exceeded by what comes in so long at that rate."""
 GOODBYE_S = 2.0
 """How long an orderly end may take."""
 _PACKED_PROPERTIES = 64
 
 
-class _Engine(paho.Client):
-    """paho's protocol engine over a socket that is connected already."""
+class _ExcessError(OSError):
+    """The broker sends more than we take."""
 
-    def __init__(self, sock: socket.socket, client_id: str, version: int) -> None:
+
+class _Engine(paho.Client):
+    """paho's protocol engine over a socket that is connected already.
+
+    It overrides five private methods of paho, which `tests/contract/test_paho_engine.py` holds to what is
+    relied on: where the socket comes from, where bytes come in and go out, and where a packet that was read
+    is looked at. paho reads a packet of any size whole; here it is stopped once its length is known.
+    """
+
+    def __init__(self, sock: socket.socket, client_id: str, version: int, inbound_packet_bytes: int) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -62,6 +84,8 @@ class _Engine(paho.Client):
         )
         self.max_inflight_messages = 0  # no limit in paho: the window is the publisher's
         self.failure: OSError | None = None
+        self.excess = ""
+        self._inbound_packet_bytes = inbound_packet_bytes
         self.tls = isinstance(sock, ssl.SSLSocket)
         self._prepared = sock
 
@@ -73,6 +97,10 @@ class _Engine(paho.Client):
         return self._prepared
 
     def _sock_recv(self, bufsize: int) -> bytes:
+        # The first call for the body of a packet asks for all of it.
+        if bufsize > self._inbound_packet_bytes:
+            self.excess = f"sends a packet of {bufsize} bytes, {self._inbound_packet_bytes} at most are taken"
+            raise _ExcessError(self.excess)
         try:
             return super()._sock_recv(bufsize)
         except BlockingIOError:
@@ -86,10 +114,48 @@ class _Engine(paho.Client):
             return super()._sock_send(buf)
         except BlockingIOError:
             raise
+        except ConnectionError as error:
+            # Why the broker closed may lie in what was received and not read yet: paho would close at once.
+            self.failure = error
+            raise BlockingIOError from error
         except OSError as error:
             if not isinstance(error, ssl.SSLError):  # what TLS has to say comes by reading
                 self.failure = error
             raise
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        self.excess = _excess(
+            self._in_packet["command"],
+            self._in_packet["packet"],
+            self._protocol == MQTTProtocolVersion.MQTTv5,
+        )
+        return MQTTErrorCode.MQTT_ERR_PROTOCOL if self.excess else super()._packet_handle()
+
+
+def _excess(command: int, body: bytes | bytearray, version_5: bool) -> str:
+    """What is too much about a packet that was read, before it is unpacked; empty when it may be."""
+    if command & 0xF0 != PUBLISH:
+        too_large = len(body) > ANSWER_PACKET_BYTES
+        return (
+            f"sends an answer of {len(body)} bytes, {ANSWER_PACKET_BYTES} at most are taken"
+            if too_large
+            else ""
+        )
+    qos = command >> 1 & 3
+    if qos > 1:
+        return f"sends with QoS {qos} what was subscribed to with QoS 1"
+    if not version_5:
+        return ""
+    at = 2 + int.from_bytes(body[:2], "big") + 2 * qos
+    length = shift = 0
+    for byte in body[at : at + 4]:  # a variable byte integer, MQTT 5.0, 1.5.5
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            break
+    if length > PROPERTIES_BYTES:
+        return f"sends {length} bytes of properties with a message, {PROPERTIES_BYTES} at most are taken"
+    return ""
 
 
 class Phase(Enum):
@@ -110,6 +176,7 @@ class Session:
         self.refused_version = False
         self.refused_retain = False
         self.unanswered = False
+        self.hung_up_on = False
         self._thread = thread
         self._opening = opening
         self._version = version
@@ -121,6 +188,12 @@ class Session:
         self._tokens: dict[int, int] = {}
         self._packed: dict[tuple[object, ...], Properties | None] = {}
         self._heard_at = self._said_at = self._pinged_at = self._answer_by = 0.0
+        self._look_by = math.inf
+        self._allowance = (opening.inbound_per_s or 0.0) * BURST_S
+        self._allowed_at = 0.0
+        self._dropped = 0
+        self._told_of_flood_at = -math.inf
+        self._unread_answers = 0
 
     def run(self) -> Closed:
         """Connect and serve the connection until it ends. Raises InterruptedByCloseError while connecting."""
@@ -130,7 +203,7 @@ class Session:
             sock, certificate_expires = self._connect()
         except _NotConnectedError as why:
             return why.closed
-        engine = _Engine(sock, self._opening.client_id, self._version)
+        engine = _Engine(sock, self._opening.client_id, self._version, self._opening.inbound_packet_bytes)
         try:
             self._introduce(engine)
             self._serve(engine, sock, certificate_expires)
@@ -150,6 +223,10 @@ class Session:
         try:
             sock = tcp.connect(broker.host, broker.port, timeout_s, interrupt)
             tcp.tune(sock, round(self._keepalive_s * DEAD * 1000))
+            if self._opening.inbound_per_s is not None:
+                # What is flooded at us waits in front of a PUBACK: little may.
+                buffer_bytes = INBOUND_PACKETS_BUFFERED * self._opening.inbound_packet_bytes
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
             if context is None:
                 return sock, None
             secured = tcp.start_tls(sock, context, broker.host, timeout_s, interrupt)
@@ -170,13 +247,15 @@ class Session:
         if o.broker.username is not None:
             try:
                 password = None if o.broker.password is None else o.broker.password.read()
-            except (OSError, KeyError, UnicodeDecodeError) as error:
-                self._closed = self._ended("broker_refused", f"the password can not be read: {error!r}")
+            except (OSError, KeyError, ValueError) as error:
+                # Of its content nothing may be said.
+                why = error.strerror if isinstance(error, OSError) else type(error).__name__
+                self._closed = self._ended("broker_refused", f"the password can not be read: {why}")
                 return
             engine.username_pw_set(o.broker.username, password)
         connect = _properties(PacketTypes.CONNECT) if self._version == MQTT_5 else None
         if connect is not None:
-            connect.MaximumPacketSize = INBOUND_PACKET_BYTES
+            connect.MaximumPacketSize = o.inbound_packet_bytes
         if o.will is not None:
             will = self._properties(o.will, PacketTypes.WILLMESSAGE)
             if will is not None and connect is not None and o.will_delay_s:
@@ -204,7 +283,8 @@ class Session:
                 self._advance(engine, certificate_expires)
                 self._send(engine)
                 self._wait(engine, sock)
-                self._check_alive(engine)
+                self._look_at_the_way(engine, sock)
+                self._check_alive(engine, sock)
 
     def _advance(self, engine: _Engine, certificate_expires: int | None) -> None:
         """Subscribe after CONNACK, tell `Opened` after SUBACK; paho's callbacks must not write."""
@@ -221,6 +301,19 @@ class Session:
             self._thread.listen()
             self._thread.post(self._opened)
 
+    def _look_at_the_way(self, engine: _Engine, sock: socket.socket) -> None:
+        """After a change of this computer's network: would the connection still be made the same way?"""
+        if not self._thread.network_changed or engine.socket() is None or self._closed is not None:
+            return
+        self._thread.network_changed = False
+        if self.phase is not Phase.OPEN or tcp.way_changed(sock):
+            self._closed = self._lost("the network of this computer changed")
+            return
+        now = monotonic()
+        self._look_by = now + LOOK_WITHIN_S
+        self._pinged_at = self._said_at = now
+        engine.ping()
+
     def _wait(self, engine: _Engine, sock: socket.socket) -> None:
         """Sleep until there are bytes, room for bytes, a call of the loop, or a deadline."""
         if engine.socket() is None:
@@ -233,7 +326,10 @@ class Session:
             sock, (0 if flooded else select.POLLIN) | (select.POLLOUT if engine.want_write() else 0)
         )
         # poll counts whole milliseconds; one more, or it would wake just before the deadline and spin.
-        ready = dict(poller.poll(max(0.0, self._next_deadline() - monotonic()) * 1000 + 1))
+        wait_s = max(0.0, self._next_deadline() - monotonic())
+        if self._waits_for_answer:
+            wait_s = min(wait_s, tcp.DARK_LOOK_S)
+        ready = dict(poller.poll(wait_s * 1000 + 1))
         if wake.fileno() in ready:
             self._thread.swallow_wake()
         if flooded:
@@ -242,7 +338,7 @@ class Session:
         if seen & select.POLLOUT:
             engine.loop_write()
         if seen & ~select.POLLOUT:
-            self._heard_at = monotonic()
+            self._heard_at, self._look_by = monotonic(), math.inf
             engine.loop_read()
             # What OpenSSL has decrypted already can not be seen by poll.
             while isinstance(sock, ssl.SSLSocket) and engine.socket() is not None and sock.pending():
@@ -253,12 +349,22 @@ class Session:
             return self._answer_by
         heard_share = DEAD if self._pinged_at >= self._heard_at else SILENCE
         return min(
-            self._heard_at + heard_share * self._keepalive_s, self._said_at + SILENCE * self._keepalive_s
+            self._heard_at + heard_share * self._keepalive_s,
+            self._said_at + SILENCE * self._keepalive_s,
+            self._look_by,
         )
 
-    def _check_alive(self, engine: _Engine) -> None:
+    @property
+    def _waits_for_answer(self) -> bool:
+        """Whether we said something after what we heard last."""
+        return self.phase is not Phase.OPEN or self._said_at > self._heard_at
+
+    def _check_alive(self, engine: _Engine, sock: socket.socket) -> None:
         now = monotonic()
         if engine.socket() is None or self._closed is not None:
+            return
+        if now >= self._look_by or (self._waits_for_answer and tcp.dark(sock)):
+            self._closed = self._lost("nothing gets through any more")
             return
         if self.phase is not Phase.OPEN:
             if now >= self._answer_by and not (self._opened and self._subscribed):
@@ -301,7 +407,12 @@ class Session:
         """
         deadline = monotonic() + GOODBYE_S
         self._closed = Closed("", f"{self._thread.endpoint}: closed")
-        with socket.socket(fileno=os.dup(sock.fileno())) as twin, contextlib.suppress(OSError):
+        try:
+            twin = socket.socket(fileno=os.dup(sock.fileno()))
+        except OSError:  # no descriptor left: the broker may publish the will
+            engine.disconnect()
+            return
+        with twin, contextlib.suppress(OSError):
             while True:
                 self._send(engine)
                 if (
@@ -330,7 +441,9 @@ class Session:
         if isinstance(engine.failure, ssl.SSLError) and self.phase is not Phase.OPEN:
             # With TLS 1.3 a broker's refusal of our certificate arrives after the handshake.
             return self._tls_failed(engine.failure)
-        self.unanswered = self._no_answer_to_5
+        if engine.excess:
+            return self._ended("broker_refused", engine.excess)
+        self.hung_up_on = self._no_answer_to_5
         sentence = str(engine.failure or "the broker closed the connection")
         if self._opened is None and engine.tls:
             sentence += " before it answered; it may have refused our certificate"
@@ -356,6 +469,9 @@ class Session:
     # paho's callbacks, on the thread
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
+        if self._opened is not None:
+            self._closed = self._ended("broker_refused", "sends a second CONNACK")
+            return
         if reason.is_failure:
             self.refused_version = reason.value == UNSUPPORTED_VERSION and self._version == MQTT_5
             self.refused_retain = reason.value == RETAIN_NOT_SUPPORTED
@@ -364,6 +480,12 @@ class Session:
         if getattr(properties, "MaximumQoS", 1) == 0:
             self._closed = self._ended("broker_refused", "takes QoS 0 only, and so acknowledges nothing")
             return
+        most_bytes = getattr(properties, "MaximumPacketSize", None)
+        if most_bytes is not None and most_bytes < self._opening.least_packet_bytes:
+            least = self._opening.least_packet_bytes
+            why = f"takes packets of {most_bytes} bytes at most, {least} are needed"
+            self._closed = self._ended("broker_refused", why)
+            return
         # 0 means that the broker does not look after us; we look after it all the same. And a broker that is
         # content to hear from us less often does not make us notice its end later.
         theirs = float(getattr(properties, "ServerKeepAlive", 0)) or self._keepalive_s
@@ -371,7 +493,7 @@ class Session:
         self._opened = Opened(
             mqtt_version=self._version,
             receive_maximum=getattr(properties, "ReceiveMaximum", 65_535),
-            maximum_packet_bytes=getattr(properties, "MaximumPacketSize", None),
+            maximum_packet_bytes=most_bytes,
             topic_alias_maximum=getattr(properties, "TopicAliasMaximum", 0),
             retain_available=bool(getattr(properties, "RetainAvailable", 1)),
         )
@@ -390,7 +512,14 @@ class Session:
         if token is not None:
             self._thread.post(Acknowledged(token, reason.value))
 
-    def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+    def _on_message(self, engine: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        if message.qos:
+            self._unread_answers = self._unread_answers + 1 if engine.want_write() else 0
+            if self._unread_answers > UNREAD_ANSWERS:
+                self._closed = self._ended("broker_refused", "sends, but does not read what we answer")
+                return
+        if not self._has_allowance():
+            return
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -405,6 +534,24 @@ class Session:
                 user_properties=tuple(getattr(properties, "UserProperty", ())),
             )
         )
+
+    def _has_allowance(self) -> bool:
+        """Whether a message may be taken; one that comes too fast costs nothing beyond this thread."""
+        rate = self._opening.inbound_per_s
+        if rate is None:
+            return True
+        now = monotonic()
+        self._allowance = min(rate * BURST_S, self._allowance + (now - self._allowed_at) * rate)
+        self._allowed_at = now
+        if self._allowance >= 1:
+            self._allowance -= 1
+            return True
+        self._dropped += 1
+        if now - self._told_of_flood_at >= FLOOD_TOLD_EVERY_S:
+            self._told_of_flood_at = now
+            self._thread.post(Flooded(self._dropped))
+            self._dropped = 0
+        return False
 
     def _on_disconnect(
         self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, properties: Any

@@ -61,11 +61,16 @@ def closed_by_reason(endpoint: str, code: int, words: str, server_reference: str
     """
     if code in (USE_ANOTHER_SERVER, SERVER_MOVED):
         moved_to = (server_reference or "").split(" ")[0] or None
-        return Closed(
-            "broker_unreachable", f"{endpoint}: sends us to {moved_to or 'another server'}", moved_to
-        )
+        detail = f"{endpoint}: sends us to {moved_to or 'another server'}"
+        return Closed("broker_unreachable", detail, moved_to, said_no=True)
     detail = f"{endpoint}: {words.lower()} (0x{code:02x})"
     if code == SESSION_TAKEN_OVER:
         detail += "; another client uses the same client identifier"
     reason = "broker_unreachable" if code in _PASSING else "broker_refused"
-    return Closed(reason, detail, hung_up=code in _OVER_WHAT_WE_SENT)
+    return Closed(
+        reason,
+        detail,
+        hung_up=code in _OVER_WHAT_WE_SENT,
+        taken_over=code == SESSION_TAKEN_OVER,
+        said_no=True,
+    )

@@ -86,6 +86,9 @@ class ScriptedLink:
         self.on_publish(message)
         return 1
 
+    def network_changed(self) -> None:
+        pass
+
     async def close(self) -> None:
         self.on_event = None
 

@@ -10,8 +10,7 @@ def _nothing(_: int) -> None:
 
 
 def test_one_missing_puback_shows_though_later_ones_come() -> None:
-    window = Window()
-    window.open(5)
+    window = Window(5)
     window.sent("events", 1, _nothing, 10.0)
     for token in range(2, 60):
         window.sent("states", token, _nothing, 10.0 + token)
@@ -20,8 +19,7 @@ def test_one_missing_puback_shows_though_later_ones_come() -> None:
 
 
 def test_message_behind_others_on_a_slow_link_does_not_count_as_stalled() -> None:
-    window = Window()
-    window.open(5)
+    window = Window(5)
     for token in (1, 2, 3):
         window.sent("trail", token, _nothing, 0.0)
     window.landed(1, 0, 25.0)
@@ -33,8 +31,7 @@ def test_message_behind_others_on_a_slow_link_does_not_count_as_stalled() -> Non
 
 
 def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
-    window = Window()
-    window.open(1)
+    window = Window(1)
     window.sent("states", 1, _nothing, 0.0)
     assert not window.may_send("states", first_class=False)
     assert not window.may_send("trail", first_class=False)
@@ -50,8 +47,7 @@ def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
 
 def test_sender_in_line_that_gives_up_makes_way_for_the_next() -> None:
     told: list[int] = []
-    window = Window(lambda: told.append(1))
-    window.open(1)
+    window = Window(1, lambda: told.append(1))
     window.sent("states", 1, _nothing, 0.0)
     assert not window.may_send("trail", first_class=False)
     assert not window.may_send("states", first_class=False)
@@ -63,8 +59,7 @@ def test_sender_in_line_that_gives_up_makes_way_for_the_next() -> None:
 
 
 def test_sender_in_line_keeps_only_its_own_place_free() -> None:
-    window = Window()
-    window.open(4)
+    window = Window(4)
     assert window.may_send("trail", first_class=False)
     assert window.may_send("states", first_class=False)
     window.sent("states", 1, _nothing, 0.0)

@@ -32,7 +32,14 @@ class Scene:
 
     def __init__(self, count: int = 2, *, tls: config.Tls | None = None) -> None:
         brokers = tuple(
-            config.Broker(host=f"b{n}", port=1883, tls=tls, allow_plaintext=tls is None) for n in range(count)
+            config.Broker(
+                host=f"b{n}",
+                port=1883,
+                tls=tls,
+                allow_plaintext=tls is None,
+                redirect_hosts=("x", "x0", "x1"),
+            )
+            for n in range(count)
         )
         self.health = HealthBoard()
         self.reachable = True
@@ -71,7 +78,7 @@ class Scene:
         for _ in range(round(seconds)):
             await asyncio.sleep(1.0)
             if code is not None:
-                self.connector.journal_answered(topic, code, self.now)
+                self.connector.stream_answered(topic, code, self.now)
             if self.connector.tend(self.now, due=due):
                 return True
         return False
@@ -117,7 +124,7 @@ def test_broker_that_acknowledges_nothing_is_left_after_the_first_stall_and_name
         assert scene.host == "b1"
         await scene.opened()
         assert HealthReason.BROKER_UNREACHABLE in scene.health.reasons()  # until something is acknowledged
-        scene.connector.journal_answered(EVENTS, 0, scene.now)
+        scene.connector.stream_answered(EVENTS, 0, scene.now)
         assert scene.health.reasons() == (HealthReason.BROKER_NOT_PREFERRED,)
 
     virtually(work)
@@ -145,7 +152,7 @@ def test_one_refused_topic_is_enough_but_not_for_a_broker_that_is_away() -> None
         scene = Scene()
         scene.reachable = False
         await scene.opened()
-        scene.connector.journal_answered(TRAIL, NOT_AUTHORISED, scene.now)
+        scene.connector.stream_answered(TRAIL, NOT_AUTHORISED, scene.now)
         assert not await scene.stand(600, due=True, code=0, topic=EVENTS)
         assert TRAIL in scene.health.details()[HealthReason.BROKER_REFUSED]
         scene.reachable = True
@@ -259,13 +266,13 @@ def test_nobody_who_listens_is_a_named_reason_until_someone_does() -> None:
     async def work() -> None:
         scene = Scene()
         await scene.opened()
-        scene.connector.journal_answered(EVENTS, NO_MATCHING_SUBSCRIBERS, scene.now)
-        scene.connector.journal_answered(TRAIL, 0, scene.now)
+        scene.connector.stream_answered(EVENTS, NO_MATCHING_SUBSCRIBERS, scene.now)
+        scene.connector.stream_answered(TRAIL, 0, scene.now)
         assert scene.health.reasons() == (HealthReason.NO_SUBSCRIBER,)
         assert not await scene.stand(300, due=True, code=NO_MATCHING_SUBSCRIBERS)  # others hear no better
-        scene.connector.journal_answered(EVENTS, 0, scene.now)
+        scene.connector.stream_answered(EVENTS, 0, scene.now)
         assert scene.health.reasons() == ()
-        scene.connector.journal_answered(EVENTS, NO_MATCHING_SUBSCRIBERS, scene.now)
+        scene.connector.stream_answered(EVENTS, NO_MATCHING_SUBSCRIBERS, scene.now)
         scene.connector.closed(LOST, scene.now)
         assert scene.health.reasons() == (HealthReason.BROKER_UNREACHABLE,)
 
@@ -276,7 +283,7 @@ def test_broker_without_retained_messages_is_a_named_reason() -> None:
     async def work() -> None:
         scene = Scene(count=1)
         await scene.opened(Opened(5, retain_available=False))
-        scene.connector.journal_answered(EVENTS, 0, scene.now)
+        scene.connector.stream_answered(EVENTS, 0, scene.now)
         assert "retained" in scene.health.details()[HealthReason.BROKER_REFUSED]
         scene.connector.closed(LOST, scene.now)
         await scene.opened()

@@ -83,7 +83,8 @@ def test_failing_engine_is_a_closed_connection() -> None:
         event = await closed
         assert isinstance(event, Closed)
         assert event.reason == "broker_refused"
-        assert "malformed" in event.detail
+        assert "protocol error (IndexError)" in event.detail
+        assert "malformed" not in event.detail, "what an exception says may be the broker's own bytes"
 
     asyncio.run(work())
 

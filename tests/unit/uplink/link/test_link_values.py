@@ -94,23 +94,43 @@ def test_first_of_several_references_is_followed() -> None:
     ("reference", "expected"),
     [
         ("other.example", ("other.example", 8883)),
-        ("other.example:1", ("other.example", 1)),
+        ("Other.Example:1", ("Other.Example", 1)),
         ("192.0.2.7:8884", ("192.0.2.7", 8884)),
         ("[2001:db8::1]:8884", ("2001:db8::1", 8884)),
         ("[2001:db8::1]", ("2001:db8::1", 8883)),
     ],
 )
-def test_redirect_keeps_everything_but_the_address(reference: str, expected: tuple[str, int]) -> None:
-    broker = Broker(host="h", tls=Tls(), username="u")
-    moved = redirected(broker, reference)
+def test_redirect_to_a_listed_host_keeps_everything_but_the_address(
+    reference: str, expected: tuple[str, int]
+) -> None:
+    listed = ("other.example", "192.0.2.7", "2001:db8::1")
+    broker = Broker(host="h", tls=Tls(), username="u", redirect_hosts=listed)
+    moved = redirected(broker, reference, (broker,))
     assert moved is not None
     assert (moved.host, moved.port) == expected
     assert moved.tls == broker.tls
     assert moved.username == "u"
 
 
+def test_redirect_to_another_configured_broker_uses_its_own_settings() -> None:
+    first, second = Broker(host="h", tls=Tls(), username="u"), Broker(host="h2", tls=Tls(), username="v")
+    assert redirected(first, "h2:8883", (first, second)) is second
+    assert redirected(first, "h2:1883", (first, second)) is None
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["evil.example", "evil.example:8883", "h.evil.example", "other.example.evil", "192.0.2.8", "h"],
+)
+def test_redirect_to_a_host_that_is_not_listed_is_refused(reference: str) -> None:
+    broker = Broker(host="h", port=8884, tls=Tls(), username="u", redirect_hosts=("other.example",))
+    listed = redirected(broker, reference, (broker,))
+    assert listed is None or listed is broker
+
+
 @pytest.mark.parametrize(
     "reference", ["", "a:0", "a:65536", "a:b", "a b", "http://a", "2001:db8::1", "a" * 300]
 )
 def test_nonsense_is_not_followed(reference: str) -> None:
-    assert redirected(Broker(host="h", tls=Tls()), reference) is None
+    broker = Broker(host="h", tls=Tls()).model_copy(update={"redirect_hosts": ("a", "http", reference)})
+    assert redirected(broker, reference, (broker,)) is None
