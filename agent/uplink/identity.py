@@ -8,6 +8,7 @@ status, shows that before the first record is sent.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from agent.domain.record import Stream
 from agent.domain.state import LinkState, StatusState
 from agent.outbox.fault import StoreFaultError
 from agent.runtime.log import EventLog
-from agent.uplink.link.link import Opened, Received
+from agent.uplink.link.link import Closed, Opened, Received
 from agent.uplink.records import Records
 from agent.wire.batch import CodecError
 from agent.wire.codec import decode_state
@@ -25,6 +26,7 @@ from agent.wire.topics import Topics
 
 TAKEN_OVER_TWICE_WITHIN_S = 600.0
 """A unit that lost its place twice within so long has a twin that is alive."""
+HUNG_UP_LATELY_S = 60.0
 CONFLICT_FOR_S = 600.0
 """So long after its last sign of life a twin is believed to be gone."""
 RENEW_AGAIN_S = 5.0
@@ -84,6 +86,7 @@ class Twin:
     def __init__(self) -> None:
         self._sessions: deque[int] = deque(maxlen=_SESSIONS)
         self._taken_over: deque[float] = deque(maxlen=2)
+        self._hung_up_at = -math.inf
         self._alive_until: float | None = None
         self.detail = ""
 
@@ -102,9 +105,14 @@ class Twin:
         if twice and now - self._taken_over[0] <= TAKEN_OVER_TWICE_WITHIN_S:
             self._seen("another client takes our place at the broker again and again", now)
 
+    def hung_up(self, now: float) -> None:
+        """The broker ended a connection that stood, and did not say why: not all of them name a take-over."""
+        self._hung_up_at = now
+
     def displaced(self, now: float) -> bool:
-        """Whether somebody took our place lately."""
-        return bool(self._taken_over) and now - self._taken_over[-1] <= TAKEN_OVER_TWICE_WITHIN_S
+        """Whether somebody took our place lately, or may have done so."""
+        taken_over = bool(self._taken_over) and now - self._taken_over[-1] <= TAKEN_OVER_TWICE_WITHIN_S
+        return taken_over or now - self._hung_up_at <= HUNG_UP_LATELY_S
 
     def spoke(self, link: LinkState, now: float) -> None:
         """Another client said that this unit is there."""
@@ -171,9 +179,12 @@ class Identity:
         self._twin.speak(session)
         self._link = self._status = None
 
-    def taken_over(self, now: float) -> None:
-        """Another client took our place."""
-        self._twin.taken_over(now)
+    def lost(self, closed: Closed, now: float) -> None:
+        """A connection ended: perhaps because another client took our place."""
+        if closed.taken_over:
+            self._twin.taken_over(now)
+        elif closed.hung_up:
+            self._twin.hung_up(now)
 
     def take(self, received: Received, now: float) -> None:
         """What the broker keeps of this unit, or what another client says in its name."""

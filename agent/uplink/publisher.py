@@ -496,8 +496,7 @@ class Publisher:
             self._carried.limit.hung_up(self._connection.largest_under_way_bytes)
         was_open, self._session = self._connection is not None, None
         self._looking = None
-        if closed.taken_over:
-            self._identity.taken_over(now)
+        self._identity.lost(closed, now)
         self._drop_connection()
         self._tell_closed(closed, now)
         if closed.reason:

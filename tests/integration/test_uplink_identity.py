@@ -13,6 +13,8 @@ from agent.domain.record import Alert, StatusChange, Stream
 from hil.broker_process import Broker, BrokerOptions, Mosquitto, find_mosquitto
 from tests.integration.test_uplink_publisher import Vehicle, dispatching, until
 
+SHIPPED = {"reconnect_min_s": 1.0, "reconnect_max_s": 60.0}
+"""Quicker, and the two would throw each other out before either has said a word."""
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 
 
@@ -78,8 +80,8 @@ def test_copied_card_is_a_conflict_on_both_sides_and_no_press_is_lost(tmp_path: 
                 await pressed(vehicle, "before")
             shutil.copytree(tmp_path / "one", tmp_path / "two")
             async with (
-                Vehicle(tmp_path / "one", broker, boot_id="a" * 32) as one,
-                Vehicle(tmp_path / "two", broker, boot_id="b" * 32) as two,
+                Vehicle(tmp_path / "one", broker, boot_id="a" * 32, **SHIPPED) as one,
+                Vehicle(tmp_path / "two", broker, boot_id="b" * 32, **SHIPPED) as two,
             ):
                 await one.press("of one")
                 await two.press("of two")
