@@ -452,6 +452,7 @@ class Publisher:
     def _begin(self, opened: Opened, now: float) -> None:
         """Say that we are there, and send."""
         self._looking, self._looked = None, True
+        self._drop_connection()  # there is none, unless a link tells twice that it is open
         self._identity.look()
         birth = self._presence.birth(opened.mqtt_version)
         self._states[birth.name] = birth
