@@ -46,6 +46,9 @@ _BOUNDS = {
 _MEMBERS = frozenset({"bool", "int", "float", "str"})
 """What pydantic calls the members of a union that it tried, one after the other."""
 
+MOST_PROBLEMS = 100
+"""More are counted: nobody reads them, and a file of nonsense must not keep the start waiting."""
+
 Model = TypeVar("Model", bound=Section)
 
 
@@ -108,9 +111,12 @@ def validate(
         # A list with a bad member is reported a second time as too short; the member's own line says enough.
         items = [item for item in items if not (item["type"] == "too_short" and item["input"])]
         lines = {} if text is None else lines_of(text)
-        problems = [_Problem(model, table, item, context, lines) for item in items]
+        problems = [_Problem(model, table, item, context, lines) for item in items[:MOST_PROBLEMS]]
         problems.sort(key=lambda one: one.line or 0)
-        raise ConfigError(list(dict.fromkeys(one.sentence(path) for one in problems))) from error
+        sentences = list(dict.fromkeys(one.sentence(path) for one in problems))
+        if len(items) > MOST_PROBLEMS:
+            sentences.append(f"{path}: and {len(items) - MOST_PROBLEMS} more")
+        raise ConfigError(sentences) from error
 
 
 class _Problem:

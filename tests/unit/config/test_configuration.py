@@ -133,6 +133,13 @@ def test_what_could_not_run_is_not_called_good(tmp_path: Path, table: str, why: 
         load(write(tmp_path, GOOD + table + "\n"))
 
 
+def test_a_file_of_nonsense_is_counted_not_told_line_by_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "".join(f"key{number} = 1\n" for number in range(20_000))))
+    assert len(caught.value.problems) <= 101
+    assert caught.value.problems[-1].endswith("more")
+
+
 def test_what_is_no_toml_or_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="can not be read"):
         load(tmp_path / "absent.toml")
