@@ -1,3 +1,7 @@
 """The in-vehicle agent: devices make events, rules records, the outbox keeps and the uplink delivers them."""
 
 __version__ = "0.1.0"
+
+NOT_BEFORE = "2026-01-01"
+"""No true date lies before it: the program is younger. Move it on now and then: a week counter that
+rolls over takes dates back by almost twenty years, so that nothing hangs on the day."""

@@ -71,7 +71,7 @@ class Daemon:
         self._clock = platform.clock()
         self._rng = platform.random()
         self.health = HealthBoard()
-        self.time_base = TimeBase()
+        self.time_base = TimeBase(config.clock.floor(platform.built_utc_ms()), replay=config.clock.replay)
         self.outbox = Outbox(
             config.store, self._clock, platform.worker("outbox"), self.health, entropy=platform.entropy()
         )
@@ -100,7 +100,7 @@ class Daemon:
             health=self.health,
         )
         self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, self.publisher)
-        self._clock_watch = ClockWatch(self._clock, self.time_base, self.health)
+        self._clock_watch = ClockWatch(self._clock, self.time_base, self.health, ntp=config.clock.ntp)
         self._devices = DeviceUnits(
             config,
             self._clock,

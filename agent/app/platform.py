@@ -21,6 +21,10 @@ class Platform(Protocol):
         """The clocks of this boot."""
         ...
 
+    def built_utc_ms(self) -> int | None:
+        """UTC before which no true date lies; None where the past is played."""
+        ...
+
     def random(self) -> random.Random:
         """Randomness for back-off and session numbers."""
         ...

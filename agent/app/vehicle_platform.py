@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
-from agent import config
+from agent import NOT_BEFORE, config
 from agent.app.devices import KINDS
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
@@ -24,6 +25,10 @@ class VehiclePlatform:
         from firmware_shims.system_clock import SystemClock
 
         return SystemClock()
+
+    def built_utc_ms(self) -> int | None:
+        """That of this program."""
+        return round(datetime.fromisoformat(NOT_BEFORE).replace(tzinfo=UTC).timestamp() * 1000)
 
     def random(self) -> random.Random:
         """Seeded by the system."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
+from agent.config.clock import Clock
 from agent.config.devices import ButtonDevice, Buttons, DeviceBlock, Kinds, check_together
 from agent.config.panel import Panel
 from agent.config.reading import load_as
@@ -65,6 +66,7 @@ class Config(Section):
 
     unit: Unit
     store: Store = Store()
+    clock: Clock = Clock()
     devices: tuple[DeviceBlock, ...] = Field((), alias="device")
     buttons: Buttons = Buttons()
     reporting: Reporting = Reporting()

@@ -68,13 +68,16 @@ class FixPath:
             return
         self._last = body if isinstance(body, Position) else None
         self._last_utc = utc
-        if utc is not None and row.boot == self._outbox.boot:
+        if utc is None:
+            return
+        if utc.source >= UtcSource.NTP:
+            self._time_base.floor.learn_stored(utc.unix_ms)
+        if row.boot == self._outbox.boot:
             self._time_base.learn_stored(utc, row.boottime_ms * 1_000_000)
 
     def on_fix(self, fix: Fix) -> None:
         """Take one epoch of the receiver."""
-        if fix.utc_ms is not None and fix.has_position:
-            self._time_base.learn_gnss(fix.utc_ms, fix.received_boottime_ns)
+        stamp = self._learn_time(fix)
         if self._gate.admits(fix):
             if fix.has_position:
                 self._health.clear(HealthReason.GNSS_IMPLAUSIBLE)
@@ -83,7 +86,6 @@ class FixPath:
             fix = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
         self.newest = fix
         position = position_of(fix)
-        stamp = self._stamp(fix)
         if position is not None:
             self._last, self._last_utc = position, stamp.utc
             self._tell(fix, stamp, position)
@@ -119,8 +121,8 @@ class FixPath:
             last_known_utc=self._last_utc if lost else None,
         )
 
-    def _stamp(self, fix: Fix) -> Stamp:
-        if fix.utc_ms is not None and fix.has_position:
-            # The epoch's own time, not its arrival: exact to the receiver's solution.
-            return Stamp(fix.received_boottime_ns, Utc(fix.utc_ms, UtcSource.GNSS, 0))
-        return self._time_base.stamp(fix.received_boottime_ns)
+    def _learn_time(self, fix: Fix) -> Stamp:
+        """The fix's stamp, once the time base has heard of it."""
+        if fix.utc_ms is None or not fix.has_position:
+            return self._time_base.stamp(fix.received_boottime_ns)
+        return self._time_base.take_epoch(fix.utc_ms, fix.received_boottime_ns)

@@ -140,7 +140,8 @@ class _Demo:
         )
         # Where the kernel has SocketCAN the same shift runs on it; elsewhere on an SLCAN adapter's PTY.
         vcan = VCAN if socketcan_available(VCAN) else None
-        async with ProcessRig(self._directory, seed=self._seed, vcan=vcan) as self._rig:
+        fast = {"clock": {"replay": self._speed != 1}}
+        async with ProcessRig(self._directory, seed=self._seed, vcan=vcan, overrides=fast) as self._rig:
             rig = self._rig
             self._console.print(
                 f"the daemon speaks to {rig.broker.kind} on 127.0.0.1:{rig.broker.port}; its files are "

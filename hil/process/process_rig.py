@@ -123,6 +123,8 @@ class ProcessRig:
             "status_socket": str(self.directory / "mdt.sock"),
             "unit": {"agency": AGENCY, "unit": UNIT},
             "store": {"directory": str(self.store_file), "group_commit_s": 2},
+            # A drive may be of any year, and this computer's own time is not that of the drive.
+            "clock": {"ntp": False, "not_before": "1980-01-06"},
             "device": [
                 {"kind": "gnss_serial", "device": str(self.receiver.link), "baud": 9600},
                 {**self._can_device(), "vehicle": str(DEMO_VEHICLE)},

@@ -116,16 +116,36 @@ class GnssRollover(_NmeaFault):
     def becomes(self, site: Site) -> NmeaFilter:
         """An old date."""
         del site
+        return lambda data: _with_other_date(data, -ROLLOVER)
 
-        def roll(data: bytes) -> bytes:
-            fields = data.partition(b"*")[0].removeprefix(b"$").decode("ascii", "replace").split(",")
-            if fields[0] != "GNRMC" or not fields[9]:
-                return data
-            date = datetime.strptime(fields[9], "%d%m%y").replace(tzinfo=UTC) - ROLLOVER
-            fields[9] = f"{date:%d%m%y}"
-            return sentence(",".join(fields))
 
-        return roll
+class GnssWrongDate(_NmeaFault):
+    """Every `every`-th epoch has a date that is `days` off."""
+
+    kind: Literal["gnss_wrong_date"]
+    days: int = 365
+    every: int = Field(7, ge=2)
+
+    def becomes(self, site: Site) -> NmeaFilter:
+        """A wrong date now and then."""
+        del site
+        epochs: list[bytes] = []
+
+        def err(data: bytes) -> bytes:
+            if data.startswith(b"$GNRMC"):
+                epochs.append(data)
+            return _with_other_date(data, timedelta(self.days)) if not len(epochs) % self.every else data
+
+        return err
+
+
+def _with_other_date(data: bytes, by: timedelta) -> bytes:
+    fields = data.partition(b"*")[0].removeprefix(b"$").decode("ascii", "replace").split(",")
+    if fields[0] != "GNRMC" or not fields[9]:
+        return data
+    date = datetime.strptime(fields[9], "%d%m%y").replace(tzinfo=UTC) + by
+    fields[9] = f"{date:%d%m%y}"
+    return sentence(",".join(fields))
 
 
 class _Unplugged(Fault):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from hil.broker_process import BrokerOptions
-from hil.drive.items import CoverageItem, Drive, TruthItem
+from hil.drive.items import CoverageItem, Drive, TimedItem, TruthItem
 from hil.drive.player import Player
 from hil.drive.timeline import NS
 from hil.process.process_rig import ProcessRig
+from hil.process.vehicle_config import merged
 from hil.rig import CLEAR, NetworkCondition, Rig, RigKind, RigState, Sample, Strategy
 from hil.scenario.expectation import Expectation, Verdict
 from hil.scenario.fault import Fault, Site
@@ -123,11 +125,13 @@ class _Run:
             self._rig, self._wiring, self._strategy = rig, Wiring(rig), Strategy(rig)
             await self._strategy.to(RigState.RUNNING)
             await self._strategy.to(RigState.DRIVING)
+            # Planned before the clock starts: on a busy machine it takes seconds; all times were off by them.
+            items = with_presses(self._drive.items(), self._scenario.presses)
             self._began_s = loop.time()
             sampling = loop.create_task(self._sample(), name="scenario-samples")
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._play(), name="scenario-drive")
+                    group.create_task(self._play(items), name="scenario-drive")
                     for number, fault in enumerate(self._scenario.faults):
                         group.create_task(self._hurt(fault, number), name=f"fault-{fault.name}")
                 await self._cover()
@@ -182,11 +186,11 @@ class _Run:
         return ProcessRig(
             self._directory,
             seed=self._seed,
-            overrides=config,
+            overrides=merged({"clock": {"replay": self._speed != 1}}, config),
             broker_options=BrokerOptions(save_on_changes=not forgetful),
         )
 
-    async def _play(self) -> None:
+    async def _play(self, items: Iterator[TimedItem]) -> None:
         until_s = self._scenario.until_s
         sinks = self._wiring.sinks() | {TruthItem: self._truth.append}
         if self._scenario.coverage:
@@ -194,7 +198,7 @@ class _Run:
         player = Player(
             sinks, speed=self._speed, from_ns=0, until_ns=None if until_s is None else round(until_s * NS)
         )
-        await player.play(with_presses(self._drive.items(), self._scenario.presses))
+        await player.play(items)
 
     async def _hurt(self, fault: Fault, number: int) -> None:
         loop = asyncio.get_running_loop()

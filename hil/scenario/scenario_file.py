@@ -42,6 +42,7 @@ AnyFault = Annotated[
     | device.GnssFrozen
     | device.GnssJumping
     | device.GnssRollover
+    | device.GnssWrongDate
     | device.CanSilent
     | device.CanBusOff
     | device.CanFlood

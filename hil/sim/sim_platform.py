@@ -41,8 +41,10 @@ class SimPlatform:
         disk: HurtWorker,
         *,
         seed: int,
+        built_utc_ms: int | None = None,
     ) -> None:
         self._clock = clock
+        self._built_utc_ms = built_utc_ms
         self._broker = broker
         self._network = network
         self._seed = seed
@@ -63,6 +65,10 @@ class SimPlatform:
     def clock(self) -> Clock:
         """The manual clock."""
         return self._clock
+
+    def built_utc_ms(self) -> int | None:
+        """As the rig has it: the drive may be of any year."""
+        return self._built_utc_ms
 
     def random(self) -> random.Random:
         """Seeded: the same run gives the same back-offs."""

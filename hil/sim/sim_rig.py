@@ -35,6 +35,8 @@ from hil.sim.sim_platform import SimPlatform
 
 DEMO_VEHICLE = Path(__file__).resolve().parents[2] / "config" / "vehicles" / "demo_ambulance.toml"
 SETTLE_S = 1.0
+BUILT_BEFORE_MS = 100 * 86_400_000
+"""The program is so much older than the drive."""
 RESTART_AFTER_S = 0.5
 """systemd's RestartSec for the shipped unit is of this order."""
 
@@ -189,7 +191,13 @@ class SimRig:
         disk = HurtWorker(self.store_directory)
         disk.trouble = self._trouble
         self.platform = SimPlatform(
-            self.clock, self.broker, self.network, self.box, disk, seed=self._seed + self._starts
+            self.clock,
+            self.broker,
+            self.network,
+            self.box,
+            disk,
+            seed=self._seed + self._starts,
+            built_utc_ms=self._unix_ms - BUILT_BEFORE_MS,
         )
         configuration = self.configuration()
         for device in sorted(self._unplugged):

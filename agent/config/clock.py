@@ -1,0 +1,27 @@
+"""Where the time comes from."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from agent.config.section import Section
+from agent.domain.date_floor import DateFloor
+
+
+class Clock(Section):
+    """The sources of time beside the receiver."""
+
+    ntp: bool = True
+    """Whether the system clock is believed while the kernel says that a time service disciplines it."""
+    not_before: date | None = None
+    """No true date lies before this day; without it, before that of the program. For playing recordings of
+    past years."""
+    replay: bool = False
+    """For recordings that are played faster than life: each epoch's time is believed as it comes."""
+
+    def floor(self, built_utc_ms: int | None) -> DateFloor:
+        """Which dates can be, for a program made at that UTC."""
+        if self.not_before is None:
+            return DateFloor(built_utc_ms)
+        midnight = datetime(self.not_before.year, self.not_before.month, self.not_before.day, tzinfo=UTC)
+        return DateFloor(built_utc_ms, round(midnight.timestamp() * 1000))
