@@ -15,7 +15,7 @@ from agent.config import Config
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
 from agent.domain.record import Stream
-from agent.domain.reporting import PositionPolicy
+from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.state import VehicleState
 from agent.domain.telemetry import TelemetryPolicy
 from agent.domain.time_base import TimeBase
@@ -23,7 +23,7 @@ from agent.domain.vehicle import Signal
 from agent.outbox.outbox import Outbox
 from agent.paths.clock_watch import ClockWatch
 from agent.paths.crew_path import CrewPath
-from agent.paths.fix_path import FixPath
+from agent.paths.fix_path import FixPath, StatusWatch
 from agent.paths.health_path import HealthPath
 from agent.paths.row_time import RowTime
 from agent.paths.signal_path import SignalPath
@@ -89,7 +89,9 @@ class Daemon:
             resolve_utc=RowTime(self.time_base, self.outbox),
         )
         self._fixes = FixPath(
-            PositionPolicy(
+            LivePolicy(config.reporting.bounds()),
+            TrailPolicy(
+                tolerance_m=config.reporting.trail_tolerance_m,
                 moving_interval_s=config.reporting.moving_interval_s,
                 stationary_interval_s=config.reporting.stationary_interval_s,
                 moving_above_mps=config.reporting.moving_above_mps,
@@ -99,7 +101,8 @@ class Daemon:
             states=self.publisher,
             health=self.health,
         )
-        self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, self.publisher)
+        crew_states = StatusWatch(self.publisher, self._fixes)
+        self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, crew_states)
         self._clock_watch = ClockWatch(self._clock, self.time_base, self.health, ntp=config.clock.ntp)
         self._devices = DeviceUnits(
             config,

@@ -16,6 +16,7 @@ from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Uplink
+from agent.domain.reporting import Bounds
 
 PLACEHOLDER = "CHANGE-ME"
 """Identity of the shipped example: two vehicles that kept it would be one to dispatch."""
@@ -40,18 +41,38 @@ class Unit(Section):
 
 
 class Reporting(Section):
-    """When a fix becomes a position record."""
+    """What dispatch is told of positions, signals and health, and when."""
 
+    max_error_m: float = Field(25, gt=0, le=1000)
+    """Dispatch's map, which draws a unit straight on from its last report, is never further off."""
+    max_age_s: float = Field(10, gt=0, le=3600)
+    """No report is older while the unit moves or is on an incident."""
+    parked_max_age_s: float = Field(60, gt=0, le=3600)
+    """No report is older otherwise."""
+    heading_deg: float = Field(45, gt=0, le=180)
+    """A turn by more is told at once."""
+    trail_tolerance_m: float = Field(5, ge=0, le=100)
+    """What is left out of the trail lies no further from it."""
     moving_interval_s: float = Field(1, gt=0, le=86_400)
-    """Least time between two positions while moving."""
-    stationary_interval_s: float = Field(10, gt=0, le=86_400)
-    """Time between two positions at rest."""
+    """Least time between points of the trail in motion."""
+    stationary_interval_s: float = Field(60, gt=0, le=86_400)
+    """Time between points of the trail at rest."""
     moving_above_mps: float = Field(0.7, ge=0, le=100)
-    """Above this speed the unit is moving."""
+    """Above this speed the vehicle moves."""
     telemetry_interval_s: float = Field(5, gt=0, le=86_400)
-    """Least time between two telemetry records; each holds what changed."""
+    """Least time between records of vehicle signals."""
     health_interval_s: float = Field(60, gt=0, le=86_400)
-    """How often the live health is refreshed when nothing changed."""
+    """Time between refreshes of the live health."""
+
+    def bounds(self) -> Bounds:
+        """What dispatch's picture of the unit is held to."""
+        return Bounds(
+            max_error_m=self.max_error_m,
+            max_age_s=self.max_age_s,
+            parked_max_age_s=self.parked_max_age_s,
+            heading_deg=self.heading_deg,
+            moving_above_mps=self.moving_above_mps,
+        )
 
 
 class Config(Section):

@@ -9,9 +9,10 @@ from agent.domain.fix import Fix, FixMode
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.plausibility import FixGate
 from agent.domain.record import Draft, Kind, Position
-from agent.domain.reporting import PositionPolicy, position_of
+from agent.domain.reporting import LivePolicy, TrailPolicy, position_of
 from agent.domain.stamp import Stamp, Utc, UtcSource
-from agent.domain.state import LocationState
+from agent.domain.state import LocationState, State, StatusState
+from agent.domain.status import UnitStatus
 from agent.domain.time_base import TimeBase
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.outbox import Outbox
@@ -22,20 +23,36 @@ from agent.wire.row import Row
 
 log = EventLog("fix")
 
+ON_INCIDENT = frozenset(
+    {
+        UnitStatus.DISPATCHED,
+        UnitStatus.ACKNOWLEDGED,
+        UnitStatus.EN_ROUTE,
+        UnitStatus.STAGED,
+        UnitStatus.ON_SCENE,
+        UnitStatus.AT_PATIENT,
+        UnitStatus.TRANSPORTING,
+        UnitStatus.AT_DESTINATION,
+    }
+)
+"""Statuses in which dispatch looks at a unit all the time."""
+
 
 class FixPath:
-    """Takes every fix; stages those that are due, and keeps `state/location` true."""
+    """Takes every fix; keeps `state/location` as true as dispatch needs it, and stages the trail."""
 
     def __init__(
         self,
-        policy: PositionPolicy,
+        live: LivePolicy,
+        trail: TrailPolicy[Draft],
         time_base: TimeBase,
         *,
         outbox: Outbox,
         states: StateSink,
         health: HealthBoard,
     ) -> None:
-        self._policy = policy
+        self._live = live
+        self._trail = trail
         self._time_base = time_base
         self._outbox = outbox
         self._states = states
@@ -44,6 +61,7 @@ class FixPath:
         self._mode: FixMode | None = None
         self._last: Position | None = None
         self._last_utc: Utc | None = None
+        self._status: tuple[str | None, bool] = (None, False)
         self.newest: Fix | None = None
 
     async def open(self, boottime_ns: int) -> None:
@@ -86,27 +104,48 @@ class FixPath:
             fix = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
         self.newest = fix
         position = position_of(fix)
-        if position is not None:
-            self._last, self._last_utc = position, stamp.utc
+        if position is None:
+            self._lose(fix.received_boottime_ns, stamp.utc)
+            return
+        at_ns = _moment_ns(stamp)
+        self._last, self._last_utc = position, stamp.utc
+        self._mode = fix.mode
+        if self._live.decide(fix, position, at_ns) is not None:
             self._tell(fix, stamp, position)
-        elif self._mode is not FixMode.NONE:
-            # Without a fix there is nothing new to say each second: the loss itself is told once.
-            self._tell(fix, stamp, None)
-        self._mode = fix.mode if position is not None else FixMode.NONE
-        due = self._policy.decide(fix)
-        if due is not None:
-            self._outbox.stage(Draft(stamp, due))
+        self._stage(self._trail.take(position, at_ns, Draft(stamp, position)))
 
     def on_silence(self, boottime_ns: int) -> None:
         """The receiver is gone or says nothing: the last position is no longer what is true now."""
-        if self._mode not in (None, FixMode.NONE):
-            self._mode = FixMode.NONE
-            stamp = self._time_base.stamp(boottime_ns)
-            self._states.set_state(self._state(boottime_ns, stamp.utc, None, FixMode.NONE))
+        self._lose(boottime_ns, self._time_base.utc(boottime_ns))
 
-    def _tell(self, fix: Fix, stamp: Stamp, position: Position | None) -> None:
-        mode = FixMode.NONE if position is None else fix.mode
-        self._states.set_state(self._state(fix.received_boottime_ns, stamp.utc, position, mode))
+    def on_status(self, status: str | None, *, emergency: bool) -> None:
+        """The crew said something: the point of the trail it refers to stays, and the next fix is told."""
+        if (status, emergency) == self._status:
+            return
+        self._status = status, emergency
+        self._live.on_incident = emergency or status in ON_INCIDENT
+        self.tell_next()
+
+    def tell_next(self) -> None:
+        """Tell the next fix whatever it says, and keep the point of the trail that is newest now."""
+        self._live.request()
+        self._stage(self._trail.flush())
+
+    def _lose(self, boottime_ns: int, utc: Utc | None) -> None:
+        # Without a fix there is nothing new to say each second: the loss itself is told once.
+        if self._mode in (None, FixMode.NONE):
+            return
+        self._mode = FixMode.NONE
+        self._live.lost()
+        self._stage(self._trail.flush())
+        self._states.set_state(self._state(boottime_ns, utc, None, FixMode.NONE))
+
+    def _stage(self, drafts: list[Draft]) -> None:
+        for draft in drafts:
+            self._outbox.stage(draft)
+
+    def _tell(self, fix: Fix, stamp: Stamp, position: Position) -> None:
+        self._states.set_state(self._state(fix.received_boottime_ns, stamp.utc, position, fix.mode))
 
     def _state(
         self, boottime_ns: int, utc: Utc | None, position: Position | None, mode: FixMode
@@ -126,3 +165,30 @@ class FixPath:
         if fix.utc_ms is None or not fix.has_position:
             return self._time_base.stamp(fix.received_boottime_ns)
         return self._time_base.take_epoch(fix.utc_ms, fix.received_boottime_ns)
+
+
+class StatusWatch:
+    """A sink beside the uplink's that lets positions heed the crew's status.
+
+    Args:
+        sink: gets every state.
+        fixes: hears of the crew's.
+    """
+
+    def __init__(self, sink: StateSink, fixes: FixPath) -> None:
+        self._sink = sink
+        self._fixes = fixes
+
+    def set_state(self, state: State) -> None:
+        """Pass it on."""
+        self._sink.set_state(state)
+        if isinstance(state, StatusState):
+            self._fixes.on_status(state.status, emergency=state.emergency)
+
+
+def _moment_ns(stamp: Stamp) -> int:
+    """When it was, for intervals between fixes: by the epochs' own times where they have them."""
+    utc = stamp.utc
+    if utc is not None and utc.source is UtcSource.GNSS:
+        return utc.unix_ms * 1_000_000
+    return stamp.boottime_ns

@@ -15,6 +15,7 @@ from hil.drive.route import distance_m
 from hil.scenario.expectation import Expectation, Verdict, listed
 from hil.scenario.expected_presses import MOMENTARY, RAISED, expected_events
 from hil.scenario.observation import FaultSpan, Observation
+from hil.scenario.picture import picture_error
 
 EPOCH_S = 1.0
 SILENCE_S = 4.0
@@ -78,6 +79,29 @@ class PositionsNearTruth(Expectation):
             f"worst {ordered[-1]:.1f} m, {len(far)} beyond {self.metres:g} m"
         )
         return Verdict(len(far) <= self.share * len(errors), text)
+
+
+class PictureWithin(Expectation):
+    """Dispatch's map draws the unit straight on from its last report, within `metres` of the truth."""
+
+    kind: Literal["picture_within"]
+    metres: float = Field(25, gt=0)
+    fewer: float = Field(1, ge=1)
+    """There are so many times fewer reports than seconds with a fix."""
+
+    def check(self, seen: Observation) -> Verdict:
+        """Look at it four times a second."""
+        picture = picture_error(seen)
+        if not picture.errors_m:
+            return Verdict(False, "there was no picture")
+        worst_m, ratio = picture.errors_m[-1], picture.fix_s / max(1, picture.reports)
+        hours = picture.fix_s / 3600
+        text = (
+            f"median {picture.share_m(0.5):.1f} m, p95 {picture.share_m(0.95):.1f} m, worst {worst_m:.1f} m; "
+            f"{picture.reports} reports in {picture.fix_s} s with a fix, {picture.reports / hours:.0f} "
+            f"an hour, {ratio:.1f} times fewer than seconds"
+        )
+        return Verdict(worst_m <= self.metres and ratio >= self.fewer, text)
 
 
 class BackLiveWithin(Expectation):
@@ -257,6 +281,8 @@ class StateTrueAtEnd(Expectation):
 
     kind: Literal["state_true_at_end"]
     metres: float = Field(30, gt=0)
+    max_age_s: float = Field(60, ge=0)
+    """How old the location may be: of a parked unit it is told once a minute."""
     location: bool = True
     """Whether the location is looked at; not where the drive ends without a fix."""
 
@@ -298,7 +324,7 @@ class StateTrueAtEnd(Expectation):
         off_m = distance_m((position.lat_deg, position.lon_deg), truth.point)
         problems = [] if off_m <= self.metres else [f"state/location is {off_m:.0f} m off"]
         late_s = (seen.truth[-1].utc_ms - truth.utc_ms) / 1000 / seen.speed
-        if late_s > 2 * EPOCH_S:
+        if late_s > self.max_age_s + 2 * EPOCH_S:
             problems.append(f"state/location is {late_s:.0f} s old")
         return problems
 

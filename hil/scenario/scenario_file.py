@@ -66,6 +66,7 @@ AnyExpectation = Annotated[
     | journal.TimeRightWithin
     | state.NoPositionWithoutFix
     | state.PositionsNearTruth
+    | state.PictureWithin
     | state.BackLiveWithin
     | state.OfflineTold
     | state.OfflineToldWithin
