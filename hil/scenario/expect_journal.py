@@ -189,7 +189,7 @@ class TimeRightWithin(Expectation):
 
     kind: Literal["time_right_within"]
     milliseconds: float = Field(gt=0)
-    trusted_share: float = Field(0.9, ge=0, le=1)
+    trusted_share: float = Field(0.8, ge=0, le=1)
     """So many of the records must have a trusted UTC at all."""
 
     def check(self, seen: Observation) -> Verdict:
