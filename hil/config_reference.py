@@ -9,6 +9,7 @@ import itertools
 import sys
 import types
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -174,7 +175,14 @@ def _type_words(bare: Any) -> str:
         return "table"
     if isinstance(bare, type) and issubclass(bare, enum.Enum):
         return "one of " + ", ".join(f'`"{one.value}"`' for one in bare)
-    return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}[bare]
+    return {
+        bool: "true or false",
+        int: "whole number",
+        float: "number",
+        str: "text",
+        Path: "path",
+        date: "date",
+    }[bare]
 
 
 def _bounds(field: FieldInfo) -> tuple[str | None, str | None]:
