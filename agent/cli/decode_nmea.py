@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,14 +14,15 @@ from typing import BinaryIO, TextIO
 from agent.cli.exit_code import ExitCode
 from agent.domain.fix import Fix
 from agent.hal.gnss import NmeaBytes
-from agent.sources.gnss.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
 READ_BYTES = 65_536
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
-    """Decode the NMEA sentences of a file.
+    """Decode the NMEA sentences and UBX messages of a file.
 
     Lines that begin with `#` are comments. Epochs without a fix are written too, with null coordinates.
 
@@ -33,7 +35,7 @@ def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
     Returns:
         The exit code: OK, or NO_INPUT when the file can not be read.
     """
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     counts = {True: 0, False: 0}
     try:
         with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as log:
@@ -45,17 +47,20 @@ def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
             raise
         err.write(f"{path}: can not be read: {error.strerror}\n")
         return ExitCode.NO_INPUT
-    err.write(f"{counts[True]} fixes, {counts[False]} epochs without a fix, {decoder.sentences} sentences\n")
+    binary = f", {decoder.ubx.messages} UBX messages" if decoder.ubx.messages else ""
+    counted = f"{counts[True]} fixes, {counts[False]} epochs without a fix"
+    err.write(f"{counted}, {decoder.sentences} sentences{binary}\n")
     err.writelines(f"rejected: {reason} {count}\n" for reason, count in sorted(decoder.rejections.items()))
     return ExitCode.OK
 
 
-def _fixes(decoder: NmeaDecoder, log: BinaryIO) -> Iterator[Fix]:
+def _fixes(decoder: ReceiverDecoder, log: BinaryIO) -> Iterator[Fix]:
     # A file does not tell when its bytes were received, so pauses play no part: every time is 0.
     begins_line, is_comment = True, False
     while data := log.readline(READ_BYTES):
         if begins_line:
-            is_comment = data.startswith(b"#")
+            # In a binary message a line that begins with `#` is none.
+            is_comment = data.startswith(b"#") and not decoder.is_inside_frame and not _BINARY.search(data)
         begins_line = data.endswith(b"\n")
         if not is_comment:
             yield from decoder.feed(NmeaBytes(data, received_boottime_ns=0))

@@ -29,6 +29,7 @@ class Fix:
         satellites: number used in the solution.
         hdop: horizontal dilution of precision.
         received_boottime_ns: CLOCK_BOOTTIME when the first byte of the epoch was read.
+        error_m: the receiver's own estimate of its horizontal error, one sigma of the distance.
     """
 
     utc_ms: int | None
@@ -41,6 +42,7 @@ class Fix:
     satellites: int | None
     hdop: float | None
     received_boottime_ns: int
+    error_m: float | None = None
 
     @property
     def has_position(self) -> bool:

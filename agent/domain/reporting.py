@@ -246,7 +246,12 @@ class TrailPolicy(Generic[Stamped]):
 
 
 def error_m(fix: Fix) -> float | None:
-    """The fix's horizontal error, one sigma of the distance, derived from HDOP; None when nobody can say."""
+    """The fix's horizontal error, one sigma of the distance: the receiver's own word, else by HDOP.
+
+    None when nobody can say.
+    """
+    if fix.error_m is not None:
+        return fix.error_m
     return None if fix.hdop is None else fix.hdop * ERROR_M_PER_HDOP
 
 

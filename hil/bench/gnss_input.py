@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.hal.gnss import NmeaBytes
-from agent.sources.gnss.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 from firmware_shims.serial_line import SerialLine
 from firmware_shims.serial_nmea import SerialNmea
 from firmware_shims.simulated.nmea_receiver import PtyReceiver, paced_epochs
@@ -55,7 +55,7 @@ async def _contest(folder: Path, epochs: Sequence[bytes], rounds: int) -> tuple[
 
 
 async def _ours(receiver: PtyReceiver, epochs: Sequence[bytes]) -> float:
-    feed, decoder = SerialNmea(SerialLine(str(receiver.link), BAUD), SystemClock()), NmeaDecoder()
+    feed, decoder = SerialNmea(SerialLine(str(receiver.link), BAUD), SystemClock()), ReceiverDecoder()
     await feed.open()
     used_s, fixes = 0.0, 0
     try:
@@ -97,7 +97,7 @@ def _decode(epochs: Sequence[bytes]) -> tuple[float, float]:
     import pynmea2
 
     sentences = sum(epoch.count(b"$") for epoch in epochs)
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     begun_s = time.process_time()
     for number, epoch in enumerate(epochs):
         decoder.feed(NmeaBytes(epoch, number * SECOND_NS))

@@ -13,7 +13,7 @@ from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.hal.gnss import NmeaBytes
 from agent.outbox.entry import Entry, entry_of
 from agent.outbox.store import Store
-from agent.sources.gnss.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 from hil.bench.setting import NotHereError
 from hil.drive.items import NmeaItem
 from hil.drive.shift import Options, load_shift
@@ -53,7 +53,7 @@ def recorded_positions() -> list[Draft]:
 
 
 def _decoded(sentences: Iterable[tuple[bytes, int]]) -> list[Draft]:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     drafts = []
     for data, received_ns in sentences:
         for fix in decoder.feed(NmeaBytes(data, received_ns)):

@@ -12,7 +12,7 @@ import pytest
 from agent.cli.decode_nmea import decode_nmea, fix_as_json
 from agent.domain.fix import Fix
 from agent.hal.gnss import NmeaBytes
-from agent.sources.gnss.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
 SECOND_NS = 1_000_000_000
 KNOTS_20_MPS = 10.289
@@ -26,7 +26,7 @@ def decoded(case: Path) -> list[dict[str, Any]]:
 
 def heard(case: Path, burst_begins: str) -> list[Fix]:
     """The fixes of a receiver that pauses before each `burst_begins` sentence."""
-    decoder, fixes, at_ns = NmeaDecoder(), list[Fix](), 0
+    decoder, fixes, at_ns = ReceiverDecoder(), list[Fix](), 0
     for line in case.read_bytes().splitlines(keepends=True):
         at_ns += SECOND_NS if burst_begins.encode() in line[:7] else 2_000_000
         fixes += decoder.feed(NmeaBytes(line, at_ns))

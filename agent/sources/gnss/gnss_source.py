@@ -10,8 +10,8 @@ from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.errors import DeviceNotFoundError, HardwareError
 from agent.hal.gnss import NmeaFeed
-from agent.sources.gnss.nmea_epoch import NmeaDecoder
 from agent.sources.gnss.nmea_framing import Rejection
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
 PROGRESS_EVERY_S = 1.0
 OPEN_TIMEOUT_S = 15.0
@@ -88,7 +88,7 @@ class GnssSource:
         on_silence: Callable[[], None],
     ) -> NoReturn:
         loop = asyncio.get_running_loop()
-        decoder = NmeaDecoder()
+        decoder = ReceiverDecoder()
         watch = _Watch(self._feed.name, self._health, self._silent_after_s, loop.time())
         while True:
             wait_s = decoder.idle_gap_s
@@ -139,7 +139,7 @@ class _Watch:
             detail = f"{self._name}: {fix.satellites or 0} satellites"
             self._health.raise_(HealthReason.GNSS_NO_FIX, detail, owner=self._name)
 
-    def judge(self, decoder: NmeaDecoder, now_s: float) -> bool:
+    def judge(self, decoder: ReceiverDecoder, now_s: float) -> bool:
         """Look at silence at any time, at garbling once every `silent_after_s`. True while it is silent."""
         if now_s - self._judged_at_s >= self._silent_after_s:
             self._judged_at_s = now_s
@@ -156,7 +156,7 @@ class _Watch:
         """True when not a byte came for so long that opening the device afresh is worth trying."""
         return now_s - self._heard_at_s >= self._silent_after_s * REOPEN_AFTER
 
-    def _judge_garbling(self, decoder: NmeaDecoder) -> None:
+    def _judge_garbling(self, decoder: ReceiverDecoder) -> None:
         # A malformed field stands in a sentence whose checksum is right: a quirk, no garbling.
         bad = decoder.rejections.total() - decoder.rejections[Rejection.BAD_FIELD]
         new_good, new_bad = decoder.sentences - self._judged_good, bad - self._judged_bad

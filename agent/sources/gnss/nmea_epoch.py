@@ -9,9 +9,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from agent.domain.fix import Fix, FixMode
-from agent.hal.gnss import NmeaBytes
-from agent.sources.gnss.nmea_framing import Frame, NmeaFramer, Rejection
-from agent.sources.gnss.nmea_sentence import parse
 from agent.sources.gnss.sentence import Sentence
 
 MS_PER_DAY = 86_400_000
@@ -382,62 +379,5 @@ def _fix(epoch: _Epoch, solution: _Solution, utc_ms: int | None, mode: FixMode |
         satellites=satellites,
         hdop=next((one.hdop for one in said if one.hdop is not None), None),
         received_boottime_ns=epoch.received_boottime_ns,
+        error_m=next((one.error_m for one in said if one.error_m is not None), None),
     )
-
-
-class NmeaDecoder:
-    """Bytes to fixes, without a clock and without waiting: a function of bytes and the times they carry.
-
-    Attributes:
-        sentences: number of sentences received with a right checksum.
-        rejections: number of rejections by reason.
-    """
-
-    def __init__(self) -> None:
-        self._framer = NmeaFramer()
-        self._assembler = EpochAssembler()
-        self._received_boottime_ns: int | None = None
-        self.sentences = 0
-        self.rejections: Counter[Rejection] = Counter()
-
-    @property
-    def idle_gap_s(self) -> float | None:
-        """How long to wait for more bytes before `idle` is due; None while no epoch is open."""
-        return self._assembler.idle_gap_ns / 1e9 if self._assembler.is_open else None
-
-    def feed(self, chunk: NmeaBytes) -> list[Fix]:
-        """Take what one read of the receiver gave; return the fixes that it completed."""
-        now_ns, before_ns = chunk.received_boottime_ns, self._received_boottime_ns
-        fixes: list[Fix] = []
-        if before_ns is not None and now_ns - before_ns >= self._assembler.idle_gap_ns:
-            fixes += self.idle()
-        self._received_boottime_ns = now_ns
-        for frame in self._framer.feed(chunk.data, now_ns):
-            fixes += self._take(frame)
-        return fixes
-
-    def idle(self) -> list[Fix]:
-        """The receiver paused for `idle_gap_s`: return the fix that was waiting for its end, if any."""
-        return self._assembler.idle()
-
-    def finish(self) -> list[Fix]:
-        """The recording is over: return what was waiting."""
-        fixes: list[Fix] = []
-        for frame in self._framer.finish():
-            fixes += self._take(frame)
-        return fixes + self.idle()
-
-    def _take(self, frame: Frame | Rejection) -> list[Fix]:
-        if isinstance(frame, Rejection):
-            self.rejections[frame] += 1
-            return []
-        self.sentences += 1
-        sentence = parse(frame.body)
-        if isinstance(sentence, Rejection):
-            self.rejections[sentence] += 1
-            return []
-        if sentence is None:
-            return []
-        if sentence.bad_fields:
-            self.rejections[Rejection.BAD_FIELD] += 1
-        return self._assembler.accept(sentence, frame.received_boottime_ns)

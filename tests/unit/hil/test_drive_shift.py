@@ -19,7 +19,7 @@ from agent.hal.can import CanFrame
 from agent.hal.gnss import NmeaBytes
 from agent.sources.can.decoder_compiler import compile_decoder
 from agent.sources.can.vehicle_file import load_vehicle_file
-from agent.sources.gnss.nmea_epoch import NmeaDecoder
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 from hil.drive.can_writer import DEMO_DBC, bus_messages
 from hil.drive.drive_file import drive_names, drive_path
 from hil.drive.items import ButtonItem, CanItem, CoverageItem, IgnitionItem, NmeaItem, TimedItem, TruthItem
@@ -40,7 +40,7 @@ def of(items: tuple[TimedItem, ...], kind: type[T]) -> list[T]:
 
 
 def fixes(items: tuple[TimedItem, ...]) -> list[Fix]:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     found = [fix for item in of(items, NmeaItem) for fix in decoder.feed(NmeaBytes(item.data, item.t_ns))]
     found += decoder.finish()
     assert not decoder.rejections

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from agent.domain.fix import Fix, FixMode
 from agent.hal.gnss import NmeaBytes
-from agent.sources.gnss.nmea_epoch import IDLE_GAP_NS, NmeaDecoder
+from agent.sources.gnss.nmea_epoch import IDLE_GAP_NS
 from agent.sources.gnss.nmea_framing import Rejection, checksum
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
 WHERE = "4221.5000,N,07103.6000,W"
 MS = 1_000_000
@@ -35,8 +36,8 @@ def gsa(mode: int = 3, talker: str = "GN") -> bytes:
     return line(f"{talker}GSA,A,{mode},01,02,03,04,,,,,,,,,1.5,0.9,1.2")
 
 
-def decode(*chunks: bytes, decoder: NmeaDecoder | None = None) -> list[Fix]:
-    decoder = decoder or NmeaDecoder()
+def decode(*chunks: bytes, decoder: ReceiverDecoder | None = None) -> list[Fix]:
+    decoder = decoder or ReceiverDecoder()
     fixes = [fix for chunk in chunks for fix in decoder.feed(NmeaBytes(chunk, 5))]
     return fixes + decoder.finish()
 
@@ -117,7 +118,7 @@ def test_a_four_digit_year_wins() -> None:
 
 
 def test_a_fix_comes_with_the_last_sentence_once_the_habit_is_known() -> None:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     for second in range(4):
         burst = [rmc(f"12000{second}"), gga(f"12000{second}"), gsa(), gsa()]
         at_ns = second * 1000 * MS
@@ -131,13 +132,13 @@ def test_a_fix_comes_with_the_last_sentence_once_the_habit_is_known() -> None:
 
 
 def test_a_pause_between_reads_ends_the_epoch_like_a_timer_would() -> None:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     assert decoder.feed(NmeaBytes(rmc("120000"), 0)) == []
     assert len(decoder.feed(NmeaBytes(b"$", IDLE_GAP_NS))) == 1
 
 
 def test_what_comes_after_a_wrongly_learned_end_is_dropped_and_learned() -> None:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     for second in range(3):
         decoder.feed(NmeaBytes(rmc(f"12000{second}"), 0))
         assert len(decoder.idle()) == 1
@@ -149,7 +150,7 @@ def test_what_comes_after_a_wrongly_learned_end_is_dropped_and_learned() -> None
 
 
 def test_stragglers_of_the_last_epoch_do_not_set_the_next_ones_arrival() -> None:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     for second in range(3):
         decoder.feed(NmeaBytes(rmc(f"12000{second}"), 0))
         decoder.idle()
@@ -168,7 +169,7 @@ def test_a_sentence_of_an_epoch_before_does_not_turn_time_back() -> None:
 
 
 def test_a_frozen_receiver_makes_no_new_fixes() -> None:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     fixes = []
     for second in range(10):
         fixes += decoder.feed(NmeaBytes(rmc("120000") + gga("120000"), second * 1000 * MS))
@@ -206,7 +207,7 @@ def test_a_leap_second_is_an_epoch_of_its_own() -> None:
 
 
 def test_what_came_too_late_makes_the_next_end_harder_to_believe() -> None:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     fixes = []
     for second in range(10, 26):
         fixes += decoder.feed(NmeaBytes(rmc(f"1200{second}"), second * 1000 * MS))
@@ -217,7 +218,7 @@ def test_what_came_too_late_makes_the_next_end_harder_to_believe() -> None:
 
 
 def test_rejections_are_counted_by_reason() -> None:
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     decode(rmc("120000")[:-5] + b"\r\n", rmc("12:00"), line("GNVTG,x,T,,M,1,N,2,K"), decoder=decoder)
     assert decoder.rejections == {Rejection.NO_CHECKSUM: 1, Rejection.BAD_FIELD: 2}
     assert decoder.sentences == 2

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from agent.domain.fix import Fix, FixMode
 from agent.hal.gnss import NmeaBytes
-from agent.sources.gnss.nmea_epoch import NmeaDecoder
 from agent.sources.gnss.nmea_framing import checksum
+from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
 SOLUTIONS = ("RMC", "GGA", "GNS", "GLL")
 UNTIMED = ("GSA", "VTG", "GSV", "ZDA", "GST")
@@ -136,7 +136,7 @@ def receivers(draw: st.DrawFn) -> Receiver:
 
 def heard(said: list[Said], sizes: list[int] | None = None) -> list[Fix]:
     """What the decoder makes of it, a sentence a read or cut into reads of these sizes."""
-    decoder = NmeaDecoder()
+    decoder = ReceiverDecoder()
     fixes: list[Fix] = []
     for number, one in enumerate(said):
         data = one.data
