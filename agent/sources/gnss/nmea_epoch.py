@@ -47,7 +47,9 @@ class _Epoch:
     times_ms: list[int] = field(default_factory=list)
     since_solution: list[str] = field(default_factory=list)
     """Types of the sentences after the newest solution."""
-    last: str = ""
+    last: tuple[str, int] = ("", 0)
+    is_judged: bool = False
+    """True once a sentence said whether there is a position."""
 
     def holds(self, sentence: Sentence, nearer_than_ms: float) -> bool:
         """True when a solution may be of this epoch."""
@@ -63,22 +65,18 @@ class _Epoch:
     def add(self, sentence: Sentence) -> None:
         """Take one more sentence."""
         name = sentence.name
-        self.names[name] += 1
-        self.last = f"{name}{self.names[name]}"
+        count = self.names[name] = self.names[name] + 1
+        self.last = name, count
         if len(self.sentences) < SENTENCES_MAX:
             self.sentences.append(sentence)
         if sentence.is_solution:
             self.types.add(sentence.type)
             self.since_solution.clear()
+            self.is_judged = self.is_judged or sentence.valid is not None
             if sentence.time_of_day_ms is not None and sentence.time_of_day_ms not in self.times_ms:
                 self.times_ms.append(sentence.time_of_day_ms)
         elif len(self.since_solution) < SENTENCES_MAX:
             self.since_solution.append(sentence.type)
-
-    @property
-    def is_judged(self) -> bool:
-        """True once a sentence said whether there is a position."""
-        return any(sentence.valid is not None for sentence in self.sentences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,10 @@ class _Solution:
     def of(cls, epoch: _Epoch) -> _Solution:
         judged = [sentence for sentence in epoch.sentences if sentence.valid is not None]
         judged = [sentence for sentence in judged if sentence.time_of_day_ms is not None] or judged
+        placed = [one for one in judged if one.lat_deg is not None]
+        best = max(placed or judged, key=_rank)
+        if all(one.valid for one in judged):
+            return cls(best, bool(placed))
         common: dict[str, bool] = {}
         single: dict[str, bool] = {}
         for one in judged:
@@ -104,9 +106,11 @@ class _Solution:
                 common[one.type] = common.get(one.type, True) and one.valid is True
             else:
                 single[one.type] = single.get(one.type, False) or one.valid is True
-        placed = [one for one in judged if one.lat_deg is not None]
-        best = max(placed or judged, key=lambda one: (_RANK[one.type], one.talker == "GN"))
         return cls(best, bool(placed) and all((single | common).values()))
+
+
+def _rank(solution: Sentence) -> int:
+    return 2 * _RANK[solution.type] + (solution.talker == "GN")
 
 
 class _Habits:
@@ -115,21 +119,18 @@ class _Habits:
     def __init__(self) -> None:
         self._time_of: dict[str, int] = {}
         self._steps_ms: deque[int] = deque(maxlen=32)
-        self._nearer_than_ms: float = SAME_EPOCH_MS
+        self.nearer_than_ms: float = SAME_EPOCH_MS
+        """Times nearer than this are of one epoch: half of the shortest interval there was of late."""
         self._comes_before: dict[str, set[str]] = {}
-        self._ending = ""
+        self._ending = "", 0
         self._repeats = 0
         self._learn_epochs = LEARN_EPOCHS
         self.idle_gap_ns = IDLE_GAP_NS
 
-    @property
-    def nearer_than_ms(self) -> float:
-        """Times nearer than this are of one epoch: half of the shortest interval there was of late."""
-        return min(self._steps_ms) / 2 if self._steps_ms else self._nearer_than_ms
-
     def paused(self) -> None:
         """A receiver that can pause has longer intervals than its pause, if nothing better is known."""
-        self._nearer_than_ms = IDLE_GAP_NS / 1e6 / 2
+        if not self._steps_ms:
+            self.nearer_than_ms = IDLE_GAP_NS / 1e6 / 2
 
     def saw(self, solution: Sentence) -> bool:
         """Learn the interval. True when a sentence came again with a new time: an interval is known."""
@@ -143,6 +144,7 @@ class _Habits:
             return False
         if 0 < (step_ms := _ahead_ms(time_ms, before_ms)) <= LONGEST_INTERVAL_MS:
             self._steps_ms.append(step_ms)
+            self.nearer_than_ms = min(self._steps_ms) / 2
         return True
 
     def precede(self, types: list[str], solution: Sentence) -> None:

@@ -15,6 +15,7 @@ MAX_SENTENCE_BYTES = 255
 _SEGMENT = re.compile(rb"\$[^$\r\n]*|[^$\r\n]+")
 _LINE_ENDS = b"\r\n"
 _CHECKSUM_DIGITS = re.compile(rb"[0-9A-Fa-f]{2}[ \t]*")
+_USUAL = re.compile(rb"\$([\x20-\x23\x25-\x29\x2b-\x7e]{1,200})\*([0-9A-F]{2})")
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e\t]")
 
 
@@ -83,6 +84,17 @@ def _cut(buffer: bytes) -> tuple[bytes, bytes]:
 
 
 def _frame(segment: bytes, begun_ns: int) -> Frame | Rejection | None:
+    usual = _USUAL.fullmatch(segment)
+    return _unusual(segment, begun_ns) if usual is None else _checked(usual[1], usual[2], begun_ns)
+
+
+def _checked(body: bytes, digits: bytes, begun_ns: int) -> Frame | Rejection:
+    if checksum(body) != int(digits, 16):
+        return Rejection.BAD_CHECKSUM
+    return Frame(body.decode("ascii"), begun_ns)
+
+
+def _unusual(segment: bytes, begun_ns: int) -> Frame | Rejection | None:
     if len(segment) > MAX_SENTENCE_BYTES:
         return Rejection.TOO_LONG
     if _NOT_PRINTABLE.search(segment):
@@ -93,9 +105,7 @@ def _frame(segment: bytes, begun_ns: int) -> Frame | Rejection | None:
     body, star, digits = segment[1:].partition(b"*")
     if not _CHECKSUM_DIGITS.fullmatch(digits):
         return Rejection.MALFORMED if star else Rejection.NO_CHECKSUM
-    if checksum(body) != int(digits[:2], 16):
-        return Rejection.BAD_CHECKSUM
-    return Frame(body.decode("ascii"), begun_ns)
+    return _checked(body, digits[:2], begun_ns)
 
 
 def checksum(body: bytes) -> int:

@@ -16,10 +16,8 @@ from pynmea2.types.talker import GGA, GLL, GNS, GSA, GST, RMC, VTG, ZDA
 
 from agent.domain.fix import FixMode
 from agent.sources.gnss.nmea_framing import Rejection
-from agent.sources.gnss.sentence import Sentence
-
-MPS_PER_KNOT = 1852 / 3600
-UNIX_DAY_0 = date(1970, 1, 1).toordinal()
+from agent.sources.gnss.nmea_usual import read_usual
+from agent.sources.gnss.sentence import MPS_PER_KNOT, UNIX_DAY_0, Sentence
 
 # A receiver that drops leading zeros drops them everywhere: a time or date of five digits lost its first.
 _TIME = re.compile(r"(\d?\d)(\d\d)(\d\d)(?:\.(\d*))?")
@@ -45,7 +43,15 @@ class FieldError(ValueError):
 
 
 def parse(body: str) -> Sentence | Rejection | None:
-    """Read one sentence, checksum already verified.
+    """Read one sentence, checksum already verified: at a glance where it is of the usual shape."""
+    if body[2:5] not in _READERS:
+        return None
+    usual = read_usual(body)
+    return parse_thoroughly(body) if usual is None else usual
+
+
+def parse_thoroughly(body: str) -> Sentence | Rejection | None:
+    """Read one sentence of any shape, field by field.
 
     A malformed time, date, status or position rejects the sentence. Any other malformed field is left out and
     counted in `bad_fields`: a quirk in the course must not cost the position.
@@ -65,7 +71,7 @@ def parse(body: str) -> Sentence | Rejection | None:
     if len(fields) <= needed_fields:
         return Rejection.MALFORMED
     message = _Fields(layout, fields[1:])
-    sentence = Sentence(body[0:2], body[2:5], is_solution=body[2:5] in SOLUTION_TYPES)
+    sentence = Sentence(body[:5], body[2:5], is_solution=body[2:5] in SOLUTION_TYPES)
     try:
         read(message, sentence)
     except FieldError:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 from agent.domain.fix import FixMode
+
+MPS_PER_KNOT = 1852 / 3600
+UNIX_DAY_0 = date(1970, 1, 1).toordinal()
 
 
 @dataclass(slots=True)
@@ -12,7 +16,7 @@ class Sentence:
     """What one sentence says; None where it says nothing.
 
     Attributes:
-        talker: two letters: GP, GN, GL, GA, GB...
+        name: talker and type, e.g. "GNRMC": what a receiver repeats in each cycle.
         type: three letters: RMC, GGA...
         is_solution: True for the types that say, with the time of their epoch, whether there is a position.
         time_of_day_ms: UTC since midnight; 86,400,000 and more in a leap second.
@@ -31,7 +35,7 @@ class Sentence:
         bad_fields: number of fields that were left out because they are malformed.
     """
 
-    talker: str
+    name: str
     type: str
     is_solution: bool
     time_of_day_ms: int | None = None
@@ -50,6 +54,6 @@ class Sentence:
     bad_fields: int = 0
 
     @property
-    def name(self) -> str:
-        """Talker and type, e.g. "GNRMC": what a receiver repeats in each cycle."""
-        return self.talker + self.type
+    def talker(self) -> str:
+        """Two letters: GP, GN, GL, GA, GB..."""
+        return self.name[:2]
