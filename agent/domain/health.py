@@ -42,7 +42,10 @@ class HealthReason(Token):
     CERTIFICATE_EXPIRING = "certificate_expiring", "The unit's certificate ends soon."
     TIME_UNSYNCHRONISED = "time_unsynchronised", "No source tells the time; records carry the last known one."
     TIME_CONTRADICTION = "time_contradiction", "GNSS and NTP differ by more than either admits."
-    GNSS_DATE = "gnss_date", "The receiver tells a date that can not be: put right by 1024 weeks, or not used."
+    GNSS_DATE = (
+        "gnss_date",
+        "The receiver tells a date that can not be: put right by 1024 weeks, or not used.",
+    )
     RECORDER_STOPPED = "recorder_stopped", "The black box is configured and can not write."
     UNIT_RESTARTED = "unit_restarted", "A part of the agent failed unexpectedly and was started again."
 
