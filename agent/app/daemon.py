@@ -75,6 +75,7 @@ class Daemon:
         self.outbox = Outbox(
             config.store, self._clock, platform.worker("outbox"), self.health, entropy=platform.entropy()
         )
+        rows = RowTime(self.time_base, self.outbox)
         topics = Topics(config.unit.agency, config.unit.unit)
         self.publisher = Publisher(
             config.uplink,
@@ -86,7 +87,7 @@ class Daemon:
             rng=self._rng,
             agent_version=__version__,
             utc_now=lambda: self.time_base.utc(self._clock.boottime_ns()),
-            resolve_utc=RowTime(self.time_base, self.outbox),
+            resolve_utc=rows,
         )
         self._fixes = FixPath(
             LivePolicy(config.reporting.bounds()),
@@ -103,7 +104,15 @@ class Daemon:
         )
         crew_states = StatusWatch(self.publisher, self._fixes)
         self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, crew_states)
-        self._clock_watch = ClockWatch(self._clock, self.time_base, self.health, ntp=config.clock.ntp)
+        self._clock_watch = ClockWatch(
+            self._clock,
+            self.time_base,
+            self.health,
+            # The time of a recording that is played fast moves all the while.
+            outbox=None if config.clock.replay else self.outbox,
+            rows=rows,
+            ntp=config.clock.ntp,
+        )
         self._devices = DeviceUnits(
             config,
             self._clock,

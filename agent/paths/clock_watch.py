@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import Callable
 
+from agent.domain.clock_correction import CorrectionRule
 from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.record import Draft
 from agent.domain.stamp import UtcSource
 from agent.domain.time_base import TimeBase, TimeDoubt
 from agent.hal.clock import Clock
+from agent.outbox.outbox import Outbox
+from agent.paths.row_time import RowTime
 
 _EVERY_S = 1.0
 _REASONS = {
@@ -24,10 +29,25 @@ class ClockWatch:
         clock: the computer's clocks.
         time_base: is fed.
         health: gets TIME_UNSYNCHRONISED, TIME_CONTRADICTION and GNSS_DATE.
+        outbox: gets a clock record when the time of what left is known better; none is made without it.
+        rows: knows whether records left without a trusted time.
         ntp: whether the kernel's word that a time service disciplines its clock counts.
     """
 
-    def __init__(self, clock: Clock, time_base: TimeBase, health: HealthBoard, *, ntp: bool = True) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        time_base: TimeBase,
+        health: HealthBoard,
+        *,
+        outbox: Outbox | None = None,
+        rows: RowTime | None = None,
+        ntp: bool = True,
+    ) -> None:
+        self._rule = CorrectionRule()
+        self._outbox = outbox
+        self._rows = rows
+        self._storing: Future[int] | None = None
         self._clock = clock
         self._ntp = ntp
         self._time_base = time_base
@@ -58,5 +78,21 @@ class ClockWatch:
         """The unit's loop."""
         while True:
             self.look()
+            self._correct()
             progress()
             await asyncio.sleep(_EVERY_S)
+
+    def _correct(self) -> None:
+        """Store a clock record when one is due. It waits in the outbox while the disk refuses it."""
+        if self._outbox is None or self._rows is None:
+            return
+        now_ns = self._clock.boottime_ns()
+        correction = self._rule.due(
+            self._time_base.utc(now_ns),
+            now_ns,
+            boot=self._outbox.boot,
+            untimed_left=self._rows.untimed_left,
+        )
+        if correction is not None:
+            self._rows.untimed_left = False
+            self._storing = self._outbox.put(Draft(self._time_base.stamp(now_ns), correction))

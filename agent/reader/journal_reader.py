@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from agent.domain.record import Gap, Opaque, Outcome, Stream
 from agent.domain.state import LinkState, State, StatusState
+from agent.reader.clock_corrections import ClockCorrections
 from agent.reader.stream_reading import StreamReading
 from agent.wire.batch import Batch, CodecError, JournalRecord
 from agent.wire.codec import decode_batch, decode_state
@@ -166,6 +167,7 @@ class JournalReader:
     def __init__(self, *, want_history: bool = False) -> None:
         self._want_history = want_history
         self._units: dict[Topics, _Unit] = {}
+        self._clocks = ClockCorrections()
         self._counts = ReaderCounts()
 
     @property
@@ -207,7 +209,12 @@ class JournalReader:
         return []
 
     def feed_batch(self, topics: Topics, batch: Batch) -> list[JournalRecord]:
-        """Take a decoded batch; returns the records that are new, or contradict what was read before."""
+        """Take a decoded batch; returns the records that are new, or contradict what was read before.
+
+        They carry the best UTC known of their boot. A record whose body is a ClockCorrection also concerns
+        records that were handed on before: whoever keeps them puts them right by
+        `agent.reader.clock_corrections.corrected`.
+        """
         header = batch.header
         unit = self._unit(topics)
         if not header.replay:
@@ -231,7 +238,7 @@ class JournalReader:
                 delivered.append(replace(record, conflict=True))
             if new:
                 filled += late
-                delivered.append(record)
+                delivered.append(self._clocks.apply(topics.agency, record))
         counts = self._counts
         self._counts = replace(
             counts,

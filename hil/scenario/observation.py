@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from agent.domain.record import Kind, Stream
+from agent.domain.record import ClockCorrection, Kind, Stream
 from agent.domain.state import LinkState, State
+from agent.reader.clock_corrections import corrected
 from agent.reader.journal_reader import ReaderCounts
 from agent.wire.batch import JournalRecord
 from hil.dispatch import Arrival, StateArrival
@@ -98,8 +99,15 @@ class Observation:
 
     @cached_property
     def records(self) -> list[JournalRecord]:
-        """Every record, in the order it came."""
-        return [arrival.record for arrival in self.arrivals]
+        """Every record, in the order it came, with its UTC as it is known in the end."""
+        records = [arrival.record for arrival in self.arrivals]
+        for clock in list(records):
+            if not isinstance(clock.body, ClockCorrection):
+                continue
+            for at, record in enumerate(records):
+                if record.journal == clock.journal and record.boot == clock.body.of_boot:
+                    records[at] = corrected(record, clock.body)
+        return records
 
     @cached_property
     def truth_at(self) -> dict[int, TruthItem]:

@@ -64,6 +64,7 @@ AnyExpectation = Annotated[
     | journal.PressesNeverEvicted
     | journal.FilledByReplay
     | journal.TimeRightWithin
+    | journal.TimeAsTold
     | state.NoPositionWithoutFix
     | state.PositionsNearTruth
     | state.PictureWithin
