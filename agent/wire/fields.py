@@ -281,7 +281,12 @@ def _form(of: type, name: str, inner: Any, told: Field) -> Form:  # noqa: C901, 
     if isinstance(inner, type) and is_dataclass(inner):
         part = layout(inner)
         return Form(
-            inner.__name__.lower(), part.pack, part.unpack, part.to_json, part.from_json, schema(inner)
+            inner.__name__.removesuffix("Record").lower(),
+            part.pack,
+            part.unpack,
+            part.to_json,
+            part.from_json,
+            schema(inner),
         )
     raise TypeError(f"{of.__name__}.{name}: there is no form for a value of type {inner}")
 

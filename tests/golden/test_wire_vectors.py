@@ -7,8 +7,11 @@ After a deliberate change of the format, write them anew with
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -21,26 +24,38 @@ from agent.domain.record import (
     KIND_OF_BODY,
     Alert,
     Body,
+    CallRecord,
+    ClockCorrection,
+    CrewRecord,
+    Driving,
     Emergency,
+    EvidenceRecord,
     Gap,
     Health,
+    PlaceRecord,
     Position,
     StatusChange,
     Stream,
     Telemetry,
+    TripRecord,
+    TroubleCode,
+    Verdict,
+    Withdrawal,
 )
 from agent.domain.stamp import Utc, UtcSource
-from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
+from agent.domain.state import (
+    DestinationState,
+    HealthState,
+    LinkState,
+    LocationState,
+    State,
+    StatusState,
+    UnitState,
+    VehicleState,
+)
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, decode_batch, decode_state, encode_batch, encode_state
-from agent.wire.reader_request import (
-    Receipt,
-    ReplayRequest,
-    decode_receipt,
-    decode_replay_request,
-    encode_receipt,
-    encode_replay_request,
-)
+from agent.wire.reader_request import JournalRequest, Receipt, ReplayRequest, Reply, decode_map, encode_map
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 
@@ -134,6 +149,65 @@ BATCHES: dict[str, tuple[str, BatchHeader, list[Row]]] = {
     ),
 }
 
+BATCHES |= {
+    "one_call": (
+        "A kind whose tag takes two bytes, alone: the row form.",
+        header(Stream.TRAIL),
+        [row(77, PlaceRecord("in", "bmc", "hospital", position=HERE, incident="F26-0042"))],
+    ),
+    "events_of_a_call": (
+        "A call from reception to its verdict, evidence beside the press, a correction of the clock.",
+        header(Stream.EVENTS),
+        [
+            row(40, CallRecord("received", "F26-0042", "c1", 1)),
+            row(41, CallRecord("acknowledged", "F26-0042", "c1", 1, "button", "p17")),
+            row(
+                42,
+                StatusChange(
+                    "on_scene",
+                    "en_route",
+                    "on_scene",
+                    12,
+                    1,
+                    flags=("contradicted",),
+                    incident="F26-0042",
+                    evidence=EvidenceRecord(HERE, 800, 123_456_789, "rolling", None, 14.25, 350),
+                ),
+            ),
+            row(
+                43,
+                Verdict(42, accepted=False, reason="out_of_sequence", text="Not on this call.", request="a9"),
+            ),
+            row(44, Withdrawal(42, "status", "panel", "p17", "en_route")),
+            row(45, ClockCorrection(3, 0, 90_000, 1_795_309_940_000, 3, 20)),
+            row(46, CrewRecord("on", ("p17", "p18"), "p18", "p17", "A7", "night", "panel")),
+        ],
+    ),
+    "trail_of_a_shift": (
+        "Positions with texts in their columns, and the trail's other kinds.",
+        header(Stream.TRAIL),
+        [
+            row(90, replace(moved(0), incident="F26-0042")),
+            row(91, replace(moved(1), quality="estimated", uncertainty_m=22.5, incident="F26-0042")),
+            row(92, Driving("braking", 2, 5.12, 4.5, 900, "lights_and_siren", position=HERE)),
+            row(93, TroubleCode(active=True, spn=110, fmi=3, occurrences=1, lamps=("amber",))),
+            row(94, moved(2)),
+            row(95, TripRecord(4000, 1800, 12_345, events=(("braking", 2),), begin=HERE)),
+        ],
+    ),
+    "from_the_future": (
+        "A kind that this version does not know, between two that it does.",
+        header(Stream.EVENTS),
+        [
+            row(60, Alert("a", "b")),
+            row(61, Alert("a", "b"))._replace(
+                kind=99, body=msgpack.packb(["rain", 3, {"mm": 5, "why": None}])
+            ),
+            row(62, Alert("c", "d")),
+        ],
+    ),
+}
+
 NOW = Utc(UTC_MS + 250, UtcSource.GNSS, 500)
 STATES: dict[str, tuple[str, State]] = {
     "state_link_birth": (
@@ -165,6 +239,18 @@ STATES: dict[str, tuple[str, State]] = {
         "A status and an active emergency.",
         StatusState(61_000, NOW, "on_scene", NOW, 12, True, Utc(UTC_MS, UtcSource.NTP, 20), 13),
     ),
+    "state_unit": (
+        "Who is aboard.",
+        UnitState(61_000, NOW, "A7", "v1204", ("bls", "bariatric"), ("p17", "p18"), "p17"),
+    ),
+    "state_destination": (
+        "Where it goes.",
+        DestinationState(61_000, NOW, "bmc", Utc(UTC_MS + 600_000, UtcSource.GNSS, None), 5200),
+    ),
+    "state_vehicle_changes": (
+        "Only what changed.",
+        VehicleState(61_000, NOW, (("Speed", 0),), complete=False),
+    ),
     "state_vehicle": (
         "Signals, one of them not available.",
         VehicleState(61_000, NOW, (("Speed", 41.5), ("LowVoltageSystemState", "ON"), ("X", None))),
@@ -175,9 +261,21 @@ STATES: dict[str, tuple[str, State]] = {
     ),
 }
 
-REQUESTS: dict[str, tuple[str, ReplayRequest | Receipt]] = {
+REQUESTS: dict[str, tuple[str, Any]] = {
+    "journal_request": ("Two records stood under one number.", JournalRequest(0xDEADBEEF, "two units", "j1")),
+    "reply": (
+        "The unit has another journal now.",
+        Reply("replay", "refused", "r1", "other_journal", "The store was replaced.", 0xC0FFEE, "trail"),
+    ),
     "replay_request": ("Ask for 3 to 9 again.", ReplayRequest(Stream.TRAIL, 3, 9, 0xDEADBEEF)),
     "receipt": ("Everything up to 12 is safe.", Receipt(Stream.EVENTS, 12, 0xDEADBEEF)),
+}
+
+REQUEST_TOPICS = {
+    ReplayRequest: A7.command("replay"),
+    JournalRequest: A7.command("new-journal"),
+    Receipt: A7.receipt,
+    Reply: A7.reply("replay"),
 }
 
 
@@ -204,14 +302,13 @@ def vectors() -> Iterator[tuple[str, dict[str, Any]]]:
             },
         )
     for name, (text, request) in REQUESTS.items():
-        encode: Callable[..., Any] = encode_receipt if isinstance(request, Receipt) else encode_replay_request
         yield (
             name,
             {
                 "description": text,
-                "topic": A7.receipt if isinstance(request, Receipt) else A7.command("replay"),
-                "payload_hex": encode(request).payload.hex(),
-                "json": json.loads(encode(request, "json").payload),
+                "topic": REQUEST_TOPICS[type(request)],
+                "payload_hex": encode_map(request).payload.hex(),
+                "json": json.loads(encode_map(request, "json").payload),
             },
         )
 
@@ -243,8 +340,8 @@ def test_both_forms_of_a_vector_say_the_same(name: str) -> None:
         state = STATES[name][1].name
         assert decode_state(state, compact) == decode_state(state, plain) == STATES[name][1]
     else:
-        decode = decode_receipt if name == "receipt" else decode_replay_request
-        assert decode(compact) == decode(plain) == REQUESTS[name][1]
+        of = type(REQUESTS[name][1])
+        assert decode_map(of, compact) == decode_map(of, plain) == REQUESTS[name][1]
 
 
 @pytest.mark.parametrize("name", sorted(BATCHES))
@@ -261,15 +358,31 @@ def test_a_reader_made_from_the_document_alone_reads_the_batches(name: str) -> N
         assert record["utc_uncertainty_ms"] == one["utc_uncertainty_ms"]
         assert (record["utc_ms"] is None) == (one["utc"] is None)
         assert ["none", "last_known", "ntp", "gnss"][record["source"]] == one["utc_source"]
-        kind = ["", "emergency", "status", "alert", "position", "telemetry", "health", "gap"][record["kind"]]
-        assert kind == one["kind"]
-        if kind == "position":
+        assert record["kind"] == one["kind_number"]
+        if one["kind"] is None:
+            continue
+        if one["kind"] == "position":
             lat_e7, lon_e7, alt_dm, *_ = record["body"]
             assert lat_e7 / 1e7 == one["data"]["lat_deg"]
             assert lon_e7 / 1e7 == one["data"]["lon_deg"]
             assert (None if alt_dm is None else alt_dm / 10) == one["data"]["alt_m"]
         else:
             assert record["body"][0] == next(iter(one["data"].values()))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_a_reader_in_javascript_made_from_the_document_alone_reads_every_vector() -> None:
+    """[MDT-C-01] [MDT-C-02] [MDT-V-01] [MDT-F-01]"""
+    node = shutil.which("node")
+    assert node is not None
+    decoder = Path(__file__).parent / "javascript" / "decoder.mjs"
+    page = FOLDER.parents[2] / "docs" / "wire-format.md"
+    out = subprocess.run([node, decoder, FOLDER, page], check=True, capture_output=True, timeout=50).stdout
+    told = {one["name"].removesuffix(".json"): one["told"] for one in map(json.loads, out.splitlines())}
+    assert set(told) == set(VECTORS)
+    for name in VECTORS:
+        stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        assert told[name] == stored["json"], name
 
 
 def inflated(payload: bytes) -> bytes:
@@ -291,8 +404,8 @@ def read_batch(payload: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     }
     if flags & 4:
         seq, at = varint(payload, at)
-        tag = payload[at]
-        boottime_ms, at = varint(payload, at + 1)
+        tag, at = varint(payload, at)
+        boottime_ms, at = varint(payload, at)
         utc, at = varint(payload, at)
         uncertainty, at = varint(payload, at)
         body = []

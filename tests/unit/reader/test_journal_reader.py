@@ -73,6 +73,7 @@ def status(seq: int, emergency_seq: int | None = None, journal: int | None = Non
 
 
 def test_repeated_records_are_removed() -> None:
+    """[MDT-R-01] [MDT-R-02]"""
     reader = JournalReader()
     assert feed(reader, 1, 2, 3) == [1, 2, 3]
     assert feed(reader, 2, 3, 4) == [4]
@@ -83,6 +84,7 @@ def test_repeated_records_are_removed() -> None:
 
 
 def test_a_hole_is_asked_for_until_it_is_filled() -> None:
+    """[MDT-R-07]"""
     reader = JournalReader()
     feed(reader, 1, 2)
     feed(reader, 6, 9)
@@ -114,6 +116,7 @@ def test_a_new_connection_of_the_unit_makes_asking_worthwhile_at_once() -> None:
 
 
 def test_a_gap_record_closes_the_holes_that_it_covers() -> None:
+    """[MDT-B-03]"""
     reader = JournalReader()
     feed(reader, 1)
     assert feed(reader, 2, gap=Gap(10, "evicted", (("position", 9),))) == [2]
@@ -129,6 +132,7 @@ def test_a_gap_record_closes_the_holes_that_it_covers() -> None:
 
 
 def test_a_gap_that_begins_at_a_known_record_still_tells_what_it_covers() -> None:
+    """[MDT-R-03]"""
     reader = JournalReader()
     feed(reader, 1, 2)
     feed(reader, 6)
@@ -138,6 +142,7 @@ def test_a_gap_that_begins_at_a_known_record_still_tells_what_it_covers() -> Non
 
 
 def test_what_was_before_the_first_contact_is_asked_for_only_when_wanted() -> None:
+    """[MDT-R-04]"""
     plain, historian = JournalReader(), JournalReader(want_history=True)
     for reader in (plain, historian):
         feed(reader, 100)
@@ -152,6 +157,7 @@ def test_what_was_before_the_first_contact_is_asked_for_only_when_wanted() -> No
 
 
 def test_an_answer_to_another_reader_is_no_first_contact() -> None:
+    """[MDT-R-04]"""
     reader = JournalReader()
     feed(reader, 5, replay=True)
     feed(reader, 900)
@@ -178,6 +184,7 @@ def test_a_new_journal_begins_anew_and_the_old_one_is_not_asked_for() -> None:
 
 
 def test_a_press_that_only_the_status_state_shows_is_asked_for() -> None:
+    """[MDT-R-08]"""
     reader = JournalReader()
     reader.feed(A7.state("link"), link())
     feed(reader, 1, 2)
@@ -220,6 +227,7 @@ def test_the_lost_tail_of_a_stream_is_asked_for_once_the_unit_is_back() -> None:
 
 
 def test_what_was_delivered_before_the_first_contact_is_history() -> None:
+    """[MDT-S-02]"""
     reader = JournalReader()
     reader.feed(A7.state("link"), link(events_seq=40, trail_seq=70))
     assert asked(reader, 0) == asked(reader, 100) == []
@@ -277,6 +285,7 @@ def test_requests_and_receipts_round_trip(encoding: Any, journal: int | None) ->
 
 
 def test_a_request_reads_as_plain_json() -> None:
+    """[MDT-Q-01]"""
     request = decode_replay_request(b'{"stream":"events","first":1,"last":4,"remark":"by hand"}')
     assert request == ReplayRequest(Stream.EVENTS, 1, 4)
 
@@ -426,6 +435,7 @@ def test_an_older_boot_is_told_from_a_newer_one_long_after_its_records_and_after
 
 
 def test_journals_of_a_unit_are_bounded_and_the_present_one_is_kept() -> None:
+    """[MDT-R-11]"""
     reader = JournalReader()
     feed(reader, 1, journal=1)
     for journal in range(2, 30):
@@ -436,6 +446,7 @@ def test_journals_of_a_unit_are_bounded_and_the_present_one_is_kept() -> None:
 
 
 def test_a_refused_request_is_not_repeated_before_the_longest_wait() -> None:
+    """[MDT-R-09]"""
     reader = JournalReader()
     feed(reader, 1, 3)
     assert asked(reader, 0) == [(2, 2)]
@@ -447,6 +458,7 @@ def test_a_refused_request_is_not_repeated_before_the_longest_wait() -> None:
 
 
 def test_an_answer_that_names_another_journal_ends_asking_for_this_one() -> None:
+    """[MDT-R-09]"""
     reader = JournalReader()
     feed(reader, 1, 3)
     answer = encode_map(Reply("replay", "refused", reason="other_journal", journal=2), "json").payload
@@ -455,6 +467,7 @@ def test_an_answer_that_names_another_journal_ends_asking_for_this_one() -> None
 
 
 def test_a_deflated_gigabyte_of_lists_is_refused_within_a_few_megabytes() -> None:
+    """[MDT-L-02] [MDT-L-03]"""
     nested = zlib.compress(b"\x18\0\0\0\1\7" + b"\x94\x01\xdc\xff\xff" + b"\xdc\xff\xff" * 300_000, 9)
     flat = zlib.compress(b"\x18\0\0\0\1\7" + b"\xdd\x00\x0f\xff\xf0" + b"\x90" * 0xFFFF0, 9)
     in_json = b'{"version":1,"records":' + b"[" + b"[]," * 300_000 + b"[]]}"

@@ -185,6 +185,7 @@ def test_damaged_batches_are_refused_or_a_batch(rows: list[Row], data: st.DataOb
     ],
 )
 def test_malformed_columns_are_refused(structure: Any) -> None:
+    """[MDT-B-02]"""
     with pytest.raises(CodecError):
         decode_batch(b"\x18\0\0\0\1\7" + msgpack.packb(structure))
 
@@ -214,6 +215,7 @@ def test_what_is_no_batch_is_refused(payload: bytes) -> None:
 
 
 def test_a_zip_bomb_is_refused_without_inflating_it() -> None:
+    """[MDT-L-02]"""
     bomb = zlib.compress(bytes(MAX_BYTES * 4), 9)
     assert len(bomb) < 100_000
     with pytest.raises(CodecError, match="too large"):
@@ -241,6 +243,7 @@ def test_the_unit_of_a_json_batch_must_be_that_of_its_topic() -> None:
 
 @pytest.mark.parametrize("encoding", ["msgpack", "json"])
 def test_not_a_number_is_null_in_both_forms(encoding: Encoding) -> None:
+    """[MDT-B-01]"""
     row = a_row(3)._replace(kind=int(Kind.TELEMETRY), body=pack_body(Telemetry((("Speed", math.nan),))))
     assert decode_batch(encode_batch(HEADER, [row], encoding).payload).records[0].body == Telemetry(
         (("Speed", None),)

@@ -99,6 +99,7 @@ def test_a_link_state_without_the_fields_that_came_later_is_read_and_so_is_one_w
 
 
 def test_no_fix_has_no_position_in_either_form() -> None:
+    """[MDT-S-03]"""
     state = LocationState(5, None, None, FixMode.NONE, HERE, NOW)
     assert decode_state("location", encode_state(state).payload) == state
     given = json.loads(encode_state(state, "json").payload)

@@ -130,6 +130,7 @@ def fullest(of: type[Any], character: str) -> Any:
 @settings(deadline=None, max_examples=12)
 @given(st.data())
 def test_every_body_survives_both_forms(of: type[Body], data: st.DataObject) -> None:
+    """[MDT-V-07] [MDT-F-01]"""
     body = data.draw(strategy(of))
     kind = next(kind for kind in Kind if kind.body is of)
     assert unpack_body(kind, pack_body(body)) == body
@@ -151,6 +152,7 @@ def test_every_state_survives_both_forms(of: type[State], data: st.DataObject) -
 @pytest.mark.parametrize("character", ["x", "é", WIDE])
 @pytest.mark.parametrize("of", BODIES, ids=lambda of: of.__name__)
 def test_no_body_is_larger_than_2_kib_whatever_is_put_into_it(of: type[Body], character: str) -> None:
+    """[MDT-L-01]"""
     parts = bounded(fullest(of, character))
     assert len(parts) == 1 or of is Telemetry
     for part in parts:
@@ -271,7 +273,10 @@ def test_every_token_fits_its_fields_and_has_a_sentence(of: type[Token]) -> None
 
 
 def test_fields_keep_their_places() -> None:
-    """Version 1 is frozen: a field is never moved, renamed or taken away; later ones stand behind these."""
+    """Version 1 is frozen: a field is never moved, renamed or taken away; later ones come behind.
+
+    [MDT-V-08]
+    """
     assert [row.name for row in layout(Position).rows][:8] == [
         "lat_deg", "lon_deg", "alt_m", "speed_mps", "course_deg", "mode", "satellites", "hdop"
     ]  # fmt: skip

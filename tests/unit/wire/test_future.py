@@ -70,6 +70,7 @@ def json_future() -> bytes:
 
 @pytest.mark.parametrize("payload", [compact_future(), json_future()], ids=["msgpack", "json"])
 def test_records_of_unknown_kinds_are_handed_on_and_cost_no_other(payload: bytes) -> None:
+    """[MDT-V-01] [MDT-V-02]"""
     reader = JournalReader()
     records = reader.feed(Topics("a", "A7").journal(Stream.EVENTS), payload)
     assert [record.seq for record in records] == [4, 5, 6, 7]
@@ -89,6 +90,7 @@ def test_records_of_unknown_kinds_are_handed_on_and_cost_no_other(payload: bytes
 
 
 def test_position_columns_of_the_future_are_ignored_and_missing_ones_are_null() -> None:
+    """[MDT-V-02] [MDT-V-03] [MDT-C-02]"""
     row = msgpack.unpackb(pack_body(HERE))
     full = [*row, None, None, None, [0, "rainy", [1, 2]], 7]
     for cut, expected in (
@@ -114,6 +116,7 @@ def test_a_lone_position_of_the_future_is_read() -> None:
 
 @pytest.mark.parametrize("encoding", ["msgpack", "json"])
 def test_missing_trailing_fields_are_null(encoding: Encoding) -> None:
+    """[MDT-V-03]"""
     payload = (
         PREFIX + columns([Kind.STATUS], [], [["on_scene", None, "x"]])
         if encoding == "msgpack"
@@ -135,6 +138,7 @@ def test_missing_trailing_fields_are_null(encoding: Encoding) -> None:
     ],
 )
 def test_a_body_that_is_none_costs_its_neighbours_nothing(kind: int, body: Any) -> None:
+    """[MDT-V-04]"""
     batch = decode_batch(PREFIX + columns([Kind.ALERT, kind, Kind.ALERT], [], [["a", "b"], body, ["c", "d"]]))
     assert [one.body for one in batch.records[::2]] == [Alert("a", "b"), Alert("c", "d")]
     bad = batch.records[1].body
@@ -163,6 +167,7 @@ def test_positions_that_are_none_cost_their_neighbours_nothing() -> None:
 
 
 def test_a_time_of_an_unknown_source_counts_as_the_weakest() -> None:
+    """[MDT-V-05]"""
     batch = decode_batch(PREFIX + columns([Kind.ALERT], [], [["a", "b"]], source=6))
     assert (batch.records[0].utc_ms, batch.records[0].utc_source) == (UTC_MS, UtcSource.LAST_KNOWN)
     record = press_in_json() | {"utc": "2026-11-22T01:13:09.250+00:00", "utc_source": "pulsar"}
@@ -176,6 +181,7 @@ def test_a_time_of_an_unknown_source_counts_as_the_weakest() -> None:
 
 @pytest.mark.parametrize("encoding", ["msgpack", "json"])
 def test_rows_of_another_version_of_the_agent_are_sent_as_they_are(encoding: Encoding) -> None:
+    """[MDT-V-06]"""
     stamp = (3, 1000, UTC_MS, 3, 500)
     raw = msgpack.packb(["something", {"new": [1]}])
     longer = msgpack.packb([*msgpack.unpackb(pack_body(PRESS)), *[None] * 6, "later"])

@@ -46,6 +46,7 @@ def test_every_topic_is_taken_apart_into_what_made_it() -> None:
     ],
 )
 def test_other_topics_are_none_of_ours(topic: str) -> None:
+    """[MDT-T-01] [MDT-T-02]"""
     assert parse_topic(topic) is None
 
 
