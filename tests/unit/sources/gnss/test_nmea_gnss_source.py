@@ -194,3 +194,36 @@ def test_a_dead_line_is_opened_afresh_without_a_word() -> None:
     assert run.feed.opened == 2
     assert [reasons for _, reasons in run.changes] == [(HealthReason.GNSS_SILENT,), ()]
     assert len(run.fixes) == 2
+
+
+def test_a_receiver_that_is_well_does_not_clear_what_another_raised() -> None:
+    health = HealthBoard()
+    well, away = TimedFeed([(second, epoch(second)) for second in range(6)]), TimedFeed([])
+    away.name = "/dev/gnss1"
+    away._script.append((0, DeviceLostError("/dev/gnss1", "unplugged")))
+
+    async def main() -> None:
+        with pytest.raises(DeviceLostError):
+            await GnssSource(away, health, silent_after_s=5).run(lambda _: None, lambda: None)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await GnssSource(well, health, silent_after_s=5).run(lambda _: None, lambda: None)
+
+    simulate(main())
+    assert "/dev/gnss1" in health.details()[HealthReason.GNSS_LOST]
+
+
+def test_who_listens_is_told_that_nobody_knows_where_it_is_while_it_is_silent_and_when_it_is_lost() -> None:
+    told: list[float] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        feed = TimedFeed([(0, epoch(0)), (10, DeviceLostError("/dev/gnss0", "unplugged"))])
+        source = GnssSource(feed, HealthBoard(), silent_after_s=5)
+        with pytest.raises(DeviceLostError):
+            await source.run(lambda _: None, lambda: None, lambda: told.append(loop.time() - begun_s))
+
+    simulate(main())
+    assert 5 <= told[0] <= 6.3
+    assert told[-1] == pytest.approx(10)
