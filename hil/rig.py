@@ -18,8 +18,8 @@ RigKind = Literal["sim", "process"]
 Device = Literal["gnss", "can", "buttons"]
 """What can be unplugged."""
 
-DiskTrouble = Literal["full", "read_only", "io_error"]
-"""What a disk can say instead of taking a write."""
+DiskTrouble = Literal["full", "read_only", "io_error", "unreadable"]
+"""What a disk can say instead of taking a write; "unreadable": it takes writes, and gives nothing back."""
 
 
 class NotOnThisRigError(Exception):

@@ -25,6 +25,7 @@ class HealthReason(Token):
     STORE_FULL = "store_full", "The disk is full: nothing can be stored."
     STORE_READ_ONLY = "store_read_only", "The disk can not be written."
     STORE_IO_ERROR = "store_io_error", "The disk fails."
+    STORE_SLOW = "store_slow", "The disk takes seconds for one piece of work; presses wait as long."
     STORE_OVER_BUDGET = (
         "store_over_budget",
         "The byte budget is reached; old trail is being thinned or evicted.",

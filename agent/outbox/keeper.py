@@ -44,6 +44,8 @@ log = EventLog("outbox")
 _VACUUM_PAGES = 32
 _MOST_ROWS_REPLACED = 64
 """Damaged records in the way of one piece of work; where there are more, the whole store is gone through."""
+_LOOK_BACK = 11_000
+"""Events among which deposits are looked for in another store: what a salvage leaves out, and a shift's."""
 _READ_TRIES = 3
 _READ_TRIED_FOR_NS = 3_000_000_000
 """A card that is reset answers within this; a sector that is dead does not."""
@@ -68,6 +70,8 @@ class Report:
         replaced: how often another store was found in the place of ours since the start.
         moves: how often a file that had lost its name was carried over since the start.
         replaced_rows: how many damaged records were replaced by gap records since the start.
+        events: number and content (kind, boottime_ms, body) of the newest events, once after they may be
+            other ones than before; None at all other times.
     """
 
     journal: int = 0
@@ -85,6 +89,7 @@ class Report:
     replaced: int = 0
     moves: int = 0
     replaced_rows: int = 0
+    events: Sequence[tuple[int, tuple[int, int, bytes]]] | None = None
 
     def last_seq(self, stream: Stream) -> int:
         """Newest sequence number on the disk."""
@@ -138,6 +143,8 @@ class Keeper:
         self._moves = 0
         self._replaced_rows = 0
         self._unreadable = _Unreadable()
+        self._events_changed = False
+        self._taken_up = False
         self._begun_journal = 0
         self._oldest: dict[Stream, tuple[int, Row | None]] = {}
 
@@ -176,6 +183,7 @@ class Keeper:
 
     def _take_up(self) -> None:
         """Begin with the store that is open now; nothing learnt of another one holds for it."""
+        self._events_changed, self._taken_up = self._taken_up, True
         if self._known_journal not in (0, self._store.journal):
             self._retention = self._new_retention()
             expected = self._store.journal == self._begun_journal or self._set_asides != self._known_asides
@@ -315,7 +323,20 @@ class Keeper:
             replaced=self._replaced,
             moves=self._moves,
             replaced_rows=self._replaced_rows,
+            events=self._newest_events(),
         )
+
+    def _newest_events(self) -> Sequence[tuple[int, tuple[int, int, bytes]]] | None:
+        store = self._store
+        if not self._events_changed or not store.is_open:
+            return None
+        last_seq = store.counters[Stream.EVENTS].last_seq
+        try:
+            rows = store.rows(Stream.EVENTS, last_seq - _LOOK_BACK, last_seq, _LOOK_BACK)
+        except (StoreFaultError, StoreDamagedError):
+            return None  # the next work meets it, and mends it
+        self._events_changed = False
+        return [(row.seq, (row.kind, row.boottime_ms, row.body)) for row in rows]
 
     def _oldest_waiting(self, stream: Stream, counters: Counters) -> Row | None:
         if counters.waiting_records == 0:
@@ -362,6 +383,7 @@ class Keeper:
                 log.error("record_damaged", stream=row.stream.value, seq=row.seq)
                 self._store.replace_row(row.stream, row.seq)
                 self._replaced_rows += 1
+                self._events_changed = True
                 self._oldest.clear()
         return work()
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
 
-from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.health import HealthReason
 from agent.domain.record import Stream, token_of
+from agent.outbox.deposit import Content, Deposit
 from agent.outbox.entry import STREAM_OF_KIND, Entry
-from agent.outbox.fault import STORE_REASONS, OutboxClosedError, StoreFaultError
-from agent.outbox.keeper import Keeper, Report
-
-T = TypeVar("T")
+from agent.outbox.fault import OutboxClosedError, StoreFaultError
+from agent.outbox.keeper import Keeper
+from agent.outbox.store_worker import StoreWorker
 
 STAGED_MAX = 20_000
 """Trail records held in memory while the disk refuses: five hours at one a second, about 6 MB."""
@@ -26,21 +24,6 @@ CONFIRM_STEP = 10_000
 _CONFIRM_STEP_OF_PRESS = 1_000
 _RETRY_FIRST_S = 0.25
 _RETRY_MAX_S = 2.0
-
-
-class Work(Protocol):
-    """Has the worker do something and learns how things stand after it."""
-
-    def __call__(self, work: Callable[[], T], *, urgent: bool = False) -> Awaitable[T]:
-        """Give back what `work` gives. Raises StoreFaultError."""
-        ...
-
-
-class Press(NamedTuple):
-    """A record whose caller waits for the disk."""
-
-    entry: Entry
-    stored: asyncio.Future[int]
 
 
 @dataclass(slots=True)
@@ -55,7 +38,7 @@ class Batch:
         flushes: those who wait for all that was staged.
     """
 
-    presses: list[Press]
+    presses: list[Deposit]
     staged: list[Entry] = field(default_factory=list)
     dropped: tuple[tuple[str, int], ...] = ()
     confirmed: dict[Stream, int] = field(default_factory=dict)
@@ -63,31 +46,16 @@ class Batch:
 
     def entries(self) -> list[Entry]:
         """All records, in the order in which they are written."""
-        return [*(press.entry for press in self.presses), *self.staged]
+        return [*(press.entry for press in self.presses if press.entry is not None), *self.staged]
 
 
 class Writer:
     """Commits what it is given, in order, one transaction at a time. Used from one event loop."""
 
-    def __init__(
-        self,
-        keeper: Keeper,
-        work: Work,
-        health: HealthBoard,
-        *,
-        report: Callable[[], Report],
-        confirmed: Mapping[Stream, int],
-        on_grown: Callable[[Iterable[Stream]], None],
-    ) -> None:
-        self.refused = False
+    def __init__(self, store: StoreWorker) -> None:
         self.ended = False
-        self._keeper = keeper
-        self._work = work
-        self._health = health
-        self._report = report
-        self._confirmed = confirmed
-        self._on_grown = on_grown
-        self._presses: deque[Press] = deque()
+        self._store = store
+        self._presses: deque[Deposit] = deque()
         self._staged: deque[Entry] = deque()
         self._staged_since_s: float | None = None
         self._confirmed_since_s: float | None = None
@@ -104,22 +72,23 @@ class Writer:
 
     # ------------------------------------------------------------------ what comes in
 
-    def put(self, entry: Entry) -> asyncio.Future[int]:
+    def put(self, entry: Entry) -> Deposit:
         """Take a record to be written at once."""
-        stored: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._presses.append(Press(entry, stored))
+        deposit = Deposit(Content(entry.kind, entry.boottime_ms, entry.body), entry)
+        self._store.deposits.add(deposit)
+        self._presses.append(deposit)
         self._wake.set()
         self._kick()
-        return stored
+        return deposit
 
-    def stage(self, entry: Entry, *, disk_answers: bool) -> None:
+    def stage(self, entry: Entry) -> None:
         """Take a record to be written with a group."""
         if not self._staged:
             self._staged_since_s = asyncio.get_running_loop().time()
         self._staged.append(entry)
         if len(self._staged) < BATCH_MAX:
             return
-        if self.refused or not disk_answers:
+        if self._store.refused or self._store.stalled:
             self._drop_excess()
         else:
             self.want_commit()
@@ -128,11 +97,12 @@ class Writer:
         """A watermark moved: it is to be persisted within the group's time, or now if it moved far."""
         if self._confirmed_since_s is None:
             self._confirmed_since_s = asyncio.get_running_loop().time()
-        report = self._report()
+        report = self._store.report
         far = any(
-            seq - report.confirmed_seq(stream) >= CONFIRM_STEP for stream, seq in self._confirmed.items()
+            seq - report.confirmed_seq(stream) >= CONFIRM_STEP
+            for stream, seq in self._store.confirmed.items()
         )
-        if far and not self.refused:
+        if far and not self._store.refused:
             self.want_commit()
 
     @property
@@ -141,14 +111,17 @@ class Writer:
         doubtful = 0 if self._doubtful is None else len(self._doubtful.entries())
         return len(self._staged) + len(self._presses) + self._in_flight + doubtful
 
-    def group_due(self, now_s: float, group_commit_s: float) -> bool:
-        """True when something staged or confirmed has waited for its time."""
-        if self._task is None and (self.refused or self._presses):
-            return True  # something unexpected ended the writer before it was through
-        if self.refused:
-            return False
+    def tend(self, now_s: float, group_commit_s: float) -> None:
+        """Ask for a commit when something has waited for its time; several times a second."""
+        if self._task is None and (self._store.refused or self._presses):
+            self.want_commit()  # something unexpected ended the writer before it was through
+        if self._store.lost or self._store.alerts:
+            self.want_commit()
+        if self._store.refused:
+            return
         since = [at_s for at_s in (self._staged_since_s, self._confirmed_since_s) if at_s is not None]
-        return bool(since) and now_s - min(since) >= group_commit_s
+        if since and now_s - min(since) >= group_commit_s:
+            self.want_commit()
 
     def want_commit(self) -> None:
         """Commit what is staged, soon."""
@@ -157,15 +130,20 @@ class Writer:
 
     async def flush(self) -> None:
         """Commit everything now; returns when the disk took or refused it."""
-        if not (
-            self._staged or self._presses or self._dropped or self._doubtful or self._unsaved_confirmations()
-        ):
+        store = self._store
+        unsaved = self._staged or self._presses or self._dropped or self._doubtful
+        if not (unsaved or store.alerts or store.lost or self._unsaved_confirmations()):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flushes.append(waiter)
         self._wake.set()
         self.want_commit()
         await waiter
+
+    def refuse(self, fault: StoreFaultError) -> None:
+        """The disk refused somebody: name it, and keep trying."""
+        self._store.refuse(fault)
+        self.want_commit()
 
     def check(self) -> None:
         """Raise what ended the writer, if anything did; it starts again with the next record."""
@@ -198,16 +176,9 @@ class Writer:
             self._task.cancel()
         doubtful = [] if self._doubtful is None else self._doubtful.presses
         for press in (*doubtful, *self._presses):
-            if not press.stored.done():
-                press.stored.set_exception(OutboxClosedError("the outbox was closed while the disk refused"))
-                press.stored.exception()  # a caller that went away is no error of its own
-
-    def refuse(self, fault: StoreFaultError) -> None:
-        """The disk refused: name it, and keep trying."""
-        self.refused = True
-        self._health.clear(*(reason for reason in STORE_REASONS if reason is not fault.reason))
-        self._health.raise_(fault.reason, fault.detail)
-        self.want_commit()
+            if not press.done():
+                press.set_exception(OutboxClosedError("the outbox was closed while the disk refused"))
+                press.exception()  # a caller that went away is no error of its own
 
     # ------------------------------------------------------------------ what goes out
 
@@ -225,7 +196,8 @@ class Writer:
                 try:
                     await self._commit_once()
                 except StoreFaultError as fault:
-                    self.refuse(fault)
+                    self._store.refuse(fault)
+                    self._commit_wanted = True
                     self._end_flushes()
                     if self._closing:
                         return
@@ -240,25 +212,41 @@ class Writer:
 
     async def _commit_once(self) -> None:
         """One transaction. Raises StoreFaultError; then everything is held as before, in the same order."""
-        if self.refused:
+        store = self._store
+        if store.refused:
             await self._recover()
+        self._take_in()
         # What little room there is belongs to the presses: the trail follows when they are on the disk.
-        presses_only = self.refused and bool(self._presses)
+        presses_only = store.refused and bool(self._presses)
         batch = self._take(presses_only=presses_only)
+        seqs = await self._append(batch)
+        if not presses_only:
+            self._group_max = min(BATCH_MAX, 2 * self._group_max)
+            if store.refused and (not self._staged or self._group_max == BATCH_MAX):
+                store.accept()
+        if self._unsaved_confirmations():
+            # So many at once that a commit did not hold them, or some came meanwhile.
+            self._confirmed_since_s = self._confirmed_since_s or asyncio.get_running_loop().time()
+            self._commit_wanted |= not (batch.presses or self._presses) and bool(batch.confirmed)
+        if store.refused or store.lost or store.alerts:
+            # While this lasts nobody else asks for a commit, also not for what was staged during this one.
+            self._commit_wanted = True
+        self._settle(batch, seqs)
+
+    async def _append(self, batch: Batch) -> list[int]:
         entries = batch.entries()
-        seqs: list[int] = []
+        if not (entries or batch.confirmed or batch.dropped):
+            return []
         self._in_flight = len(entries)
+        most_confirmed = _CONFIRM_STEP_OF_PRESS if batch.presses else 2 * CONFIRM_STEP
+
+        def append(keeper: Keeper) -> list[int]:
+            return keeper.append(
+                entries, confirmed=batch.confirmed, dropped=batch.dropped, most_confirmed=most_confirmed
+            )
+
         try:
-            if entries or batch.confirmed or batch.dropped:
-                seqs = await self._work(
-                    lambda: self._keeper.append(
-                        entries,
-                        confirmed=batch.confirmed,
-                        dropped=batch.dropped,
-                        most_confirmed=_CONFIRM_STEP_OF_PRESS if batch.presses else 2 * CONFIRM_STEP,
-                    ),
-                    urgent=bool(batch.presses),
-                )
+            return await self._store.do(append, urgent=bool(batch.presses))
         except BaseException as error:
             if isinstance(error, StoreFaultError) and error.in_doubt:
                 self._doubtful = batch
@@ -272,24 +260,11 @@ class Writer:
             raise
         finally:
             self._in_flight = 0
-        if not presses_only:
-            self._group_max = min(BATCH_MAX, 2 * self._group_max)
-            if self.refused and (not self._staged or self._group_max == BATCH_MAX):
-                self.refused = False
-                self._health.clear(*STORE_REASONS)
-        if self._unsaved_confirmations():
-            # So many at once that a commit did not hold them, or some came meanwhile.
-            self._confirmed_since_s = self._confirmed_since_s or asyncio.get_running_loop().time()
-            self._commit_wanted |= not (batch.presses or self._presses) and bool(batch.confirmed)
-        if self.refused:
-            # While this lasts nobody else asks for a commit, also not for what was staged during this one.
-            self._commit_wanted = True
-        self._settle(batch, seqs)
 
     async def _recover(self) -> None:
         """Ask the disk again, and learn what became of a commit in doubt. Raises StoreFaultError."""
         try:
-            came_through = await self._work(self._keeper.recover, urgent=True)
+            came_through = await self._store.do(Keeper.recover, urgent=True)
         except StoreFaultError as fault:
             # On a full disk the log, which is written out beforehand, may still hold a press.
             if fault.reason is HealthReason.STORE_FULL and self._presses and self._doubtful is None:
@@ -303,7 +278,7 @@ class Writer:
 
     def _newest_seqs(self, entries: list[Entry]) -> list[int]:
         """Sequence numbers of entries that are the newest on the disk."""
-        report = self._report()
+        report = self._store.report
         streams = [STREAM_OF_KIND[entry.kind] for entry in entries]
         next_seq = {stream: report.last_seq(stream) + 1 - streams.count(stream) for stream in Stream}
         seqs = []
@@ -311,6 +286,15 @@ class Writer:
             seqs.append(next_seq[stream])
             next_seq[stream] += 1
         return seqs
+
+    def _take_in(self) -> None:
+        """Queue what the store's worker found to be written: alerts, and presses that a damage has taken."""
+        store = self._store
+        while store.alerts:
+            entry = store.alerts.popleft()
+            self._presses.append(Deposit(Content(entry.kind, entry.boottime_ms, entry.body), entry))
+        while store.lost:
+            self._presses.append(store.lost.popleft())
 
     def _take(self, *, presses_only: bool) -> Batch:
         batch = Batch([self._presses.popleft() for _ in range(min(len(self._presses), BATCH_MAX))])
@@ -320,20 +304,17 @@ class Writer:
         if self._dropped:
             batch.dropped = tuple(self._dropped.items())
             self._dropped = Counter()
-        self._take_confirmations(batch)
+        batch.confirmed = self._unsaved_confirmations()
+        self._confirmed_since_s = None
+        self._commit_wanted = bool(self._staged)
         if not self._staged:
             self._staged_since_s = None
             batch.flushes, self._flushes = self._flushes, []
         return batch
 
-    def _take_confirmations(self, batch: Batch) -> None:
-        batch.confirmed = self._unsaved_confirmations()
-        self._confirmed_since_s = None
-        self._commit_wanted = bool(self._staged)
-
     def _unsaved_confirmations(self) -> dict[Stream, int]:
-        report = self._report()
-        return {stream: seq for stream, seq in self._confirmed.items() if seq > report.confirmed_seq(stream)}
+        report = self._store.report
+        return {s: seq for s, seq in self._store.confirmed.items() if seq > report.confirmed_seq(s)}
 
     def _put_back(self, batch: Batch) -> None:
         self._presses.extendleft(reversed(batch.presses))
@@ -342,7 +323,7 @@ class Writer:
         self._flushes[:0] = batch.flushes
         if self._staged:
             self._staged_since_s = asyncio.get_running_loop().time()
-        if self.refused:
+        if self._store.refused:
             self._drop_excess()
 
     def _drop_excess(self) -> None:
@@ -351,15 +332,14 @@ class Writer:
 
     def _settle(self, batch: Batch, seqs: list[int]) -> None:
         for press, seq in zip(batch.presses, seqs, strict=False):
-            if not press.stored.done():
-                press.stored.set_result(seq)
+            self._store.settle(press, seq)
         for waiter in batch.flushes:
             if not waiter.done():
                 waiter.set_result(None)
-        grown = {STREAM_OF_KIND[press.entry.kind] for press in batch.presses}
+        grown = {press.stream for press in batch.presses}
         if batch.staged or batch.dropped:
             grown.add(Stream.TRAIL)
-        self._on_grown([stream for stream in Stream if stream in grown])
+        self._store.tell_grown([stream for stream in Stream if stream in grown])
 
     def _end_flushes(self) -> None:
         flushes, self._flushes = self._flushes, []

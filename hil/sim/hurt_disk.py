@@ -1,7 +1,8 @@
-"""A disk that refuses, made of what the operating system really refuses to this process."""
+"""A disk that refuses or gives nothing back, made of what the operating system really refuses."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -22,11 +23,13 @@ class HurtWorker(InlineWorker):
 
     While there is trouble, each piece of work runs under limits of the operating system, so that SQLite and
     the agent meet real refusals: a file-size limit of 0 fails every write to an open file; a limit of 0 on
-    open files, or another user's rights on the folder, fail the probe in its own way. The limits hold for the
-    whole process, but only while the work runs, and nothing else runs then.
+    open files, or another user's rights on the folder, fail the probe in its own way. For a disk that gives
+    nothing back, the descriptors through which SQLite has the store open are, for as long, such as were
+    opened for writing only. All this holds for the whole process, but only while the work runs, and nothing
+    else runs then.
 
     Attributes:
-        trouble: what the disk says to writes.
+        trouble: what the disk says to writes, or to reads.
         dead: the computer has no power. Its folder was copied for the next boot, so what a daemon still does
             there reaches nothing, and it can close what it opened.
 
@@ -49,6 +52,10 @@ class HurtWorker(InlineWorker):
 
 @contextmanager
 def _refusing(trouble: DiskTrouble, folder: Path) -> Iterator[None]:
+    if trouble == "unreadable":
+        with _write_only(folder):
+            yield
+        return
     with _limit(resource.RLIMIT_FSIZE):
         if trouble == "full":
             yield
@@ -68,6 +75,30 @@ def _limit(which: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(which, (soft, hard))
+
+
+@contextmanager
+def _write_only(folder: Path) -> Iterator[None]:
+    """Let every read through a descriptor that is open on the store fail; new descriptors are sound."""
+    kept: list[tuple[int, int]] = []
+    for link in Path("/proc/self/fd").iterdir():
+        descriptor = int(link.name)
+        with contextlib.suppress(OSError):
+            path = link.readlink()
+            if path.parent == folder and path.name.startswith("outbox.db") and path.exists():
+                kept.append((descriptor, os.dup(descriptor)))
+                blind = os.open(path, os.O_WRONLY)
+                os.dup2(blind, descriptor)
+                os.close(blind)
+    try:
+        yield
+    finally:
+        for descriptor, sound in kept:
+            # What SQLite closed meanwhile may be another file by now.
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), os.fstat(sound)):
+                    os.dup2(sound, descriptor)
+            os.close(sound)
 
 
 @contextmanager

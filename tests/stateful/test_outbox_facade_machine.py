@@ -29,6 +29,7 @@ from agent.domain.record import Alert, Body, Draft, Emergency, Gap, Kind, Positi
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.hal.clock import SystemUtc
 from agent.outbox import writer as writer_module
+from agent.outbox.deposit import Deposit
 from agent.outbox.fault import STORE_REASONS, OutboxClosedError
 from agent.outbox.keeper import Keeper
 from agent.outbox.outbox import Outbox
@@ -128,9 +129,14 @@ class Press:
     """
 
     number: int
-    stored: asyncio.Future[int]
+    stored: Deposit
     place: tuple[int, int] | None = None
     binding: bool = True
+
+    @property
+    def again(self) -> bool:
+        """True when damage took it, and it was stored once more."""
+        return self.place is not None and self.stored.seq not in (None, self.place[1])
 
 
 @dataclass(slots=True)
@@ -184,7 +190,7 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
         self.worker = StallingWorker(folder)
         store = config.Store(directory=folder, synchronous="OFF", group_commit_s=10)
         self.outbox = Outbox(store, self.clock, self.worker, self.health)
-        _make_small(self.outbox._keeper)
+        _make_small(self.outbox._store._keeper)
         self._count_dropped(self.outbox._writer)
         self.life = Life()
         self.pending_flushes = []
@@ -310,7 +316,7 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
 
     @rule(done=st.booleans())
     def next_commit_is_in_doubt(self, done: bool) -> None:
-        store = self.outbox._keeper._store
+        store = self.outbox._store._keeper._store
         if store.is_open:
             doubtful: Any = DoubtfulConnection(store.file.connection, done=done)
             store.file._held = doubtful
@@ -330,6 +336,35 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
     def orderly_restart(self) -> None:
         self._end(close=True)
         self._start(self.folder)
+
+    @rule(stream=st.sampled_from(list(Stream)), at=st.floats(0, 0.999))
+    def record_goes_bad(self, stream: Stream, at: float) -> None:
+        """A bit of a record turns over while the store is in use, and no page shows it."""
+        store = self.outbox._store._keeper._store
+        if not store.is_open or store.in_doubt or self.worker.trouble is not None:
+            return
+        # The alert that tells of a salvage is looked for.
+        statement = f"SELECT seq FROM {stream} WHERE kind NOT IN ({Kind.ALERT.value}, {Kind.GAP.value})"
+        seqs = [seq for (seq,) in store.file.connection.execute(statement)]
+        if seqs:
+            seq = seqs[int(at * len(seqs))]
+            store.file.connection.execute(
+                f"UPDATE {stream} SET boottime_ms = boottime_ms + 64 WHERE seq = {seq}"
+            )
+
+    @rule(instead=st.sampled_from([None, b"", b"no database", bytes(8192)]))
+    def store_loses_its_name(self, instead: bytes | None) -> None:
+        """Somebody deletes the files, or puts others there; the next commit notices."""
+        self.worker.trouble = None
+        if self.worker.stalled:
+            self._do(self.worker.answer())
+        self._pass(HEALED_WITHIN_S)
+        for path in self.folder.glob("outbox.db*"):
+            path.unlink()
+        if instead is not None:
+            (self.folder / "outbox.db").write_bytes(instead)
+        self.put("status", 1)
+        self._pass(HEALED_WITHIN_S)
 
     @rule(how=st.sampled_from(["page", "half", "empty"]), at=st.floats(0, 0.999))
     def store_goes_bad(self, how: str, at: float) -> None:
@@ -378,7 +413,9 @@ class OutboxFacadeMachine(RuleBasedStateMachine):
         events, gaps = self._rows(Stream.EVENTS)
         numbers = [number for _, number in events if number]
         assert len(numbers) == len(set(numbers)), "a press was stored twice"
-        assert numbers == sorted(numbers), "presses changed their order"
+        again = {press.number for press in [*self.presses, *self.life.presses] if press.again}
+        in_order = [number for number in numbers if number not in again]
+        assert in_order == sorted(in_order), "presses changed their order"
         place_of = {number: seq for seq, number in events}
         for press in [*self.presses, *self.life.presses]:
             if press.place is None or not press.binding or press.place[0] != self.outbox.journal:

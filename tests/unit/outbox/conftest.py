@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from agent.domain.fix import FixMode
 from agent.domain.record import Alert, Body, Draft, Emergency, Health, Position, StatusChange, Telemetry
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.hal.clock import SystemUtc
+from hil.sim.outbox_bench import mounted
 
 START_UTC_MS = 1_773_471_600_000
 """2026-03-14T07:00:00Z."""
@@ -75,3 +78,13 @@ class Scribe:
 def scribe() -> Scribe:
     """A maker of drafts with its own clock."""
     return Scribe()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 2 MiB; skips where it can not be mounted."""
+    folder = tmp_path / "disk"
+    if not mounted("2m", folder):
+        pytest.skip("a file system can not be mounted here (needs root)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
