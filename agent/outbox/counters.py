@@ -80,7 +80,7 @@ class Counters:
                 self.waiting_bytes,
                 self.replay_records,
                 self.replay_bytes,
-                json.dumps(self.newest),
+                "{" + ", ".join([f'"{kind}": {seq}' for kind, seq in self.newest.items()]) + "}",
                 stream.value,
             ),
         )

@@ -35,32 +35,38 @@ class Deposit(asyncio.Future[int]):
     Cancelling the future does not take the record back. Used from the event loop only.
 
     Attributes:
-        content: by which it is known.
-        entry: for a record of this run, to store it again; None for one of an earlier boot.
+        entry: what was, or is to be, written.
+        ours: False for a record of an earlier run, which can not be stored again as it was.
         seq: its number in the journal in use, None while it is not stored.
         fate: what is true now.
     """
 
-    def __init__(self, content: Content, entry: Entry | None = None) -> None:
+    seq: int | None = None
+    fate: Fate = Fate.NOT_STORED
+    _listeners: tuple[Callable[[Deposit], None], ...] = ()
+
+    def __init__(self, entry: Entry, *, ours: bool = True) -> None:
         super().__init__()
-        self.content = content
         self.entry = entry
-        self.seq: int | None = None
-        self.fate = Fate.NOT_STORED
-        self._listeners: list[Callable[[Deposit], None]] = []
+        self.ours = ours
+
+    @property
+    def content(self) -> Content:
+        """By what it is known."""
+        return Content(self.entry.kind, self.entry.boottime_ms, self.entry.body)
 
     @property
     def stream(self) -> Stream:
         """The stream it belongs to."""
-        return STREAM_OF_KIND[self.content.kind]
+        return STREAM_OF_KIND[self.entry.kind]
 
     def listen(self, listener: Callable[[Deposit], None]) -> None:
         """Call `listener` on the loop whenever `seq` or `fate` changed."""
-        self._listeners.append(listener)
+        self._listeners = (*self._listeners, listener)
 
     def now(self, seq: int | None, fate: Fate) -> None:
         """For the outbox: say what is true, and tell those who listen."""
-        if (seq, fate) != (self.seq, self.fate):
+        if fate is not self.fate or seq != self.seq:
             self.seq, self.fate = seq, fate
             for listener in self._listeners:
                 listener(self)

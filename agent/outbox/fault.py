@@ -104,6 +104,10 @@ class OutboxClosedError(Exception):
     """The outbox was closed before this record could be stored."""
 
 
+LIBRARY_ERRORS = (sqlite3.Error, OSError, MemoryError, UnicodeDecodeError)
+"""What SQLite and the operating system raise for what a disk does."""
+
+
 @contextmanager
 def named_faults(path: str) -> Iterator[None]:
     """Turn what sqlite3 and the operating system raise into the exceptions of this module.
@@ -112,28 +116,29 @@ def named_faults(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, UnicodeDecodeError) as error:
-        # A garbled length that SQLite tried to make room for; a garbled name in one of its messages.
-        raise StoreDamagedError(f"{path}: {type(error).__name__}: {error}") from error
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is None:
-            # The sqlite3 module's own errors: a column that holds no text, or a mistake of the program.
-            if isinstance(error, sqlite3.OperationalError):
-                raise StoreDamagedError(f"{path}: {error}") from error
+    except LIBRARY_ERRORS as error:
+        named = named_fault(path, error)
+        if named is error:
             raise
-        if code & _PRIMARY_CODE in _DAMAGE_CODES:
-            raise StoreDamagedError(f"{path}: {error}") from error
-        reason = _REASON_OF_CODE.get(code & _PRIMARY_CODE)
-        if reason is None:
-            raise
-        in_doubt = code & _PRIMARY_CODE == sqlite3.SQLITE_IOERR
-        raise StoreFaultError(
-            reason,
-            f"{path}: {error} ({error.sqlite_errorname})",
-            in_doubt=in_doubt,
-            unreadable=code in _READ_CODES,
-        ) from error
-    except OSError as error:
+        raise named from error
+
+
+def named_fault(path: str, error: BaseException) -> BaseException:
+    """The exception of this module for one of LIBRARY_ERRORS; a mistake of the program is given back."""
+    if isinstance(error, OSError):
         reason = _REASON_OF_ERRNO.get(error.errno or 0, HealthReason.STORE_IO_ERROR)
-        raise StoreFaultError(reason, f"{path}: {error.strerror}") from error
+        return StoreFaultError(reason, f"{path}: {error.strerror}")
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    # Without a code: a garbled length that SQLite tried to make room for, a garbled name in one of its
+    # messages, a column that holds no text; or a mistake of the program.
+    unnamed = code is None and isinstance(error, MemoryError | UnicodeDecodeError | sqlite3.OperationalError)
+    if unnamed or (code is not None and code & _PRIMARY_CODE in _DAMAGE_CODES):
+        return StoreDamagedError(f"{path}: {type(error).__name__}: {error}")
+    if code is None or code & _PRIMARY_CODE not in _REASON_OF_CODE:
+        return error
+    return StoreFaultError(
+        _REASON_OF_CODE[code & _PRIMARY_CODE],
+        f"{path}: {error} ({getattr(error, 'sqlite_errorname', '')})",
+        in_doubt=code & _PRIMARY_CODE == sqlite3.SQLITE_IOERR,
+        unreadable=code in _READ_CODES,
+    )

@@ -308,7 +308,7 @@ class Keeper:
             journal=store.journal,
             boot=store.boot,
             boot_ids=store.boot_ids,
-            counters={stream: counters.copy() for stream, counters in store.counters.items()},
+            counters=store.counters,
             oldest={
                 stream: self._oldest_waiting(stream, counters) for stream, counters in store.counters.items()
             },
@@ -438,9 +438,7 @@ class Keeper:
         log.error("store_set_aside", why=str(trouble))
         known = Found()
         if self._known_journal and store.journal == self._known_journal:
-            known = Found(
-                journal=self._known_journal, counters={s: c.copy() for s, c in store.counters.items()}
-            )
+            known = Found(journal=self._known_journal, counters=dict(store.counters))
         store.forget()
         now = self._now()
         why: Why = "damaged"

@@ -14,8 +14,8 @@ from agent.domain.record import Alert, AlertCode, Draft, Kind, Stream
 from agent.domain.stamp import Stamp, UtcSource
 from agent.hal.clock import Clock
 from agent.outbox.backlog import Backlog, Waiting
-from agent.outbox.deposit import Content, Deposit, Fate
-from agent.outbox.entry import STREAM_OF_KIND, entries_of, entry_of
+from agent.outbox.deposit import Deposit, Fate
+from agent.outbox.entry import STREAM_OF_KIND, Entry, entries_of, entry_of
 from agent.outbox.fault import STORE_REASONS, OutboxClosedError, StoreFaultError
 from agent.outbox.keeper import Keeper
 from agent.outbox.store_worker import StoreWorker
@@ -142,7 +142,7 @@ class Outbox:
 
     def follow(self, row: Row) -> Deposit:
         """A deposit for a record that was read, of an earlier run perhaps."""
-        deposit = Deposit(Content(row.kind, row.boottime_ms, row.body))
+        deposit = Deposit(Entry(row.kind, *row[3:]), ours=False)
         delivered = row.seq <= self._store.confirmed[STREAM_OF_KIND[row.kind]]
         deposit.now(row.seq, Fate.DELIVERED if delivered else Fate.STORED)
         deposit.set_result(row.seq)

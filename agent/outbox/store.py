@@ -101,6 +101,8 @@ class Store:
         Raises StoreVersionError for a store of a newer agent, or none.
         """
         self._boot_id = boot_id
+        # Of a boot that could not be registered nothing hangs on whether it was; `recover` minds the rest.
+        self._in_doubt = None
         connection = self.file.open()
         try:
             with damage_named(self.path), named_faults(str(self.path)):
@@ -258,7 +260,9 @@ class Store:
         """A write transaction: counters that changed are saved with it, and go back when it fails."""
         if self._in_doubt is not None:
             raise StoreFaultError(HealthReason.STORE_IO_ERROR, f"{self.path}: the last commit is in doubt")
-        before = {stream: counters.copy() for stream, counters in self.counters.items()}
+        # What others were given of the counters stays as it is: those of a transaction are its own.
+        before = self.counters
+        self.counters = {stream: counters.copy() for stream, counters in before.items()}
         try:
             with self.file.transaction() as connection:
                 yield connection

@@ -11,7 +11,14 @@ from pathlib import Path
 from agent.domain.health import HealthReason
 from agent.outbox import database
 from agent.outbox.database import Synchronous
-from agent.outbox.fault import StoreDamagedError, StoreFaultError, StoreMovedError, named_faults
+from agent.outbox.fault import (
+    LIBRARY_ERRORS,
+    StoreDamagedError,
+    StoreFaultError,
+    StoreMovedError,
+    named_fault,
+    named_faults,
+)
 
 _GARBLED = (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InternalError)
 _SPARE_PAGES = 256
@@ -99,15 +106,17 @@ class StoreFile:
         if self.moved:
             raise StoreMovedError(f"{self.path} was deleted or replaced while it was in use")
         try:
-            with named_faults(str(self.path)):
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                connection.execute("COMMIT")
-        except BaseException:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException as error:
             with contextlib.suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            raise
+            named = named_fault(str(self.path), error) if isinstance(error, LIBRARY_ERRORS) else error
+            if named is error:
+                raise
+            raise named from error
         self._log_pages += 3
 
     def checkpoint(self, *, wholly: bool = False) -> None:

@@ -102,13 +102,13 @@ class StoreWorker:
         if report.journal != before.journal:
             # Of another store nothing was delivered but what it says itself.
             self.confirmed.update(dict.fromkeys(Stream, 0))
-        for stream in Stream:
-            self.confirmed[stream] = max(self.confirmed[stream], report.confirmed_seq(stream))
+        for stream, counters in report.counters.items():
+            self.confirmed[stream] = max(self.confirmed[stream], counters.confirmed_seq)
         if report.log_full and not self.refused:
             self.log_full.set()
         if report.over_budget:
             self._health.raise_(HealthReason.STORE_OVER_BUDGET)
-        else:
+        elif before.over_budget:
             self._health.clear(HealthReason.STORE_OVER_BUDGET)
         self._tell_what_happened(before, report)
         if report.events is not None:
@@ -121,9 +121,7 @@ class StoreWorker:
         if now.replaced != before.replaced:
             self._tell(AlertCode.STORE_REPLACED, "the store in use was replaced; a new journal began")
         if now.moves != before.moves:
-            self._tell(
-                AlertCode.STORE_MOVED, "the file was deleted or replaced while in use; all is kept"
-            )
+            self._tell(AlertCode.STORE_MOVED, "the file was deleted or replaced while in use; all is kept")
         if now.replaced_rows and not before.replaced_rows:
             # Once a run: how many there are, and which, gap records tell.
             self._tell(AlertCode.STORE_RECORD_DAMAGED, "what a record held was garbled; gaps tell of each")
@@ -171,7 +169,7 @@ class StoreWorker:
                 deposit.now(seq, Fate.DELIVERED if delivered else Fate.STORED)
             elif deposit.fate is Fate.STORED:
                 deposit.now(None, Fate.NOT_STORED)
-                if deposit.entry is not None:
+                if deposit.ours:
                     self.lost.append(deposit)
             elif another_journal:
                 deposit.now(None, Fate.DELIVERED)

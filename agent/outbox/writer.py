@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from agent.domain.health import HealthReason
 from agent.domain.record import Stream, token_of
-from agent.outbox.deposit import Content, Deposit
+from agent.outbox.deposit import Deposit
 from agent.outbox.entry import STREAM_OF_KIND, Entry
 from agent.outbox.fault import OutboxClosedError, StoreFaultError
 from agent.outbox.keeper import Keeper
@@ -46,7 +46,7 @@ class Batch:
 
     def entries(self) -> list[Entry]:
         """All records, in the order in which they are written."""
-        return [*(press.entry for press in self.presses if press.entry is not None), *self.staged]
+        return [*[press.entry for press in self.presses], *self.staged]
 
 
 class Writer:
@@ -74,7 +74,7 @@ class Writer:
 
     def put(self, entry: Entry) -> Deposit:
         """Take a record to be written at once."""
-        deposit = Deposit(Content(entry.kind, entry.boottime_ms, entry.body), entry)
+        deposit = Deposit(entry)
         self._store.deposits.add(deposit)
         self._presses.append(deposit)
         self._wake.set()
@@ -291,8 +291,7 @@ class Writer:
         """Queue what the store's worker found to be written: alerts, and presses that a damage has taken."""
         store = self._store
         while store.alerts:
-            entry = store.alerts.popleft()
-            self._presses.append(Deposit(Content(entry.kind, entry.boottime_ms, entry.body), entry))
+            self._presses.append(Deposit(store.alerts.popleft()))
         while store.lost:
             self._presses.append(store.lost.popleft())
 

@@ -213,7 +213,7 @@ class CrewPath:
         darkened: dict[str, Deposit | None],
     ) -> None:
         for deposit in deposits:
-            kind = Kind(deposit.content.kind).token
+            kind = Kind(deposit.entry.kind).token
             try:
                 # Shielded: the record is written whether or not anyone still waits for it.
                 seq = await asyncio.shield(deposit)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import io
 import json
+import random
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from hil.broker_process import BrokerOptions, EmbeddedBroker, find_mosquitto
 from hil.drive.shift import load_shift
 from hil.process.process_rig import ProcessRig
 from hil.process.store_counters import last_sequences
+from hil.sim.mangle import mangle
 
 KEYS = ("en_route", "on_scene", "transporting", "at_destination", "available")
 
@@ -149,3 +152,29 @@ def test_status_and_outbox_read_well(folder: Path) -> None:
 def test_asking_a_daemon_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status(folder / "mdt.sock", folder / "unused.toml", as_json=False) == ExitCode.UNAVAILABLE
     assert "does not answer" in capsys.readouterr().err
+
+
+def test_the_daemon_starts_whatever_lies_in_its_folder(folder: Path) -> None:
+    async def main() -> None:
+        rng = random.Random(8)
+        async with ProcessRig(folder) as rig:
+            await rig.boot()
+            for key in KEYS:
+                await rig.box.click(key, hold_s=0.02)
+            await rig.box.wait_acknowledged()
+            assert await rig.agent.stop() == 0
+            shutil.copytree(rig.store_file, folder / "sound")
+            starts = rig.agent.starts
+            for number in range(6):
+                shutil.rmtree(rig.store_file)
+                shutil.copytree(folder / "sound", rig.store_file)
+                what = mangle(rig.store_file, rng)
+                await rig.boot()
+                key = KEYS[number % 2]
+                await rig.box.click(key, hold_s=0.02)
+                await rig.box.wait_lamp(key, Lamp.STORED, Lamp.DELIVERED)
+                starts += 1
+                assert rig.agent.starts == starts, f"it started more than once on {what}"
+                assert await rig.agent.stop() == 0
+
+    asyncio.run(main())

@@ -10,15 +10,18 @@ import tempfile
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from agent.domain.record import Kind, StatusChange, Stream
+from agent.domain.record import Kind, Opaque, StatusChange, Stream
+from agent.hal.buttons import Lamp
 from agent.outbox.entry import entry_of
 from agent.outbox.fault import STORE_REASONS
+from agent.outbox.gaps import gap_of
 from agent.outbox.store import Store
 from agent.wire.body import unpack_body
+from hil.rig import DiskTrouble
 from hil.sim.mangle import mangle
 from hil.sim.sim_rig import SimRig
 from hil.sim.virtual_loop import VirtualLoop
@@ -93,7 +96,19 @@ async def see_that_the_press_is_stored(daemon: Any) -> None:
     newest = unpack_body(Kind.STATUS, row.body)
     assert isinstance(newest, StatusChange)
     assert newest.status == "en_route"
-    assert row.seq in [found.seq for found in await daemon.outbox.read(Stream.EVENTS, row.seq - 1, **MANY)]
+    for stream in Stream:
+        await see_that_all_is_told(daemon, stream)
+
+
+async def see_that_all_is_told(daemon: Any, stream: Stream) -> None:
+    """Every number is a record that makes sense, or told by a gap."""
+    after_seq = 0
+    while rows := await daemon.outbox.read(stream, after_seq, **MANY):
+        for row in rows:
+            assert row.seq == after_seq + 1, f"{stream} {after_seq + 1} was passed over"
+            after_seq = gap_of(row).last_seq if row.kind == Kind.GAP else row.seq
+            assert not isinstance(unpack_body(row.kind, row.body), Opaque)
+    assert after_seq == daemon.outbox.last_seq(stream)
 
 
 def start_on_many(stores: list[Path], seeds: range) -> None:
@@ -107,6 +122,37 @@ def start_on_many(stores: list[Path], seeds: range) -> None:
                 shutil.copytree(rng.choice(stores), Path(folder) / "again")
                 print(f"seed {seed}: {mangle(Path(folder) / 'again', rng)}")
                 raise
+
+
+@pytest.mark.parametrize("trouble", get_args(DiskTrouble))
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_disk_that_refuses_at_the_start_is_named_and_presses_are_kept(
+    stores: list[Path], tmp_path: Path, trouble: DiskTrouble, *, damaged: bool
+) -> None:
+    async def start() -> None:
+        rig = SimRig(tmp_path / "rig", unix_ms=EPOCH_MS, overrides=OVERRIDES)
+        shutil.copytree(stores[0], rig.store_directory)
+        if damaged:
+            (rig.store_directory / "outbox.db").write_bytes(b"ruin" * 4096)
+        rig._trouble = trouble
+        async with rig:
+            await rig.boot()
+            daemon, running = rig.daemon, rig._running
+            assert daemon is not None
+            assert running is not None
+            rig.press("en_route")
+            await asyncio.sleep(30)
+            assert not running.done(), running.exception()
+            if trouble != "unreadable":  # what is opened anew can be read
+                assert set(daemon.health.reasons()) & set(STORE_REASONS)
+                assert daemon.status()["crew"]["presses_not_stored"] == 1
+                assert daemon.status()["crew"]["lamps"]["en_route"] == Lamp.NOT_STORED
+            rig.set_disk(None)
+            await asyncio.sleep(30)
+            assert not set(daemon.health.reasons()) & set(STORE_REASONS), daemon.health.details()
+            await see_that_the_press_is_stored(daemon)
+
+    in_simulated_time(start)
 
 
 PART = 25
