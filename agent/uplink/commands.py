@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.domain.record import Outcome
 from agent.runtime.log import EventLog
+from agent.runtime.plain_text import harmless
 from agent.uplink.pacing import Allowance
 from agent.wire.batch import CodecError
-from agent.wire.topics import Topics
+from agent.wire.reader_request import RefusalReason, Reply
+from agent.wire.topics import COMMANDS, REPLAY, Topics
 
 log = EventLog("uplink")
 
 PER_S = 2.0
 BURST = 64.0
 """Commands of one name that are looked at in the long run, and at once: more cost nothing but a count."""
+_TEXT_LETTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +28,15 @@ class Command:
     """A row of the table.
 
     Attributes:
-        name: last level of its topic, `command/{name}`.
+        name: last level of its topic, `command/{name}`; a key of `agent.wire.topics.COMMANDS`.
         decode: what the payload says. Raises CodecError on anything but a well-formed command.
-        handle: does it; called on the event loop with what `decode` gave. What it raises ends the uplink's
-            run, and the supervisor starts it again.
-        malformed: told of a payload that `decode` refused, for an answer to whoever sent it.
+        handle: does it, and answers by `Publisher.reply`; called on the event loop with what `decode` gave.
+            What it raises ends the uplink's run, and the supervisor starts it again.
     """
 
     name: str
     decode: Callable[[bytes], Any]
     handle: Callable[[Any], None]
-    malformed: Callable[[CodecError], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -45,11 +47,14 @@ class _Count:
 
 
 class CommandTable:
-    """The commands that a unit takes. Used from the event loop only."""
+    """The commands that a unit takes. Used from the event loop only.
+
+    What is not done is answered: a command that is malformed, retained, unknown, or one of too many.
+    """
 
     DROPS_TOLD_EVERY_S = 60.0
 
-    def __init__(self, topics: Topics, rows: Iterable[Command]) -> None:
+    def __init__(self, topics: Topics, rows: Iterable[Command], answer: Callable[[Reply], None]) -> None:
         """Check the rows.
 
         Raises:
@@ -61,48 +66,54 @@ class CommandTable:
             if problem:
                 raise ValueError(f"command table, row {row.name!r}: {problem}")
             self._rows[row.name] = row
-        self._names = {topics.command(name): name for name in self._rows}
-        self._counts = {name: _Count() for name in self._rows}
+        self._names = {topics.command(name): name for name in COMMANDS}
+        self._counts = {name: _Count() for name in COMMANDS}
+        self._answer = answer
+        self.filter = topics.command(REPLAY).removesuffix(REPLAY) + "+"
+        """What to subscribe to: also to what is not done, which is answered."""
 
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """What to subscribe to."""
-        return tuple(self._names)
-
-    def take(self, topic: str, payload: bytes, now: float) -> bool:
-        """Do what a message says, if it is well-formed and not one of too many. False for another topic."""
+    def take(self, topic: str, payload: bytes, now: float, *, retained: bool = False) -> None:
+        """Do what a message says, or answer why not."""
         name = self._names.get(topic)
         if name is None:
-            return False
+            return
         count = self._counts[name]
         if not count.allowance.take(now):
             self._drop(name, count, now)
-            return True
-        row = self._rows[name]
+        elif retained:
+            # It would be done again after every reconnection.
+            self._refuse(name, RefusalReason.RETAINED)
+        elif name not in self._rows:
+            self._refuse(name, RefusalReason.UNKNOWN_COMMAND)
+        else:
+            self._do(self._rows[name], payload)
+
+    def _do(self, row: Command, payload: bytes) -> None:
         try:
             given = row.decode(payload)
         except CodecError as error:
-            log.warning("bad_command", name=name, why=error)
-            row.malformed(error)
+            self._refuse(row.name, RefusalReason.MALFORMED, harmless(str(error), _TEXT_LETTERS))
         else:
             row.handle(given)
-        return True
+
+    def _refuse(self, name: str, reason: RefusalReason, text: str | None = None) -> None:
+        log.warning("command_refused", name=name, reason=reason, why=text or "")
+        self._answer(Reply(name, Outcome.REFUSED, reason=reason, text=text))
 
     def _drop(self, name: str, count: _Count, now: float) -> None:
         count.dropped += 1
         if now - count.told_at >= self.DROPS_TOLD_EVERY_S:
             log.warning("commands_dropped", name=name, dropped=count.dropped)
             count.told_at, count.dropped = now, 0
+            self._answer(Reply(name, Outcome.REFUSED, reason=RefusalReason.BUSY))
 
 
 def _problem(row: Command, others: dict[str, Command]) -> str:
     """What a row lacks; empty when it is complete. Types are not enough: rows are made where the app is."""
     decode: object = row.decode
     handle: object = row.handle
-    if not row.name or not all(
-        letter.isascii() and (letter.isalnum() or letter == "-") for letter in row.name
-    ):
-        return "the name must be letters, digits and hyphens: it is a level of a topic"
+    if row.name not in COMMANDS:
+        return "the name has no line in COMMANDS of agent.wire.topics, where every command topic stands"
     if row.name in others:
         return "there is a row of that name already"
     if not callable(decode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from agent import config
 from agent.domain.record import Stream
 from agent.domain.state import State
 from agent.uplink.batching import Batcher
-from agent.uplink.link.link import Acknowledged, Link, Opened
+from agent.uplink.link.link import Acknowledged, Link, Message, Opened
 from agent.uplink.pacing import TokenBucket
 from agent.uplink.packet_limit import PacketLimit
 from agent.uplink.receipts import Receipts
@@ -20,6 +21,9 @@ from agent.uplink.sender import Outlet, ReplayRequests, ReplaySender, Sender, St
 from agent.uplink.state_sender import StateSender
 from agent.uplink.window import Window
 from agent.wire.topics import Topics
+
+MOST_REPLIES = 32
+"""Answers that may wait for room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class Connection:
         self._senders: list[Sender] = [*self.streams.values(), *replays]
         self.receipts = Receipts(carried.records, self.streams, now)
         self._tasks: list[asyncio.Task[None]] = []
+        self._replies: deque[Message] = deque(maxlen=MOST_REPLIES)
 
     def start(self) -> None:
         """Send: the states at once, the streams on tasks of their own. Idempotent."""
@@ -136,6 +141,7 @@ class Connection:
     def acknowledged(self, event: Acknowledged, now: float) -> None:
         """A PUBACK came: there is room."""
         self.window.landed(event.token, event.reason_code, now)
+        self._send_replies(now)
         self.states.send()
         for sender in self._senders:
             sender.wake()
@@ -146,6 +152,16 @@ class Connection:
         for sender in self._senders:
             if sender.in_line:
                 sender.wake()
+
+    def reply(self, message: Message, now: float) -> None:
+        """Answer a command as soon as there is room; of many the oldest is forgotten, and asked for again."""
+        self._replies.append(message)
+        self._send_replies(now)
+
+    def _send_replies(self, now: float) -> None:
+        while self._replies and self.window.has_room(first_class=False):
+            token = self._carried.link.publish(self._replies.popleft())
+            self.window.sent(self._replies, token, lambda _: None, now)
 
     def wake(self) -> None:
         """What held the records is over."""

@@ -11,7 +11,7 @@ from functools import partial
 
 from agent import config
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Stream
+from agent.domain.record import Outcome, Stream
 from agent.domain.stamp import Utc
 from agent.domain.state import State, StatusState
 from agent.hal.clock import Clock
@@ -21,17 +21,36 @@ from agent.uplink.broker.connector import Connector, Probe
 from agent.uplink.commands import Command, CommandTable
 from agent.uplink.connection import Carried, Connection
 from agent.uplink.identity import Identity
-from agent.uplink.link.link import Acknowledged, Closed, Flooded, Link, LinkEvent, Opened, Opening, Received
+from agent.uplink.link.link import (
+    Acknowledged,
+    Closed,
+    Flooded,
+    Link,
+    LinkEvent,
+    Message,
+    Opened,
+    Opening,
+    Received,
+)
 from agent.uplink.link.tcp import reachable
-from agent.uplink.pacing import TokenBucket
+from agent.uplink.pacing import Allowance, TokenBucket
 from agent.uplink.packet_limit import LEAST_BYTES, PacketLimit
 from agent.uplink.presence import Presence
 from agent.uplink.records import Records
 from agent.uplink.sender import ReplayRequests
 from agent.wire.batch import CodecError
-from agent.wire.reader_request import ReplayRequest, decode_receipt, decode_replay_request
+from agent.wire.reader_request import (
+    JournalRequest,
+    RefusalReason,
+    ReplayRequest,
+    Reply,
+    decode_journal_request,
+    decode_receipt,
+    decode_replay_request,
+    encode_map,
+)
 from agent.wire.row import Row
-from agent.wire.topics import REPLAY, Topics
+from agent.wire.topics import NEW_JOURNAL, REPLAY, Topics
 
 log = EventLog("uplink")
 
@@ -40,6 +59,8 @@ STALL_KEEPALIVES = 2.0
 STALL_MIN_S = 30.0
 """A broker that answers pings but acknowledges nothing for this long is left."""
 OFFLINE_ACK_S = 1.0
+NEW_JOURNAL_EVERY_S = 600.0
+"""A reader may have a new journal begun once in so long."""
 LOOK_S = 0.7
 """How long the first connection waits for what the broker keeps of this unit: it comes with the SUBACK."""
 INBOUND_PACKET_BYTES = 16_384
@@ -148,9 +169,13 @@ class Publisher:
             limit,
             TokenBucket(settings.drain_bytes_per_s),
         )
-        replay = Command(REPLAY, decode_replay_request, self._on_replay_request)
+        rows = [
+            Command(REPLAY, decode_replay_request, self._on_replay_request),
+            Command(NEW_JOURNAL, decode_journal_request, self._on_journal_request),
+        ]
         self._identity = Identity(records, topics, health, self._changed_identity)
-        self._commands = CommandTable(topics, [replay, *commands])
+        self._commands = CommandTable(topics, [*rows, *commands], self.reply)
+        self._new_journals = Allowance(1 / NEW_JOURNAL_EVERY_S, 1)
         self._changed = asyncio.Event()
         self._failure: Exception | None = None
         self._listening = False
@@ -180,6 +205,15 @@ class Publisher:
                 self._connection.states.changed(state.name)
             elif isinstance(state, StatusState):
                 self._hurry()
+
+    def reply(self, reply: Reply) -> None:
+        """Answer a command. Without a connection the answer goes nowhere; whoever asked asks again."""
+        if self._connection is not None:
+            whole = replace(reply, journal=self._records.journal) if reply.journal is None else reply
+            encoded = encode_map(whole, self._settings.encoding)
+            topic = self._topics.reply(reply.command)
+            message = Message(topic, encoded.payload, content_type=encoded.content_type)
+            self._connection.reply(message, asyncio.get_running_loop().time())
 
     def network_changed(self) -> None:
         """An interface, address or route of this computer changed: nothing is waited for any more."""
@@ -328,7 +362,7 @@ class Publisher:
     def _open(self, now: float) -> None:
         session = self._presence.begin()
         self._identity.speak(session)
-        subscriptions = [*self._commands.topics, *self._identity.topics]
+        subscriptions = [self._commands.filter, *self._identity.topics]
         if self._settings.confirm == "dispatch":
             subscriptions.append(self._topics.receipt)
         opening = Opening(
@@ -516,14 +550,12 @@ class Publisher:
                 self._identity.look()
             elif self._identity.seen:
                 self._begin(self._looking[0], now)
+        elif received.topic != self._topics.receipt:
+            self._commands.take(received.topic, received.payload, now, retained=received.retain)
         elif received.retain:
-            # A retained request would be answered again after every reconnection, and a retained receipt
-            # says what dispatch had at some time, perhaps before it lost it.
-            log.warning("retained_request", topic=received.topic)
-        elif received.topic == self._topics.receipt and self._settings.confirm == "dispatch":
+            log.warning("retained_receipt")  # what dispatch had at some time, perhaps before it lost it
+        elif self._settings.confirm == "dispatch":
             self._on_receipt(received.payload, now)
-        else:
-            self._commands.take(received.topic, received.payload, now)
 
     def _on_receipt(self, payload: bytes, now: float) -> None:
         try:
@@ -535,15 +567,53 @@ class Publisher:
                 self._connection.receipts.take(receipt, now)
 
     def _on_replay_request(self, request: ReplayRequest) -> None:
-        if request.journal not in (None, self._records.journal) or self._connection is None:
+        """Send again what has landed; what has not comes by itself. What can not be sent is answered."""
+        connection, newest = self._connection, self._records.last_seq(request.stream)
+        if connection is None:
             return
-        # What has not landed yet is going to come by itself.
-        landed_seq = self._connection.streams[request.stream].landed_seq
-        first, last = max(1, request.first), min(request.last, landed_seq)
-        if first <= last:
-            taken = self._requests[request.stream].ask(first, last)
-            self._connection.replay(request.stream)
-            log.info("replay", stream=request.stream, first=first, last=last, taken=taken)
+        refuse = partial(Reply, REPLAY, Outcome.REFUSED, request.id, stream=request.stream.value, last=newest)
+        if self._records.journal == 0:
+            self.reply(refuse(RefusalReason.STORE_FAULT))
+        elif request.journal not in (None, self._records.journal):
+            self.reply(refuse(RefusalReason.OTHER_JOURNAL))
+        elif request.first > newest:
+            self.reply(refuse(RefusalReason.BEYOND_END))
+        else:
+            first = max(1, request.first)
+            last = min(request.last, connection.streams[request.stream].landed_seq)
+            if first <= last and not self._requests[request.stream].ask(first, last):
+                self.reply(refuse(RefusalReason.BUSY))
+                return
+            connection.replay(request.stream)
+            log.info("replay", stream=request.stream, first=first, last=last)
+            if request.id is not None or request.last > newest:
+                self._promise(request, min(request.last, newest))
+
+    def _promise(self, request: ReplayRequest, last: int) -> None:
+        whole = last == request.last
+        self.reply(
+            Reply(
+                REPLAY,
+                Outcome.ACCEPTED if whole else Outcome.PARTLY,
+                request.id,
+                None if whole else RefusalReason.BEYOND_END,
+                stream=request.stream.value,
+                first=request.first,
+                last=last,
+            )
+        )
+
+    def _on_journal_request(self, request: JournalRequest) -> None:
+        """A reader has two records under one number."""
+        reason = None
+        if request.journal != self._records.journal:
+            reason = RefusalReason.OTHER_JOURNAL
+        elif not self._new_journals.take(asyncio.get_running_loop().time()):
+            reason = RefusalReason.BUSY
+        else:
+            self._identity.begin_new_journal(f"a reader asked for it: {request.why or 'it did not say why'}")
+        outcome = Outcome.ACCEPTED if reason is None else Outcome.REFUSED
+        self.reply(Reply(NEW_JOURNAL, outcome, request.id, reason))
 
     def _on_appended(self, stream: Stream) -> None:
         with self._failing_run():

@@ -1,4 +1,4 @@
-"""The table of commands: complete rows, bounded cost, and what is malformed told to whoever is to answer."""
+"""The table of commands: complete rows, bounded cost, and an answer to what is not done."""
 
 from __future__ import annotations
 
@@ -8,44 +8,62 @@ from typing import Any
 import pytest
 
 from agent.uplink.commands import BURST, Command, CommandTable
+from agent.uplink.link.link import Received
 from agent.wire.batch import CodecError
-from agent.wire.topics import Topics
-from tests.unit.uplink.publisher_rig import Rig, virtually
+from agent.wire.reader_request import RefusalReason, Reply, decode_reply
+from tests.unit.uplink.publisher_rig import TOPICS, Rig, virtually
 
-
-class AnyCommand(Topics):
-    """Topics with a command of any name."""
-
-    def command(self, name: str) -> str:
-        return f"ems/v1/bems/A1/command/{name}"
-
-
-TOPICS = AnyCommand("bems", "A1")
+ASSIGN = TOPICS.command("assign")
 
 
 def decode(payload: bytes) -> str:
     if payload == b"bad":
-        raise CodecError("not a command")
+        raise CodecError("not a command\n\x1b[31m")
     return payload.decode()
 
 
+class Table:
+    """A table, what it did and what it answered."""
+
+    def __init__(self, *rows: Command) -> None:
+        self.done: list[str] = []
+        self.answers: list[Reply] = []
+        self.table = CommandTable(
+            TOPICS, rows or [Command("assign", decode, self.done.append)], self.answers.append
+        )
+
+    @property
+    def reasons(self) -> list[str | None]:
+        return [answer.reason for answer in self.answers]
+
+
 def test_command_is_decoded_and_done() -> None:
-    done: list[str] = []
-    refused: list[CodecError] = []
-    table = CommandTable(TOPICS, [Command("assign", decode, done.append, refused.append)])
-    assert table.topics == (TOPICS.command("assign"),)
-    assert table.take(TOPICS.command("assign"), b"run 7", 0.0)
-    assert table.take(TOPICS.command("assign"), b"bad", 0.0)
-    assert not table.take(TOPICS.command("other"), b"", 0.0)
-    assert done == ["run 7"]
-    assert [str(error) for error in refused] == ["not a command"]
+    one = Table()
+    assert one.table.filter == "ems/v1/bems/A1/command/+"
+    one.table.take(ASSIGN, b"run 7", 0.0)
+    one.table.take("something/else", b"", 0.0)
+    assert one.done == ["run 7"]
+    assert one.answers == []
+
+
+def test_command_that_is_not_done_is_answered() -> None:
+    one = Table()
+    one.table.take(ASSIGN, b"bad", 0.0)
+    one.table.take(ASSIGN, b"run 7", 0.0, retained=True)
+    one.table.take(TOPICS.command("ping"), b"", 0.0)
+    assert one.done == []
+    assert one.reasons == [RefusalReason.MALFORMED, RefusalReason.RETAINED, RefusalReason.UNKNOWN_COMMAND]
+    assert {answer.outcome for answer in one.answers} == {"refused"}
+    text = one.answers[0].text or ""
+    assert "not a command" in text
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"name": ""}, "letters, digits and hyphens"),
-        ({"name": "a/b"}, "letters, digits and hyphens"),
+        ({"name": ""}, "no line in COMMANDS of agent.wire.topics"),
+        ({"name": "asign"}, "no line in COMMANDS of agent.wire.topics"),
         ({"decode": None}, "`decode` must be a function"),
         ({"handle": None}, "`handle` must be a function"),
     ],
@@ -53,19 +71,31 @@ def test_command_is_decoded_and_done() -> None:
 def test_incomplete_row_says_what_is_missing(row: dict[str, Any], words: str) -> None:
     whole: dict[str, Any] = {"name": "assign", "decode": decode, "handle": print}
     with pytest.raises(ValueError, match=words):
-        CommandTable(TOPICS, [Command(**(whole | row))])
+        Table(Command(**(whole | row)))
 
 
 def test_two_rows_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="row 'assign': there is a row of that name already"):
-        CommandTable(TOPICS, [Command("assign", decode, print), Command("assign", decode, print)])
+        Table(Command("assign", decode, print), Command("assign", decode, print))
 
 
 def test_rows_of_the_app_are_checked_and_used_by_the_publisher() -> None:
+    done: list[str] = []
+
     async def work() -> None:
         with pytest.raises(ValueError, match="row 'replay'"):
             async with Rig(commands=[Command("replay", decode, print)]):
                 pass
+        async with Rig(commands=[Command("assign", decode, done.append)]) as rig:
+            await rig.opened()
+            assert TOPICS.command("assign").rpartition("/")[0] + "/+" in rig.link.openings[0][1].subscriptions
+            rig.link.tell(Received(ASSIGN, b"run 7"))
+            rig.link.tell(Received(TOPICS.command("ping"), b""))
+            assert done == ["run 7"]
+            (sent,) = rig.link.on(TOPICS.reply("ping"))
+            reply = decode_reply(sent.message.payload)
+            assert (reply.reason, reply.journal) == (RefusalReason.UNKNOWN_COMMAND, 7)
+            assert not sent.message.retain
 
     virtually(work)
 
@@ -75,12 +105,11 @@ def test_flood_of_commands_is_dropped_before_it_costs_and_told_once(caplog: pyte
 
     def count(payload: bytes) -> None:
         decoded.append(payload)
-        raise CodecError("bad")
 
-    table = CommandTable(TOPICS, [Command("replay", count, print)])
-    topic = TOPICS.command("replay")
+    one = Table(Command("replay", count, lambda _: None))
     with caplog.at_level(logging.WARNING, "mdt"):
         for number in range(50_000):
-            table.take(topic, b"x", number / 10_000)
+            one.table.take(TOPICS.command("replay"), b"x", number / 10_000)
     assert len(decoded) <= BURST + 10
     assert sum("commands_dropped" in record.message for record in caplog.records) == 1
+    assert one.reasons == [RefusalReason.BUSY]

@@ -29,7 +29,7 @@ def test_only_receipts_move_the_watermark_when_so_configured() -> None:
             await until(lambda: bool(rig.link.on(TRAIL)))
             await asyncio.sleep(1)
             assert rig.link.openings[0][1].subscriptions == (
-                TOPICS.command("replay"),
+                "ems/v1/bems/A1/command/+",
                 TOPICS.state("link"),
                 TOPICS.state("status"),
                 TOPICS.receipt,

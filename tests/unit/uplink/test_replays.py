@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from agent.domain.record import Stream
 from agent.uplink.link.link import Opened, Received
 from agent.uplink.link.refusal import QUOTA_EXCEEDED
+from agent.wire.reader_request import (
+    JournalRequest,
+    RefusalReason,
+    ReplayRequest,
+    Reply,
+    decode_reply,
+    encode_map,
+    encode_replay_request,
+)
 from tests.unit.uplink.publisher_rig import (
     EVENTS,
     TOPICS,
@@ -67,7 +77,7 @@ def test_replay_is_sent_flagged_and_moves_nothing() -> None:
             rig.link.tell(replay(Stream.TRAIL, 5, 7))
             rig.link.tell(replay(Stream.EVENTS, 0, 10**15, journal=7))
             await until(lambda: rig.publisher.snapshot().replays_waiting == 0)
-            again = rig.link.sent[before:]
+            again = [sent for sent in rig.link.sent[before:] if "/journal/" in sent.message.topic]
             assert [(sent.message.topic, sent.seqs) for sent in again] == [(TRAIL, [5, 6, 7]), (EVENTS, [1])]
             assert all(sent.batch.header.replay for sent in again)
             assert rig.journal.delivered == {Stream.EVENTS: 1, Stream.TRAIL: 30}
@@ -98,7 +108,7 @@ def test_replay_is_taken_up_again_after_a_lost_connection() -> None:
     "payload",
     [b"", b"\xc1", b"{", b"null", b"\x80", b"x" * 5000, b'{"stream":"trail","from":9,"to":1}', b"[" * 900],
 )
-def test_hostile_requests_do_nothing(payload: bytes) -> None:
+def test_hostile_requests_do_nothing_but_are_answered(payload: bytes) -> None:
     async def work() -> None:
         async with Rig(confirm="dispatch") as rig:
             rig.journal.positions(3)
@@ -109,7 +119,8 @@ def test_hostile_requests_do_nothing(payload: bytes) -> None:
             rig.link.tell(Received(TOPICS.receipt, payload))
             rig.link.tell(Received("something/else", payload))
             await asyncio.sleep(1)
-            assert len(rig.link.sent) == count
+            told = [sent.message.topic for sent in rig.link.sent[count:]]
+            assert told == [TOPICS.reply("replay")], "what it was is said, once"
             assert not rig.task.done()
             assert rig.journal.delivered[Stream.TRAIL] == 0
 
@@ -155,5 +166,79 @@ def test_events_asked_for_again_do_not_wait_behind_the_trail() -> None:
             assert rig.publisher.snapshot().replays_waiting == 2
             await until(lambda: rig.publisher.snapshot().replays_waiting == 0)
         assert read_all(rig.link).counts.delivered == 5001
+
+    virtually(work)
+
+
+def answers(rig: Rig, command: str = "replay") -> list[Reply]:
+    return [decode_reply(sent.message.payload) for sent in rig.link.on(TOPICS.reply(command))]
+
+
+def asked(**fields: Any) -> Received:
+    request: dict[str, Any] = {"stream": Stream.TRAIL, "first": 1, "last": 5} | fields
+    return Received(TOPICS.command("replay"), encode_replay_request(ReplayRequest(**request)).payload)
+
+
+def test_request_that_can_not_be_served_is_answered_with_what_there_is() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.journal.positions(30)
+            await rig.settled()
+            before = len(rig.link.on(TRAIL))
+            rig.link.tell(asked(first=31, last=40, id="a"))
+            rig.link.tell(asked(journal=8, id="b"))
+            rig.link.tell(Received(TOPICS.command("replay"), b"nonsense"))
+            await asyncio.sleep(2)
+            told = [(one.id, one.reason, one.journal, one.last) for one in answers(rig)]
+            assert told == [
+                ("a", RefusalReason.BEYOND_END, 7, 30),
+                ("b", RefusalReason.OTHER_JOURNAL, 7, 30),
+                (None, RefusalReason.MALFORMED, 7, None),
+            ]
+            assert {one.outcome for one in answers(rig)} == {"refused"}
+            assert len(rig.link.on(TRAIL)) == before
+
+    virtually(work)
+
+
+def test_request_that_is_served_is_answered_when_it_is_named_or_cut_short() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.journal.positions(30)
+            await rig.settled()
+            rig.link.tell(asked())
+            rig.link.tell(asked(first=6, last=9, id="mine"))
+            rig.link.tell(asked(first=25, last=40))
+            await until(lambda: rig.publisher.snapshot().replays_waiting == 0)
+            told = [(one.id, one.outcome, one.first, one.last) for one in answers(rig)]
+            assert told == [("mine", "accepted", 6, 9), (None, "partly", 25, 30)]
+
+    virtually(work)
+
+
+def test_reader_may_have_a_new_journal_begun_but_not_of_another_store_and_not_often() -> None:
+    def request(journal: int) -> Received:
+        payload = encode_map(JournalRequest(journal, "two records under number 9")).payload
+        return Received(TOPICS.command("new-journal"), payload)
+
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.journal.press()
+            await rig.settled()
+            rig.link.tell(request(6))
+            rig.link.tell(request(7))
+            await until(lambda: rig.journal.journal == 8)
+            rig.link.tell(request(8))
+            await asyncio.sleep(2)
+            assert [(one.outcome, one.reason) for one in answers(rig, "new-journal")] == [
+                ("refused", RefusalReason.OTHER_JOURNAL),
+                ("accepted", None),
+                ("refused", RefusalReason.BUSY),
+            ]
+            assert len(rig.journal.begun) == 1
+            assert "two records under number 9" in rig.journal.begun[0]
+            rig.journal.press()
+            await rig.settled()
+            assert rig.link.on(EVENTS)[-1].batch.header.journal == 8
 
     virtually(work)
