@@ -265,7 +265,8 @@ class Daemon:
         start(Unit("uplink", self.publisher.run))
         network = self._platform.network()
         if network is not None:
-            self._start_source(Unit("network", NetworkWatch(network, self.publisher.network_changed).run))
+            watch = NetworkWatch(network, self.health, self.publisher.network_changed)
+            self._start_source(Unit("network", watch.run))
         start(Unit("clock", self._clock_watch.run))
         start(Unit("crew", self._crew.run))
         health = HealthPath(

@@ -39,6 +39,7 @@ class HealthReason(Token):
         "identity_conflict",
         "Another computer speaks for this unit: a copied card, or a twin.",
     )
+    NETWORK_UNWATCHED = "network_unwatched", "The kernel tells no changes of interfaces, addresses or routes."
     TLS_FAILED = "tls_failed", "The encrypted connection could not be made."
     CERTIFICATE_EXPIRING = "certificate_expiring", "The unit's certificate ends soon."
     TIME_UNSYNCHRONISED = "time_unsynchronised", "No source tells the time; records carry the last known one."

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from agent.domain.health import HealthBoard, HealthReason
+from agent.hal.errors import HardwareError
 from agent.hal.network import NetworkFeed
 from agent.runtime.log import EventLog
 
@@ -19,13 +21,25 @@ SETTLES_IN_S = 0.3
 class NetworkWatch:
     """Reads the kernel's word on interfaces, addresses and routes, and passes it on once it has settled."""
 
-    def __init__(self, feed: NetworkFeed, changed: Callable[[], None]) -> None:
+    def __init__(self, feed: NetworkFeed, health: HealthBoard, changed: Callable[[], None]) -> None:
         self._feed = feed
+        self._health = health
         self._changed = changed
 
     async def run(self, progress: Callable[[], None]) -> None:
-        """The unit's loop; until cancelled. Raises HardwareError when the kernel will not tell."""
-        await self._feed.open()
+        """The unit's loop; until cancelled.
+
+        Raises HardwareError when the kernel will not tell, which is a reason on the board until it does.
+        """
+        try:
+            await self._feed.open()
+            self._health.clear(HealthReason.NETWORK_UNWATCHED)
+            await self._watch(progress)
+        except HardwareError as error:
+            self._health.raise_(HealthReason.NETWORK_UNWATCHED, error.why)
+            raise
+
+    async def _watch(self, progress: Callable[[], None]) -> None:
         reading: asyncio.Task[None] | None = None
         try:
             reading = asyncio.create_task(self._read(), name="network-changes")

@@ -86,7 +86,7 @@ class Vehicle:
             health,
             rng=random.Random(3),
         )
-        self.watch = NetworkWatch(NetlinkFeed(), self.publisher.network_changed)
+        self.watch = NetworkWatch(NetlinkFeed(), health, self.publisher.network_changed)
 
     async def press(self, status: str) -> None:
         body = StatusChange(status, None, status, None)
