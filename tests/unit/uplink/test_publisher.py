@@ -290,7 +290,7 @@ def test_whatever_goes_wrong_with_an_event_of_the_link_reaches_the_supervisor(ev
             await rig.opened()
             await asyncio.sleep(1)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(targets[type(event)], lambda *_: 1 // 0)
+                patch.setattr(targets[type(event)], lambda *_, **__: 1 // 0)
                 rig.link.tell(event)
                 await failed(rig)
             rig.journal.press()
