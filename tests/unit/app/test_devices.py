@@ -52,11 +52,14 @@ class DoorSwitch(SampleDevice):
 class DoorSwitchFile(PolledSensor):
     """A switch whose state stands in a file."""
 
+    taken = 0
+
     def __init__(self, settings: DoorSwitch, clock: Clock) -> None:
         super().__init__(str(settings.state), clock, 0.02)
         self._state = settings.state
 
     def take(self) -> Sequence[Sample]:
+        DoorSwitchFile.taken += 1
         try:
             is_open = self._state.read_text() == "open"
         except OSError as error:
@@ -134,8 +137,11 @@ def test_a_newcomer_is_recorded_by_its_row_alone(door: Path, tmp_path: Path) -> 
 
     async def main() -> Recorded:
         stop = asyncio.Event()
-        asyncio.get_running_loop().call_later(1, stop.set)
-        return await record(load(tmp_path / "agent.toml"), VehiclePlatform(), out, stop)
+        recording = asyncio.create_task(record(load(tmp_path / "agent.toml"), VehiclePlatform(), out, stop))
+        before = DoorSwitchFile.taken
+        await until(lambda: DoorSwitchFile.taken >= before + 5)
+        stop.set()
+        return await recording
 
     recorded = asyncio.run(main())
     assert (recorded.problem, recorded.heard, recorded.silent) == (None, ("rear-door",), {})
