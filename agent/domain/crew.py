@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.domain.chatter import Heard, PressLimit, ToldSeldom
-from agent.domain.record import Alert, AlertCode, Body, Emergency, StatusChange
+from agent.domain.record import Alert, AlertCode, Body, Emergency, StatusChange, Withdrawal
 from agent.domain.status import MOMENTARY
 
 EMERGENCY: Final = "emergency"
@@ -15,6 +15,9 @@ EMERGENCY: Final = "emergency"
 
 COLLAPSE_NS: Final = 2_000_000_000
 """Presses of one emergency or momentary key closer than this to the last recorded one say nothing new."""
+
+UNDO_HOLD_NS: Final = 1_000_000_000
+"""The key of the status that holds, held for so long, takes it back: a press to be sure is shorter."""
 
 CANCEL_AFTER_NS: Final = 5_000_000_000
 CANCEL_WITHIN_NS: Final = 20_000_000_000
@@ -68,8 +71,11 @@ class CrewState:
     press_session: int | None = None
     press_seq: int | None = None
 
-    def after(self, bodies: Iterable[StatusChange | Emergency]) -> CrewState:
-        """The state after `bodies`, oldest first. The latest of each kind is enough to start again from."""
+    def after(self, bodies: Iterable[StatusChange | Emergency | Withdrawal]) -> CrewState:
+        """The state after `bodies`, oldest first. The latest of each kind is enough to start again from.
+
+        A withdrawal counts only when it takes back the newest status: leave out any other.
+        """
         status, emergency = self.status, self.emergency
         session, seq = self.press_session, self.press_seq
         for body in bodies:
@@ -78,7 +84,7 @@ class CrewState:
                     emergency = body.active
                 case StatusChange() if body.status in MOMENTARY:
                     status = body.previous
-                case StatusChange():
+                case StatusChange() | Withdrawal():
                     status = body.status
             if body.press_session is not None:
                 session, seq = body.press_session, body.press_seq
@@ -95,11 +101,20 @@ class CrewOutcome:
         show: key whose lamp tells what becomes of `bodies`; when there are none it is shown again as it is.
             Named for every press: a box lights "not stored" by itself and waits for an answer.
         darken: keys whose lamp goes out (with `bodies`, once they are stored), because what it told is over.
+        withdraws: True when the last status is taken back: the one before it holds again.
     """
 
     bodies: tuple[Body, ...] = ()
     show: str | None = None
     darken: tuple[str, ...] = ()
+    withdraws: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Undo:
+    previous: str | None
+    key: str
+    set_at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,7 @@ class CrewRules:
       after the key was left alone for `CANCEL_GUARD_NS`, released after `CANCEL_AFTER_NS` and before
       `CANCEL_WITHIN_NS`. The press that begins such a hold is recorded as a press first: nothing waits to see
       how long it will be.
+    - The last status is taken back, for a while, by its own key held for `UNDO_HOLD_NS`, or by `undo`.
     - Releases mean nothing else.
     - What chatters makes no records after a while (`PressLimit`), and is told; an emergency that is not
       raised yet is never left out. Alerts about lost edges and chatter come seldom, with a count.
@@ -125,9 +141,13 @@ class CrewRules:
     Args:
         keys: key name to unit status token, or to "emergency".
         state: where the last run ended.
+        undo_ns: how long after its press a status can be taken back; 0 for never.
     """
 
-    def __init__(self, keys: Mapping[str, str], state: CrewState) -> None:
+    def __init__(self, keys: Mapping[str, str], state: CrewState, *, undo_ns: int = 0) -> None:
+        self._undo_ns = undo_ns
+        self._undo: _Undo | None = None
+        self._undo_holds: dict[str, int] = {}
         self._keys = keys
         self._state = state
         self._live_session: int | None = None
@@ -178,7 +198,7 @@ class CrewRules:
         outcome = self._pressed(edge, now_ns) if edge.pressed else self._released(edge)
         if outcome.show is not None and not outcome.bodies:
             return outcome  # an alert on its own would take the lamp of a press that says nothing new
-        return CrewOutcome((*self.due(now_ns), *outcome.bodies), outcome.show, outcome.darken)
+        return replace(outcome, bodies=(*self.due(now_ns), *outcome.bodies))
 
     def due(self, now_ns: int) -> tuple[Alert, ...]:
         """Alerts that must be put now: what was lost or left out since they were told last."""
@@ -229,14 +249,46 @@ class CrewRules:
             if self._says_nothing_new(edge) or self._chatters(edge, now_ns):
                 return CrewOutcome(show=edge.key)
             return CrewOutcome((self._change(token, edge),), show=edge.key)
+        if token == self._state.status and self.undo_left_ns(edge.at_boottime_ns) and not edge.inferred:
+            self._undo_holds[edge.key] = edge.at_boottime_ns
         if token == self._state.status or self._chatters(edge, now_ns):
             return CrewOutcome(show=edge.key)
         change = self._change(token, edge)
         over = tuple(
             key for key, other in self._keys.items() if other not in (token, EMERGENCY) and key != edge.key
         )
+        self._undo = _Undo(self._state.status, edge.key, edge.at_boottime_ns)
+        self._undo_holds.clear()
         self._state = replace(self._state, status=token)
         return CrewOutcome((change,), show=edge.key, darken=over)
+
+    def undo_left_ns(self, now_ns: int) -> int:
+        """How long the last status can still be taken back; 0 when it can not."""
+        if self._undo is None:
+            return 0
+        passed_ns = now_ns - self._undo.set_at_ns
+        return max(0, self._undo_ns - passed_ns) if passed_ns >= 0 else 0
+
+    def undo(self, now_ns: int) -> CrewOutcome:
+        """Take the last status back; nothing when it is too late, or was taken back already."""
+        if not self.undo_left_ns(now_ns) or self._undo is None:
+            return CrewOutcome()
+        taken, self._undo = self._undo, None
+        self._state = replace(self._state, status=taken.previous)
+        return CrewOutcome(darken=(taken.key,), withdraws=True)
+
+    def amend_status(self, status: str) -> None:
+        """The status that holds was corrected: it is not the one that was pressed."""
+        self._state = replace(self._state, status=status)
+        self._undo = None
+
+    def cancel_emergency(self) -> CrewOutcome:
+        """End the emergency by a word that only the crew has; nothing when there is none."""
+        if not self._state.emergency:
+            return CrewOutcome()
+        keys = tuple(key for key, token in self._keys.items() if token == EMERGENCY)
+        self._raise_emergency(active=False)
+        return CrewOutcome((Emergency(False, keys[0] if keys else EMERGENCY, None),), darken=keys)
 
     def _change(self, token: str, edge: ButtonEdge) -> StatusChange:
         return StatusChange(token, self._state.status, edge.key, edge.device_seq, edge.device_session)
@@ -261,11 +313,19 @@ class CrewRules:
         if self._state.emergency and (self._says_nothing_new(edge) or self._chatters(edge, now_ns)):
             return CrewOutcome(show=edge.key)
         self._recorded_at_ns[edge.key] = at_ns
+        repeat = self._state.emergency or None
         self._raise_emergency(active=True)
-        raised = Emergency(True, edge.key, edge.device_seq, edge.device_session)
+        raised = Emergency(True, edge.key, edge.device_seq, edge.device_session, repeat=repeat)
         return CrewOutcome((raised,), show=edge.key)
 
     def _released(self, edge: ButtonEdge) -> CrewOutcome:
+        held_from_ns = self._undo_holds.pop(edge.key, None)
+        if (
+            held_from_ns is not None
+            and not edge.inferred
+            and edge.at_boottime_ns - held_from_ns >= UNDO_HOLD_NS
+        ):
+            return self.undo(held_from_ns)
         hold = self._holds.pop(edge.key, None)
         # How long a hold was is known only when both its ends were seen.
         if hold is None or not hold.may_cancel or edge.inferred or not self._state.emergency:

@@ -20,7 +20,11 @@ class Lamp(StrEnum):
     STORED = "stored"
     """On disk: it will reach dispatch, also after a power cut."""
     DELIVERED = "delivered"
-    """The broker (or dispatch, when so configured) has it."""
+    """The broker has it."""
+    RECEIVED = "received"
+    """Dispatch's receipt came."""
+    REFUSED = "refused"
+    """Dispatch refused it."""
 
 
 class ButtonPanel(Feed[ButtonEdge], Protocol):

@@ -24,6 +24,28 @@ class Panel(Protocol):
         ...
 
 
+class Voice(Protocol):
+    """How a panel is told things without anybody waiting for it."""
+
+    def show(self, key: str, lamp: Lamp) -> None:
+        """Light a lamp."""
+        ...
+
+    def acknowledge(self, edge: ButtonEdge) -> None:
+        """The edge is on disk, or means nothing."""
+        ...
+
+
+class NoVoice:
+    """For presses of a screen, which is told everything by its snapshot."""
+
+    def show(self, key: str, lamp: Lamp) -> None:
+        """Nothing to light."""
+
+    def acknowledge(self, edge: ButtonEdge) -> None:
+        """Nothing to acknowledge."""
+
+
 class PanelVoice:
     """Tells one panel things in order, without making a press wait for a slow line."""
 

@@ -67,8 +67,8 @@ def test_emergency_is_raised_at_once_and_each_press_counts_but_not_within_two_se
     crew = Crew()
     assert crew.edge("help", 1).bodies == (Emergency(True, "help", 1, SESSION),)
     assert crew.edge("help", 2.9).bodies == ()
-    assert crew.edge("help", 3.1).bodies == (Emergency(True, "help", 3, SESSION),)
-    assert crew.edge("help_back", 3.2).bodies == (Emergency(True, "help_back", 4, SESSION),)
+    assert crew.edge("help", 3.1).bodies == (Emergency(True, "help", 3, SESSION, repeat=True),)
+    assert crew.edge("help_back", 3.2).bodies == (Emergency(True, "help_back", 4, SESSION, repeat=True),)
 
 
 def test_deliberate_hold_cancels() -> None:

@@ -1,0 +1,297 @@
+"""Taking back, correcting and answering presses: the record stays, what holds follows at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config import Buttons, Store
+from agent.domain.crew import ButtonEdge
+from agent.domain.health import HealthBoard
+from agent.domain.record import Amendment, Body, Emergency, Kind, StatusChange, Stream, Verdict, Withdrawal
+from agent.domain.state import State, StatusState
+from agent.domain.time_base import TimeBase
+from agent.hal.buttons import Lamp
+from agent.outbox.outbox import Outbox
+from agent.paths.crew_path import CrewPath
+from agent.wire.body import unpack_body
+from agent.wire.orders import Amend, Answer
+from hil.sim.inline_worker import InlineWorker
+from hil.sim.manual_clock import ManualClock
+
+S = 1_000_000_000
+
+
+class Voice:
+    """A panel that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.lamps: dict[str, Lamp] = {}
+        self.acknowledged: list[int | None] = []
+
+    def show(self, key: str, lamp: Lamp) -> None:
+        self.lamps[key] = lamp
+
+    def acknowledge(self, edge: ButtonEdge) -> None:
+        self.acknowledged.append(edge.device_seq)
+
+
+class Bench:
+    """A crew path on a real store, and a clock that the test moves."""
+
+    def __init__(self, folder: Path, *, receipts: bool = False) -> None:
+        self.now_ns = 100 * S
+        self.clock = ManualClock(lambda: self.now_ns, boot_id="ab" * 16, unix_ms=1_789_387_200_000)
+        self.outbox = Outbox(Store(directory=folder), self.clock, InlineWorker(), HealthBoard())
+        self.time_base = TimeBase()
+        self.state: StatusState | None = None
+        self.voice = Voice()
+        self.path = CrewPath(
+            Buttons().keys,
+            self.clock,
+            self.time_base,
+            self.outbox,
+            self,
+            undo_s=10,
+            receipts=receipts,
+        )
+        self.act = self.path.actions("4711")
+        self._seq = 0
+
+    def lamp(self, key: str) -> Lamp:
+        """A call, because it changes behind the type checker's back."""
+        return self.voice.lamps[key]
+
+    def set_state(self, state: State) -> None:
+        assert isinstance(state, StatusState)
+        self.state = state
+
+    def newest(self) -> StatusState:
+        assert self.state is not None
+        return self.state
+
+    async def open(self) -> None:
+        await self.outbox.open()
+        utc = self.clock.system_utc()
+        self.time_base.learn_system(
+            utc.unix_ms, synchronised=True, max_error_ms=10, boottime_ns=self.clock.boottime_ns()
+        )
+        await self.path.open()
+        self.take = self.path.attach(self.voice)
+
+    async def close(self) -> None:
+        await self.path.close()
+        await self.outbox.close()
+
+    def edge(self, key: str, pressed: bool) -> None:
+        self._seq += 1
+        self.take(ButtonEdge(key, pressed, self._seq, self.clock.boottime_ns(), device_session=7))
+
+    def press(self, key: str, *, hold_s: float = 0.1) -> None:
+        self.edge(key, True)
+        self.now_ns += round(hold_s * S)
+        self.edge(key, False)
+
+    async def settle(self) -> None:
+        async with asyncio.timeout(20):
+            while self.path.snapshot()["presses_not_stored"]:
+                await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def bodies(self) -> list[Body]:
+        rows = await self.outbox.read(Stream.EVENTS, 0, max_records=100, max_bytes=1 << 20)
+        return [unpack_body(row.kind, row.body) for row in rows]
+
+
+def run(folder: Path, work: Callable[[Bench], Awaitable[None]], *, receipts: bool = False) -> None:
+    async def main() -> None:
+        bench = Bench(folder, receipts=receipts)
+        await bench.open()
+        try:
+            await work(bench)
+        finally:
+            await bench.close()
+
+    asyncio.run(main())
+
+
+def test_the_same_key_held_takes_the_status_back_and_the_one_before_holds_with_its_lamp(
+    tmp_path: Path,
+) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("en_route")
+        await bench.settle()
+        bench.now_ns += 30 * S
+        bench.press("on_scene")
+        await bench.settle()
+        bench.now_ns += 3 * S
+        bench.press("on_scene", hold_s=1.2)
+        await bench.settle()
+        assert bench.newest().status == "en_route"
+        assert bench.newest().seq == 1
+        taken_back = (await bench.bodies())[-1]
+        assert isinstance(taken_back, Withdrawal)
+        assert (taken_back.of_seq, taken_back.of_kind, taken_back.status) == (2, "status", "en_route")
+        assert bench.lamp("on_scene") is Lamp.OFF
+        assert bench.lamp("en_route") is Lamp.STORED
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(("wait_s", "hold_s"), [(3, 0.5), (11, 1.5)])
+def test_a_press_to_be_sure_and_one_too_late_take_nothing_back(
+    tmp_path: Path, wait_s: int, hold_s: float
+) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("en_route")
+        bench.press("on_scene")
+        bench.now_ns += wait_s * S
+        bench.press("on_scene", hold_s=hold_s)
+        await bench.settle()
+        assert bench.newest().status == "on_scene"
+        assert len(await bench.bodies()) == 2
+
+    run(tmp_path, work)
+
+
+def test_what_was_taken_back_stays_so_after_a_restart(tmp_path: Path) -> None:
+    async def before(bench: Bench) -> None:
+        bench.press("en_route")
+        bench.press("on_scene")
+        await bench.settle()
+        assert bench.act["undo"]({}) == {"ok": True}
+        await bench.settle()
+
+    async def after(bench: Bench) -> None:
+        assert bench.newest().status == "en_route"
+        assert "error" in bench.act["undo"]({})
+
+    run(tmp_path, before)
+    run(tmp_path, after)
+
+
+def test_a_status_after_a_withdrawal_holds_after_a_restart(tmp_path: Path) -> None:
+    async def before(bench: Bench) -> None:
+        bench.press("en_route")
+        bench.act["undo"]({})
+        await bench.settle()
+        bench.press("on_scene")
+        await bench.settle()
+
+    async def after(bench: Bench) -> None:
+        assert bench.newest().status == "on_scene"
+
+    run(tmp_path, before)
+    run(tmp_path, after)
+
+
+def test_a_press_of_the_page_says_so_and_carries_its_reason(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        assert bench.act["press"]({"key": "out_of_service", "reason": "fuel"}) == {"ok": True}
+        await bench.settle()
+        (body,) = await bench.bodies()
+        assert isinstance(body, StatusChange)
+        assert (body.made, body.reason) == ("panel", "fuel")
+        assert bench.newest().reason == "fuel"
+        assert "error" in bench.act["press"]({"key": "nothing"})
+
+    run(tmp_path, work)
+
+
+def test_the_pages_emergency_is_raised_repeated_and_cancelled_by_its_code(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bench.act["emergency"]({})
+        bench.now_ns += 5 * S
+        bench.act["emergency"]({})
+        assert "error" in bench.act["cancel_emergency"]({"code": "0000"})
+        assert bench.act["cancel_emergency"]({"code": "4711"}) == {"ok": True}
+        await bench.settle()
+        told = [(b.active, b.repeat, b.made) for b in await bench.bodies() if isinstance(b, Emergency)]
+        assert told == [(True, None, "panel"), (True, True, "panel"), (False, None, "panel")]
+        assert not bench.newest().emergency
+
+    run(tmp_path, work)
+
+
+def test_a_refusal_is_kept_lights_the_lamp_and_is_shown_until_the_next_press(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("on_scene")
+        await bench.settle()
+        journal = bench.outbox.journal
+        bench.path.on_answer(Answer("a", journal + 1, 1, False, "no_incident", None))
+        assert bench.lamp("on_scene") is Lamp.STORED
+        bench.path.on_answer(Answer("b", journal, 1, False, "no_incident", "No incident."))
+        await bench.settle()
+        assert bench.lamp("on_scene") is Lamp.REFUSED
+        assert bench.path.page()["status"]["refused"] == {"reason": "no_incident", "text": "No incident."}
+        assert [body for body in await bench.bodies() if isinstance(body, Verdict)] == [
+            Verdict(1, False, "no_incident", "No incident.", "b")
+        ]
+        bench.path.on_answer(Answer("c", journal, 1, True, None, None))
+        assert bench.lamp("on_scene") is Lamp.STORED
+        await asyncio.sleep(0)
+
+    run(tmp_path, work)
+
+
+def test_green_is_dispatchs_receipt_and_white_the_brokers(tmp_path: Path) -> None:
+    def work_of(lamp: Lamp) -> Callable[[Bench], Awaitable[None]]:
+        async def work(bench: Bench) -> None:
+            bench.press("available")
+            await bench.settle()
+            bench.outbox.confirm(Stream.EVENTS, bench.outbox.last_seq(Stream.EVENTS))
+            await bench.settle()
+            assert bench.voice.lamps["available"] is lamp
+
+        return work
+
+    run(tmp_path / "a", work_of(Lamp.DELIVERED))
+    run(tmp_path / "b", work_of(Lamp.RECEIVED), receipts=True)
+
+
+def test_amendments_keep_the_original_and_the_state_follows(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("on_scene")
+        await bench.settle()
+        before = bench.newest().since
+        assert before is not None
+        assert bench.act["amend"]({"seq": 1, "earlier_s": 120}) == {"ok": True}
+        after = bench.newest().since
+        assert after is not None
+        assert before.unix_ms - after.unix_ms == 120_000
+        bench.path.on_amend(Amend("x", bench.outbox.journal, 1, "at_patient", None, "wrong key"))
+        await bench.settle()
+        assert bench.newest().status == "at_patient"
+        told: list[Any] = [
+            (body.field, body.made, body.why) for body in await bench.bodies() if isinstance(body, Amendment)
+        ]
+        assert told == [("utc", "panel", "crew"), ("status", "dispatch", "wrong key")]
+        original = (await bench.bodies())[0]
+        assert isinstance(original, StatusChange)
+        assert original.status == "on_scene"
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    "given", [{"seq": 9, "earlier_s": 60}, {"seq": 1, "earlier_s": -1}, {"seq": 1, "earlier_s": "x"}]
+)
+def test_an_amendment_of_nothing_or_by_nonsense_changes_nothing(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("on_scene")
+        await bench.settle()
+        assert "error" in bench.act["amend"](given)
+        bench.path.on_amend(Amend("x", bench.outbox.journal, 99, "available", None, "?"))
+        bench.path.on_amend(Amend("y", bench.outbox.journal, 1, "flying", None, "?"))
+        await bench.settle()
+        assert (await bench.outbox.latest(Kind.AMENDMENT)) is None
+        assert bench.newest().status == "on_scene"
+
+    run(tmp_path, work)
