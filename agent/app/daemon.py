@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
+from agent.app.crew_parts import CrewParts
 from agent.app.device_feeds import device_feed
 from agent.app.device_units import DeviceUnits
 from agent.app.platform import Platform
@@ -16,13 +17,12 @@ from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
 from agent.domain.record import Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
-from agent.domain.state import VehicleState
+from agent.domain.state import State, VehicleState
 from agent.domain.telemetry import TelemetryPolicy
 from agent.domain.time_base import TimeBase
 from agent.domain.vehicle import Signal
 from agent.outbox.outbox import Outbox
 from agent.paths.clock_watch import ClockWatch
-from agent.paths.crew_path import CrewPath
 from agent.paths.fix_path import FixPath, StatusWatch
 from agent.paths.health_path import HealthPath
 from agent.paths.row_time import RowTime
@@ -77,6 +77,18 @@ class Daemon:
         )
         rows = RowTime(self.time_base, self.outbox)
         topics = Topics(config.unit.agency, config.unit.unit)
+        self._signals: SignalPath | None = None
+        self._crew_parts = CrewParts(
+            config,
+            self._clock,
+            self.time_base,
+            self.health,
+            outbox=self.outbox,
+            states=self,
+            connected=lambda: self.publisher.connected,
+            signals=lambda: {} if self._signals is None else self._signals.snapshot(),
+        )
+        self._crew = self._crew_parts.presses
         self.publisher = Publisher(
             config.uplink,
             topics,
@@ -88,6 +100,7 @@ class Daemon:
             agent_version=__version__,
             utc_now=lambda: self.time_base.utc(self._clock.boottime_ns()),
             resolve_utc=rows,
+            commands=self._crew_parts.commands(),
         )
         self._fixes = FixPath(
             LivePolicy(config.reporting.bounds()),
@@ -101,9 +114,9 @@ class Daemon:
             outbox=self.outbox,
             states=self.publisher,
             health=self.health,
+            on_believed=self._crew_parts.run.on_fix,
         )
-        crew_states = StatusWatch(self.publisher, self._fixes)
-        self._crew = CrewPath(config.buttons.keys, self._clock, self.time_base, self.outbox, crew_states)
+        self._crew_states = StatusWatch(self.publisher, self._fixes)
         self._clock_watch = ClockWatch(
             self._clock,
             self.time_base,
@@ -121,7 +134,8 @@ class Daemon:
             crew=self._crew,
             make_worker=platform.worker,
         )
-        self._signals = self._signal_path() if self._devices.gives_signals else None
+        if self._devices.gives_signals:
+            self._signals = self._signal_path()
         self._black_box: BlackBox | None = None
         if config.recorder is not None:
             from agent.app.black_box import BlackBox
@@ -144,6 +158,10 @@ class Daemon:
             states=self.publisher,
             on_ignition=self._on_ignition,
         )
+
+    def set_state(self, state: State) -> None:
+        """Publish what the crew and the run say; a status makes the position follow."""
+        self._crew_states.set_state(state)
 
     def stop(self) -> None:
         """Begin the orderly stop."""
@@ -211,6 +229,7 @@ class Daemon:
         now_ns = self._clock.boottime_ns()
         await self._fixes.open(now_ns)
         self.publisher.set_state(VehicleState(now_ns // 1_000_000, self.time_base.utc(now_ns), ()))
+        self._crew_parts.run.open()
         await self._crew.open()
 
     def status(self) -> dict[str, Any]:
@@ -269,6 +288,8 @@ class Daemon:
             self._start_source(Unit("network", watch.run))
         start(Unit("clock", self._clock_watch.run))
         start(Unit("crew", self._crew.run))
+        for unit in self._crew_parts.units():
+            self._start_source(unit)
         health = HealthPath(
             board=self.health,
             clock=self._clock,
@@ -295,6 +316,7 @@ class Daemon:
     def _on_signals(self, signals: Sequence[Signal]) -> None:
         if self._signals is not None:
             self._signals.on_signals(signals)
+        self._crew_parts.run.on_signals(signals)
 
     def _on_ignition(self, on: bool) -> None:
         log.info("ignition", on=on)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from agent.config.clock import Clock
+from agent.config.crew import Crew, PlacesFile
 from agent.config.devices import ButtonDevice, Buttons, DeviceBlock, Kinds, check_together
 from agent.config.panel import Panel
 from agent.config.reading import load_as
@@ -96,6 +97,8 @@ class Config(Section):
     recorder: Recorder | None = None
     log: Log = Log()
     panel: Panel = Panel()
+    crew: Crew = Crew()
+    places: PlacesFile = PlacesFile()
     status_socket: Path = Path("/run/mdt/mdt.sock")
     """Unix socket at which `mdt status` asks the running agent."""
 
@@ -111,6 +114,11 @@ class Config(Section):
         return path
 
     _together = field_validator("devices", mode="after")(check_together)
+
+    @property
+    def panel_socket(self) -> Path:
+        """Where the daemon and the crew's page meet."""
+        return self.panel.socket_beside(self.status_socket)
 
     @model_validator(mode="after")
     def _keys_have_a_meaning(self) -> Config:

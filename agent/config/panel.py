@@ -14,8 +14,8 @@ from agent.config.section import Section, from_file_folder
 class Panel(Section):
     """The crew's touch page, served to the screen in the cab by a process of its own (`mdt-panel`)."""
 
-    socket: Path = Path("/run/mdt/panel.sock")
-    """Where the daemon and the page meet."""
+    socket: Path | None = None
+    """Where the daemon and the page meet; without it `panel.sock` beside the status socket."""
     port: int = Field(8088, ge=1, le=65535)
     """Port of the page; it listens on the loopback interface and nowhere else."""
     token_file: Path = Path("/run/mdt/panel-token")
@@ -31,7 +31,13 @@ class Panel(Section):
     sound_every_s: float = Field(5, ge=1, le=600)
     """How often a call that nobody acknowledged sounds again."""
 
-    _paths = field_validator("socket", "token_file", mode="after")(from_file_folder)
+    _paths = field_validator("socket", "token_file", mode="after")(
+        lambda path, info: None if path is None else from_file_folder(path, info)
+    )
+
+    def socket_beside(self, status_socket: Path) -> Path:
+        """Where the daemon and the page meet."""
+        return status_socket.with_name("panel.sock") if self.socket is None else self.socket
 
 
 class PanelFile(Section):
@@ -40,8 +46,16 @@ class PanelFile(Section):
     model_config = ConfigDict(extra="ignore")
 
     panel: Panel = Panel()
+    status_socket: Path = Path("/run/mdt/mdt.sock")
+
+    _paths = field_validator("status_socket", mode="after")(from_file_folder)
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon and the page meet."""
+        return self.panel.socket_beside(self.status_socket)
 
 
-def load_panel(path: Path) -> Panel:
-    """The table `[panel]` of a configuration file. Raises ConfigError."""
-    return load_as(PanelFile, path).panel
+def load_panel(path: Path) -> PanelFile:
+    """The table `[panel]` of a configuration file, and where the daemon is. Raises ConfigError."""
+    return load_as(PanelFile, path)

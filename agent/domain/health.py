@@ -21,6 +21,8 @@ class HealthReason(Token):
     SENSOR_LOST = "sensor_lost", "A sensor is gone or can not be opened; what it measured is unknown."
     SENSOR_SILENT = "sensor_silent", "A sensor is there but gives no reading."
     BUTTONS_LOST = "buttons_lost", "The crew's buttons are gone or can not be opened."
+    PLACES_FAULTY = "places_faulty", "The file of places has faults; what is good in it is used."
+    PANEL_FAILED = "panel_failed", "The crew's page can not be served."
     BUTTON_STUCK = "button_stuck", "A button has been down for so long that it must be jammed."
     STORE_FULL = "store_full", "The disk is full: nothing can be stored."
     STORE_READ_ONLY = "store_read_only", "The disk can not be written."

@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=Path("/etc/mdt/agent.toml"), metavar="FILE")
     args = parser.parse_args(argv)
     try:
-        settings = load_panel(args.config)
+        file = load_panel(args.config)
+        settings = file.panel
         token = fresh_token(settings.token_file)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{settings.token_file}: {error.strerror}", file=sys.stderr)
         return BAD_CONFIGURATION
-    serve(settings, token)
+    serve(settings, file.socket, token)
     return 0
 
 
@@ -48,7 +49,7 @@ def fresh_token(path: Path) -> str:
     return token
 
 
-def serve(settings: Settings, token: str) -> None:
+def serve(settings: Settings, socket: Path, token: str) -> None:
     """Serve until SIGTERM or SIGINT."""
     import uvicorn
 
@@ -57,7 +58,7 @@ def serve(settings: Settings, token: str) -> None:
 
     hosts = frozenset({f"{HOST}:{settings.port}", f"localhost:{settings.port}"})
     page = settings.model_dump(include={"language", "px_per_mm", "passenger", "sound", "sound_every_s"})
-    panel = Panel(DaemonLink(settings.socket), token=token, hosts=hosts, page=page)
+    panel = Panel(DaemonLink(socket), token=token, hosts=hosts, page=page)
     print(f"The crew's page: http://{HOST}:{settings.port}/?token=$(cat {settings.token_file})", flush=True)
     uvicorn.run(
         panel.app(),

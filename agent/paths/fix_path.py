@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent.domain.fix import Fix, FixMode
@@ -50,7 +51,9 @@ class FixPath:
         outbox: Outbox,
         states: StateSink,
         health: HealthBoard,
+        on_believed: Callable[[Fix], None] = lambda _: None,
     ) -> None:
+        self._on_believed = on_believed
         self._live = live
         self._trail = trail
         self._time_base = time_base
@@ -103,6 +106,7 @@ class FixPath:
             self._health.raise_(HealthReason.GNSS_IMPLAUSIBLE, f"{fix.lat_deg:.4f} {fix.lon_deg:.4f}")
             fix = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
         self.newest = fix
+        self._on_believed(fix)
         position = position_of(fix)
         if position is None:
             self._lose(fix.received_boottime_ns, stamp.utc)

@@ -138,6 +138,16 @@ class RunPath:
         """Number of the incident that the unit is assigned to."""
         return self._calls.incident
 
+    @property
+    def position(self) -> Position | None:
+        """The newest position, however old."""
+        return self._position
+
+    @property
+    def has_fix(self) -> bool:
+        """Whether the unit knows where it is now."""
+        return self._around.evidence(self._now_ns(), None).lat_deg is not None
+
     def listen(self, on_state: Callable[[], None]) -> None:
         """Call `on_state` when something changed that `state/status` says."""
         self._on_state = on_state

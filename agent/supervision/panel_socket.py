@@ -13,11 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agent.domain.health import HealthBoard, HealthReason
 from agent.runtime.log import EventLog
 
 log = EventLog("panel")
 
 BEAT_S: Final = 1.0
+IDLE_S: Final = 10.0
+"""How often the unit reports progress while no page is there."""
+RETRY_S: Final = 5.0
 SETTLE_S: Final = 0.02
 """Changes that come together make one snapshot."""
 MOST_CLIENTS: Final = 4
@@ -37,11 +41,17 @@ class PanelSocket:
         path: of the socket.
         snapshot: makes what is true now, JSON-able.
         actions: by the word in `do`.
+        health: told when the socket can not be made; None where nobody asks.
     """
 
     def __init__(
-        self, path: Path, snapshot: Callable[[], Mapping[str, Any]], actions: Mapping[str, Action]
+        self,
+        path: Path,
+        snapshot: Callable[[], Mapping[str, Any]],
+        actions: Mapping[str, Action],
+        health: HealthBoard | None = None,
     ) -> None:
+        self._health = health
         self._path = path
         self._snapshot = snapshot
         self._actions = actions
@@ -56,18 +66,30 @@ class PanelSocket:
     async def run(self, progress: Callable[[], None]) -> None:
         """The unit's loop: listen, and tell what changed; until cancelled.
 
-        Raises:
-            OSError: the socket can not be made.
+        A socket that can not be made is a health reason, and tried again: buttons do not wait for a page.
         """
+        while True:
+            try:
+                await self._listen(progress)
+            except OSError as error:
+                if self._health is not None:
+                    self._health.raise_(HealthReason.PANEL_FAILED, f"{self._path}: {error.strerror}")
+                log.error("panel_socket_failed", path=self._path, why=error.strerror)
+            progress()
+            await asyncio.sleep(RETRY_S)
+
+    async def _listen(self, progress: Callable[[], None]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, path=str(self._path), limit=MOST_LINE_BYTES)
         self._path.chmod(0o660)
+        if self._health is not None:
+            self._health.clear(HealthReason.PANEL_FAILED)
         try:
             while True:
                 progress()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(BEAT_S):
+                    async with asyncio.timeout(BEAT_S if self._clients else IDLE_S):
                         await self._changed.wait()
                 await asyncio.sleep(SETTLE_S)
                 self._changed.clear()

@@ -13,8 +13,14 @@ from agent.panel.command import BAD_CONFIGURATION, fresh_token, main
 def test_only_the_panels_table_is_read(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text('[unit]\nagency = 3\n[panel]\nport = 9000\nsocket = "p.sock"\n', encoding="utf-8")
-    panel = load_panel(file)
-    assert (panel.port, panel.socket) == (9000, tmp_path / "p.sock")
+    read = load_panel(file)
+    assert (read.panel.port, read.socket) == (9000, tmp_path / "p.sock")
+
+
+def test_without_a_place_the_socket_is_beside_the_status_socket(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('status_socket = "run/mdt.sock"\n', encoding="utf-8")
+    assert load_panel(file).socket == tmp_path / "run" / "panel.sock"
 
 
 def test_a_bad_table_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,152 @@
+"""Presses, the run around them, and the crew's page, wired together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.config import Config
+from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.places import Places, places_from_geojson
+from agent.domain.record import Stream
+from agent.domain.sun import is_night
+from agent.domain.time_base import TimeBase
+from agent.hal.clock import Clock
+from agent.outbox.outbox import Outbox
+from agent.paths.crew_path import CrewPath
+from agent.paths.run_path import RunPath
+from agent.paths.state_sink import StateSink
+from agent.supervision.panel_socket import PanelSocket
+from agent.supervision.supervisor import Unit
+from agent.uplink.commands import Command
+from agent.wire import orders
+
+MOST_PLACES_BYTES = 4 << 20
+
+
+class CrewParts:
+    """Everything that serves the crew.
+
+    Args:
+        config: the agent's.
+        clock: boot time.
+        time_base: derives UTC.
+        health: gets what is wrong with the places file or the page's socket; shown on the page.
+        outbox: where records go.
+        states: where states are published.
+        connected: whether a broker has us.
+        signals: newest vehicle signals by name.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        time_base: TimeBase,
+        health: HealthBoard,
+        *,
+        outbox: Outbox,
+        states: StateSink,
+        connected: Callable[[], bool],
+        signals: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._time_base = time_base
+        self._health = health
+        self._outbox = outbox
+        self._connected = connected
+        crew = config.crew
+        self.run = RunPath(
+            crew,
+            config.unit.unit,
+            read_places(config.places.file, health),
+            clock,
+            time_base,
+            records=outbox,
+            states=states,
+            on_change=self._changed,
+            signals=signals,
+        )
+        self.presses = CrewPath(
+            config.buttons.keys,
+            clock,
+            time_base,
+            outbox,
+            states,
+            context=self.run,
+            undo_s=crew.undo_s,
+            receipts=config.uplink.confirm == "dispatch",
+            on_change=self._changed,
+        )
+        self.run.listen(self.presses.publish)
+        actions = {**self.run.actions(), **self.presses.actions(crew.emergency_cancel_code)}
+        self._socket = PanelSocket(config.panel_socket, self.page, actions, health=health)
+        health.listen(self._changed)
+
+    def units(self) -> Sequence[Unit]:
+        """What runs beside the presses' own unit."""
+        return [Unit("run", self.run.run), Unit("panel", self._socket.run)]
+
+    def commands(self) -> Sequence[Command]:
+        """What dispatch may tell the crew."""
+        run, presses = self.run, self.presses
+        return [
+            Command("assign", orders.decode_assign, run.on_assign),
+            Command("update", orders.decode_update, run.on_update),
+            Command("cancel", orders.decode_cancel, run.on_cancel),
+            Command("message", orders.decode_message, run.on_message),
+            Command("crew", orders.decode_sign_on, run.on_sign_on),
+            Command("answer", orders.decode_answer, presses.on_answer),
+            Command("amend", orders.decode_amend, presses.on_amend),
+        ]
+
+    def page(self) -> dict[str, Any]:
+        """What the crew's page shows, JSON-able (docs/panel.md)."""
+        position, now_ns = self.run.position, self._clock.boottime_ns()
+        utc = self._time_base.utc(now_ns)
+        night = (
+            position is not None
+            and utc is not None
+            and is_night(utc.unix_ms, position.lat_deg, position.lon_deg)
+        )
+        waiting = self._outbox.last_seq(Stream.EVENTS) - self._outbox.confirmed(Stream.EVENTS)
+        return {
+            **self.run.snapshot(),
+            **self.presses.page(),
+            "more_keys": [],
+            "link": {"connected": self._connected()},
+            "gnss": {"fix": self.run.has_fix},
+            "backlog": {"presses": waiting},
+            "health": [
+                {"reason": str(reason), "text": reason.sentence} for reason in sorted(self._health.reasons())
+            ],
+            "night": night,
+            "receipts": self._config.uplink.confirm == "dispatch",
+        }
+
+    def _changed(self) -> None:
+        # Parts call it while they are being made, before there is a socket to tell.
+        socket = getattr(self, "_socket", None)
+        if socket is not None:
+            socket.changed()
+
+
+def read_places(file: Path | None, health: HealthBoard) -> Places:
+    """The places of a file. What can not be read is a health reason: presses do not wait for a map."""
+    if file is None:
+        return Places()
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MOST_PLACES_BYTES)  # what is cut off there is no JSON any more
+        places, problems = places_from_geojson(json.loads(text.decode("utf-8-sig")))
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        health.raise_(HealthReason.PLACES_FAULTY, f"{file.name}: {why}")
+        return Places()
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        health.raise_(HealthReason.PLACES_FAULTY, f"{file.name}: {problems[0]}{more}")
+    return places
