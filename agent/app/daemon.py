@@ -156,6 +156,7 @@ class Daemon:
             self.time_base,
             outbox=self.outbox,
             states=self.publisher,
+            state_interval_s=self._config.reporting.vehicle_state_interval_s,
             on_ignition=self._on_ignition,
         )
 

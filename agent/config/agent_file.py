@@ -62,6 +62,8 @@ class Reporting(Section):
     """Above this speed the vehicle moves."""
     telemetry_interval_s: float = Field(5, gt=0, le=86_400)
     """Least time between records of vehicle signals."""
+    vehicle_state_interval_s: float = Field(10, gt=0, le=86_400)
+    """Least time between live states of the vehicle, which tell the signals that changed."""
     health_interval_s: float = Field(60, gt=0, le=86_400)
     """Time between refreshes of the live health."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agent.domain.record import Draft, SignalValue
 from agent.domain.state import VehicleState
@@ -15,6 +15,8 @@ from agent.outbox.outbox import Outbox
 from agent.paths.state_sink import StateSink
 
 _TICK_S = 1.0
+WHOLE_EVERY_S = 300.0
+"""The whole picture is told anew after so long, for whoever came late or missed something."""
 IGNITION = "LowVoltageSystemState"
 _ENGINE_MAY_RUN = ("ON", "START")
 """Values of that VSS signal; with any other the supply of the computer may go away soon."""
@@ -31,8 +33,20 @@ class SignalPath:
         *,
         outbox: Outbox,
         states: StateSink,
+        state_interval_s: float = 10.0,
         on_ignition: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        """Store the parts.
+
+        Args:
+            policy: which signals become a record, and when.
+            clock: boot time.
+            time_base: gives a boot time its UTC.
+            outbox: where records go.
+            states: where the live state goes.
+            state_interval_s: least time between two states.
+            on_ignition: told when the ignition is switched.
+        """
         self._policy = policy
         self._clock = clock
         self._time_base = time_base
@@ -40,7 +54,10 @@ class SignalPath:
         self._states = states
         self._on_ignition = on_ignition
         self._ignition_on: bool | None = None
-        self._told: tuple[tuple[str, SignalValue | None], ...] = ()
+        self._state_interval_ns = round(state_interval_s * 1e9)
+        self._told: dict[str, SignalValue | None] = {}
+        self._told_ns: int | None = None
+        self._whole_ns: int | None = None
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Take changed signals."""
@@ -80,13 +97,34 @@ class SignalPath:
         self._ignition_on = on
 
     def _tell(self) -> None:
-        signals, newest_ns = self._policy.snapshot(), self._policy.newest_boottime_ns()
-        if newest_ns is not None and signals != self._told:
-            self._told = signals
-            self._states.set_state(
-                VehicleState(
-                    boottime_ms=newest_ns // 1_000_000,
-                    utc=self._time_base.utc(newest_ns),
-                    signals=signals,
-                )
+        """The signals that changed since they were told, at intervals; now and then all of them."""
+        newest_ns, now_ns = self._policy.newest_boottime_ns(), self._clock.boottime_ns()
+        if newest_ns is None or _is_within(now_ns, self._told_ns, self._state_interval_ns):
+            return
+        signals = self._policy.snapshot()
+        changed = tuple(pair for pair in signals if not _is_told(self._told, *pair))
+        whole = not _is_within(now_ns, self._whole_ns, round(WHOLE_EVERY_S * 1e9))
+        if not changed and not (whole and self._told_ns != self._whole_ns):
+            return
+        self._told.update(changed)
+        self._told_ns = now_ns
+        self._whole_ns = now_ns if whole else self._whole_ns
+        self._states.set_state(
+            VehicleState(
+                boottime_ms=newest_ns // 1_000_000,
+                utc=self._time_base.utc(newest_ns),
+                signals=signals if whole else changed,
+                complete=whole,
             )
+        )
+
+
+def _is_within(now_ns: int, since_ns: int | None, span_ns: int) -> bool:
+    # A tick that comes a little early is still the one that was meant.
+    return since_ns is not None and now_ns - since_ns < span_ns - round(_TICK_S * 5e8)
+
+
+def _is_told(told: Mapping[str, SignalValue | None], name: str, value: SignalValue | None) -> bool:
+    # 1 == True in Python; on the wire they differ.
+    known = told.get(name)
+    return name in told and known == value and isinstance(known, bool) == isinstance(value, bool)

@@ -13,7 +13,7 @@ from agent import config
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Outcome, Stream
 from agent.domain.stamp import Utc
-from agent.domain.state import State, StatusState
+from agent.domain.state import State, StatusState, VehicleState
 from agent.hal.clock import Clock
 from agent.runtime.log import EventLog
 from agent.uplink.batching import Batcher
@@ -198,11 +198,18 @@ class Publisher:
         return self._connection is not None
 
     def set_state(self, state: State) -> None:
-        """Set what is true now. Sent at once while connected, else with the next connection; newest wins."""
-        self._states[state.name] = state
+        """Set what is true now. Sent at once while connected, else with the next connection; newest wins.
+
+        Of the vehicle's signals the changes alone will do: a new connection begins with the whole picture.
+        """
+        known = self._states.get(state.name)
+        if isinstance(state, VehicleState) and isinstance(known, VehicleState):
+            self._states[state.name] = state.over(known)
+        else:
+            self._states[state.name] = state
         with self._failing_run():
             if self._connection is not None:
-                self._connection.states.changed(state.name)
+                self._connection.states.changed(state.name, state)
             elif isinstance(state, StatusState):
                 self._hurry()
 

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from functools import partial
 
 from agent import config
-from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState, VehicleState
+from agent.domain.state import (
+    DestinationState,
+    HealthState,
+    LinkState,
+    LocationState,
+    State,
+    StatusState,
+    UnitState,
+    VehicleState,
+)
 from agent.runtime.log import EventLog
 from agent.uplink.link.link import Link, Message
 from agent.uplink.link.refusal import FAILURE, PACKET_TOO_LARGE
@@ -20,7 +29,18 @@ from agent.wire.topics import Topics
 
 log = EventLog("uplink")
 
-ORDER = tuple(kind.name for kind in (LinkState, StatusState, LocationState, VehicleState, HealthState))
+ORDER = tuple(
+    kind.name
+    for kind in (
+        LinkState,
+        StatusState,
+        LocationState,
+        UnitState,
+        DestinationState,
+        VehicleState,
+        HealthState,
+    )
+)
 """Which goes first when several wait: what dispatch needs most."""
 AHEAD = frozenset({LinkState.name, StatusState.name})
 """Rare and short, and what dispatch acts on: these do not wait in line behind journal batches."""
@@ -60,6 +80,8 @@ class StateSender:
         self._too_large: dict[str, int] = {}
         """Name to size of the packet."""
         self._refused: set[str] = set()
+        self._changes: dict[str, VehicleState] = {}
+        """Name to what changed of a state that this broker has, and that waits to go."""
 
     @property
     def too_large(self) -> frozenset[str]:
@@ -81,8 +103,19 @@ class StateSender:
         """Size of the largest packet that was not answered; 0 when there is none."""
         return max(self._in_flight.values(), default=0)
 
-    def changed(self, name: str) -> None:
-        """The state of that name was replaced."""
+    def changed(self, name: str, changes: State | None = None) -> None:
+        """The state of that name was replaced.
+
+        Args:
+            name: of the state.
+            changes: what alone changed, when that is all that needs to go to a broker that has the rest.
+        """
+        whole_waits = name in self._waiting and name not in self._changes
+        if isinstance(changes, VehicleState) and changes.complete is False and not whole_waits:
+            waiting = self._changes.get(name)
+            self._changes[name] = changes if waiting is None else changes.over(waiting)
+        else:
+            self._changes.pop(name, None)
         self._waiting.add(name)
         self.send()
 
@@ -106,7 +139,8 @@ class StateSender:
             if not self._has_turn(name):
                 return
             self._waiting.discard(name)
-            message = self._message(self._states[name])
+            changes = self._changes.pop(name, None)
+            message = self._message(changes or self._states[name])
             if message is not None:
                 self._publish(name, message)
         self._window.withdraw(self)
@@ -128,6 +162,7 @@ class StateSender:
             self._limit.taken(size_bytes)
             return
         self._waiting.add(name)
+        self._changes.pop(name, None)  # what was refused may have held others: the whole goes instead
         if code == PACKET_TOO_LARGE and name not in AHEAD and self._limit.refused(size_bytes):
             return
         log.warning("state_refused", name=name, code=f"0x{code:02x}")
@@ -146,14 +181,18 @@ class StateSender:
         expiry_s = None
         if isinstance(state, LocationState) and self._settings.position_expiry_s:
             expiry_s = self._settings.position_expiry_s
+        is_partial = isinstance(state, VehicleState) and state.complete is False
         message = Message(
             self._topics.state(state.name),
             encoded.payload,
-            retain=True,
+            # Who comes later needs the whole picture, not what changed last.
+            retain=not is_partial,
             content_type=encoded.content_type,
             expiry_s=expiry_s,
             urgent=True,
         )
+        if is_partial:  # says nothing about whether the whole picture would be taken
+            return message if self._may_try(state.name, message.packet_bytes()) else None
         known = self._too_large.pop(state.name, None)
         if not self._may_try(state.name, message.packet_bytes()):
             self._too_large[state.name] = message.packet_bytes()

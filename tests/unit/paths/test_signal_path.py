@@ -43,7 +43,7 @@ class Bench:
         self.states: list[VehicleState] = []
         self.switched: list[bool] = []
         self.path = SignalPath(
-            TelemetryPolicy(interval_s=5, stale_after_s_of={NAME: stale_after_s}),
+            TelemetryPolicy(interval_s=5, stale_after_s_of={NAME: stale_after_s, IGNITION: 10_000}),
             self.clock,
             TimeBase(),
             outbox=self.outbox,
@@ -156,5 +156,32 @@ def test_a_switched_ignition_is_told_after_what_was_true_is_recorded(tmp_path: P
 
         await bench.run(act)
         assert bench.switched == [False, True]
+
+    on_virtual_time(main)
+
+
+def test_the_live_state_tells_changes_at_intervals_and_the_whole_picture_now_and_then(tmp_path: Path) -> None:
+    """[MDT-S-04]"""
+
+    async def main() -> None:
+        bench = Bench(tmp_path, stale_after_s=10_000)
+
+        async def act() -> None:
+            bench.hear("ON", IGNITION)
+            for second in range(700):
+                bench.hear(float(min(second, 320)))
+                await asyncio.sleep(1)
+
+        await bench.run(act)
+        whole = [state for state in bench.states if state.complete]
+        changes = [state for state in bench.states if state.complete is False]
+        assert all({name for name, _ in state.signals} == {NAME, IGNITION} for state in whole)
+        assert all({name for name, _ in state.signals} == {NAME} for state in changes)
+        assert len(whole) == 3, "at the beginning, after five minutes, and once more what changed since"
+        assert 30 <= len(changes) <= 34, "every ten seconds while it changes"
+        picture = bench.states[0]
+        for state in bench.states[1:]:
+            picture = state.over(picture)
+        assert dict(picture.signals) == {NAME: 320.0, IGNITION: "ON"}
 
     on_virtual_time(main)

@@ -6,10 +6,11 @@ import asyncio
 
 from agent.domain.fix import FixMode
 from agent.domain.health import HealthReason
-from agent.domain.state import HealthState, LocationState, StatusState, VehicleState
+from agent.domain.state import STATE_TYPES, HealthState, LocationState, StatusState, VehicleState
 from agent.uplink.link.link import Opened
 from agent.uplink.link.refusal import NOT_AUTHORISED
 from agent.uplink.packet_limit import LEAST_BYTES
+from agent.uplink.state_sender import ORDER
 from agent.wire.codec import decode_state
 from tests.unit.uplink.publisher_rig import (
     TOPICS,
@@ -133,3 +134,76 @@ def test_state_that_can_not_be_encoded_is_nobody_elses_trouble() -> None:
             assert rig.link.closes == 1
 
     virtually(work)
+
+
+def pictures(rig: Rig, begin: int = 0) -> list[tuple[bool, VehicleState]]:
+    """Whether it is retained, and what it says, of each state of the vehicle that was sent."""
+    sent = [one.message for one in rig.link.on(TOPICS.state("vehicle"))][begin:]
+    states = [(one.retain, decode_state("vehicle", one.payload)) for one in sent]
+    return [(retain, state) for retain, state in states if isinstance(state, VehicleState)]
+
+
+def test_changes_of_the_vehicle_go_alone_and_a_new_connection_begins_with_the_whole_picture() -> None:
+    """[MDT-S-04]"""
+
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.publisher.set_state(VehicleState(1, None, (("Gear", 1), ("Speed", 3)), complete=True))
+            await rig.opened()
+            await until(lambda: len(pictures(rig)) == 1)
+            rig.publisher.set_state(VehicleState(2, None, (("Speed", 4),), complete=False))
+            await until(lambda: len(pictures(rig)) == 2)
+            assert pictures(rig) == [
+                (True, VehicleState(1, None, (("Gear", 1), ("Speed", 3)), complete=True)),
+                (False, VehicleState(2, None, (("Speed", 4),), complete=False)),
+            ]
+            rig.link.lose()
+            rig.publisher.set_state(VehicleState(3, None, (("Siren", None),), complete=False))
+            await rig.opened(2)
+            await until(lambda: len(pictures(rig)) == 3)
+            whole = (("Gear", 1), ("Siren", None), ("Speed", 4))
+            assert pictures(rig, 2) == [(True, VehicleState(3, None, whole, complete=True))]
+
+    virtually(work)
+
+
+def test_changes_that_wait_are_merged_and_none_is_lost() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.publisher.set_state(VehicleState(1, None, (("Speed", 0),), complete=True))
+            await rig.opened()
+            await until(lambda: len(pictures(rig)) == 1)
+            await asyncio.sleep(1)
+            rig.link.answer = lambda _: None
+            for number in range(1, 6):
+                changed = VehicleState(1, None, ((f"X{number % 3}", number),), complete=False)
+                rig.publisher.set_state(changed)
+            assert len(pictures(rig)) == 2
+            rig.link.acknowledge(rig.link.on(TOPICS.state("vehicle"))[-1].token)
+            changes = (("X0", 3), ("X1", 4), ("X2", 5))
+            assert pictures(rig, 2) == [(False, VehicleState(1, None, changes, complete=False))]
+
+    virtually(work)
+
+
+def test_changes_that_are_refused_are_followed_by_the_whole_picture() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.publisher.set_state(VehicleState(1, None, (("Speed", 0),), complete=True))
+            await rig.opened()
+            await until(lambda: len(pictures(rig)) == 1)
+            rig.link.answer = lambda _: NOT_AUTHORISED
+            rig.publisher.set_state(VehicleState(1, None, (("Gear", 2),), complete=False))
+            await until(lambda: HealthReason.BROKER_REFUSED in rig.health.reasons())
+            rig.link.answer = lambda _: 0
+            await until(lambda: len(pictures(rig)) >= 3)
+            assert pictures(rig, 2)[-1] == (
+                True,
+                VehicleState(1, None, (("Gear", 2), ("Speed", 0)), complete=True),
+            )
+
+    virtually(work)
+
+
+def test_every_state_has_its_place_in_the_order() -> None:
+    assert set(ORDER) == set(STATE_TYPES)
