@@ -27,6 +27,7 @@ BENCHMARKS = {
     "open_cost": "opening and counting a large store",
     "card": "what a trail at 1 Hz costs the memory card",
     "wire": "bytes that a position takes on the air",
+    "air": "bytes that a shift takes on the air, by topic",
     "footprint": "the daemon as a whole, on its devices",
     "gnss_input": "a sentence from the receiver",
     "can_input": "a frame from the vehicle bus",

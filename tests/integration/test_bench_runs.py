@@ -59,6 +59,22 @@ def test_what_goes_over_the_air_is_counted_not_timed(tmp_path: Path, checkout: P
     assert sizes["wire.live"] <= 45
 
 
+def test_the_bytes_of_a_shift_are_counted_by_topic(tmp_path: Path, checkout: Path) -> None:
+    _, figures = bench(tmp_path, checkout, "--only", "air", "--scale", "0.005")
+    sizes = {figure["name"]: figure["value"] for figure in figures}
+    topics = {
+        "journal/events",
+        "journal/trail",
+        "state/link",
+        "state/location",
+        "state/status",
+        "state/vehicle",
+    }
+    assert {f"air.{topic}" for topic in topics} <= sizes.keys()
+    assert sizes["air.shift"] <= 6
+    assert sizes["air.shift.wire"] > sizes["air.shift"]
+
+
 def test_a_missing_peer_leaves_the_rest_of_the_figure() -> None:
     figure = Figure("drain", 5.0, "records/s", "a peer", None, Target(4), "it could not be installed")
     assert figure.as_json()["peer_value"] is None
