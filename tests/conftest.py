@@ -60,7 +60,7 @@ def nothing_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     # Generous: what ends by itself ends at once, and a busy machine takes its time over it.
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 6
     while leaked := [thread for thread in threading.enumerate() if thread not in before]:
         if time.monotonic() > deadline:
             pytest.fail(f"threads leaked: {[thread.name for thread in leaked]}")

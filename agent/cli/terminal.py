@@ -39,6 +39,9 @@ class PlainStream(io.TextIOBase):
         """See io.IOBase.fileno."""
         return self._out.fileno()
 
+    def close(self) -> None:
+        """Nothing: what is written to is another's, and flushed while somebody hears its complaints."""
+
     def writable(self) -> bool:
         """See io.IOBase.writable."""
         return True

@@ -21,12 +21,15 @@ LEAKY_THREAD = """
 import threading
 
 def test_leaks():
-    threading.Thread(target=threading.Event().wait, args=(3,), name="forgotten", daemon=True).start()
+    threading.Thread(target=threading.Event().wait, args=(30,), name="forgotten", daemon=True).start()
 """
 
 
 @pytest.mark.parametrize("source", [LEAKY_TASK, LEAKY_THREAD], ids=["task", "thread"])
-def test_a_leak_fails_the_test_that_leaked(source: str, checkout: Path, pytester: pytest.Pytester) -> None:
+def test_a_leak_fails_the_test_that_leaked(
+    source: str, checkout: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(checkout))
     pytester.makeconftest((checkout / "tests" / "conftest.py").read_text())
     pytester.makepyfile(source)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:xdist")

@@ -99,6 +99,8 @@ def device(kind: str, **settings: Any) -> str:
 def test_a_mistake_is_found_on_its_line_and_said_in_plain_words(
     tmp_path: Path, text: str, line: int, words: str
 ) -> None:
+    if "CAN bus" in words and not Path("/sys/class/net/lo").exists():
+        pytest.skip("/sys is not mounted here")
     code, problems, _ = check(tmp_path, text)
     assert code == ExitCode.BAD_CONFIG
     (problem,) = [problem for problem in problems if words in problem]
