@@ -315,6 +315,7 @@ class Daemon:
         self._supervisor.start(unit)
 
     def _on_signals(self, signals: Sequence[Signal]) -> None:
+        self._fixes.on_signals(signals)
         if self._signals is not None:
             self._signals.on_signals(signals)
         self._crew_parts.run.on_signals(signals)

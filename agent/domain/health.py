@@ -14,6 +14,10 @@ class HealthReason(Token):
     GNSS_SILENT = "gnss_silent", "The receiver is there but says nothing."
     GNSS_NO_FIX = "gnss_no_fix", "The receiver speaks, but has no position."
     GNSS_IMPLAUSIBLE = "gnss_implausible", "The receiver is impossibly far from where it just was; held back."
+    GNSS_DOUBTED = (
+        "gnss_doubted",
+        "The wheels contradict the receiver; its position is marked so.",
+    )
     GNSS_GARBLED = "gnss_garbled", "Most of what is received fails its checksum."
     CAN_LOST = "can_lost", "The vehicle bus is gone or can not be opened."
     CAN_SILENT = "can_silent", "The vehicle bus is there but says nothing."

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from agent.domain.dead_reckoning import DeadReckoning
 from agent.domain.fix import Fix, FixMode
+from agent.domain.fix_quality import FixQuality
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.plausibility import FixGate
-from agent.domain.record import Draft, Kind, Position
-from agent.domain.reporting import LivePolicy, TrailPolicy, position_of
+from agent.domain.record import Draft, Kind, Position, PositionQuality
+from agent.domain.reporting import SIGMAS, LivePolicy, TrailPolicy, error_m, position_of
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import LocationState, State, StatusState
 from agent.domain.status import UnitStatus
 from agent.domain.time_base import TimeBase
+from agent.domain.vehicle import Signal
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.outbox import Outbox
 from agent.paths.state_sink import StateSink
@@ -24,6 +27,12 @@ from agent.wire.row import Row
 
 log = EventLog("fix")
 
+WHEEL_SPEED = "Speed"
+KMH_PER_MPS = 3.6
+STALE_MS = 3_000
+"""An epoch that is read so much later than it was waited somewhere."""
+UNKNOWN_M = 15.0
+"""Radius about a fix of which nobody says how good it is."""
 ON_INCIDENT = frozenset(
     {
         UnitStatus.DISPATCHED,
@@ -65,6 +74,9 @@ class FixPath:
         self._last: Position | None = None
         self._last_utc: Utc | None = None
         self._status: tuple[str | None, bool] = (None, False)
+        self._quality = FixQuality()
+        self._reckoning = DeadReckoning()
+        self._estimating = False
         self.newest: Fix | None = None
 
     async def open(self, boottime_ns: int) -> None:
@@ -106,17 +118,44 @@ class FixPath:
             self._health.raise_(HealthReason.GNSS_IMPLAUSIBLE, f"{fix.lat_deg:.4f} {fix.lon_deg:.4f}")
             fix = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
         self.newest = fix
-        self._on_believed(fix)
-        position = position_of(fix)
+        position = self._judged(fix, stamp)
+        if position is None or position.quality is None:
+            self._on_believed(fix)
         if position is None:
             self._lose(fix.received_boottime_ns, stamp.utc)
             return
         at_ns = _moment_ns(stamp)
         self._last, self._last_utc = position, stamp.utc
-        self._mode = fix.mode
+        self._mode, self._estimating = fix.mode, False
         if self._live.decide(fix, position, at_ns) is not None:
             self._tell(fix, stamp, position)
         self._stage(self._trail.take(position, at_ns, Draft(stamp, position)))
+
+    def on_signals(self, signals: Sequence[Signal]) -> None:
+        """Take the wheels' speed: it judges fixes, and carries on where there are none."""
+        for signal in signals:
+            if signal.name == WHEEL_SPEED and isinstance(signal.value, int | float):
+                speed_mps = signal.value / KMH_PER_MPS
+                self._quality.speed(speed_mps, signal.received_boottime_ns)
+                self._reckoning.speed(speed_mps * self._quality.scale, signal.received_boottime_ns)
+
+    def _judged(self, fix: Fix, stamp: Stamp) -> Position | None:
+        """The fix's position with what is wrong with it and how far off it may be; None without one."""
+        position = position_of(fix)
+        if position is None:
+            return None
+        quality, own_m = self._quality.judge(fix), error_m(fix)
+        now = self._time_base.utc(fix.received_boottime_ns)
+        if quality is None and now is not None and stamp.utc is not None:
+            stale = stamp.utc.source is UtcSource.GNSS and now.unix_ms - stamp.utc.unix_ms > STALE_MS
+            quality = PositionQuality.STALE if stale else None
+        uncertainty_m = None if own_m is None else SIGMAS * own_m
+        if quality in (PositionQuality.FROZEN, PositionQuality.CONTRADICTED):
+            self._health.raise_(HealthReason.GNSS_DOUBTED, f"{quality}: {quality.sentence}")
+        else:
+            self._health.clear(HealthReason.GNSS_DOUBTED)
+            self._reckoning.fix(position, fix.received_boottime_ns, uncertainty_m or UNKNOWN_M)
+        return replace(position, quality=quality, uncertainty_m=uncertainty_m)
 
     def on_silence(self, boottime_ns: int) -> None:
         """The receiver is gone or says nothing: the last position is no longer what is true now."""
@@ -136,13 +175,18 @@ class FixPath:
         self._stage(self._trail.flush())
 
     def _lose(self, boottime_ns: int, utc: Utc | None) -> None:
-        # Without a fix there is nothing new to say each second: the loss itself is told once.
-        if self._mode in (None, FixMode.NONE):
+        """There is no fix: carry on by the wheels for a while, marked as such, and else say so once."""
+        if self._mode is None or (self._mode is FixMode.NONE and not self._estimating):
             return
+        if self._mode is not FixMode.NONE:
+            self._live.lost()
+            self._stage(self._trail.flush())
         self._mode = FixMode.NONE
-        self._live.lost()
-        self._stage(self._trail.flush())
-        self._states.set_state(self._state(boottime_ns, utc, None, FixMode.NONE))
+        estimate = self._reckoning.estimate(boottime_ns)
+        self._estimating = estimate is not None
+        if estimate is not None:
+            estimate = replace(estimate, mode=FixMode.NONE)
+        self._states.set_state(self._state(boottime_ns, utc, estimate, FixMode.NONE))
 
     def _stage(self, drafts: list[Draft]) -> None:
         for draft in drafts:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from agent.domain.health import HealthReason
-from agent.domain.record import Health, Position
+from agent.domain.record import Health, Position, PositionQuality
 from agent.domain.state import HealthState, LinkState, LocationState, StatusState
 from hil.drive.items import TruthItem
 from hil.drive.route import distance_m
@@ -51,6 +51,8 @@ class NoPositionWithoutFix(Expectation):
             state = arrival.state
             if not isinstance(state, LocationState) or state.position is None or state.utc is None:
                 continue
+            if state.position.quality == PositionQuality.ESTIMATED:
+                continue  # it says itself that it is none
             truth = seen.truth_at.get(state.utc.unix_ms)
             if truth is not None and (not truth.has_fix or _taken(seen, truth, self.grace_s * seen.speed)):
                 problems.append(f"state/location has a position at {_drive_s(seen, truth):.0f} s")
