@@ -71,15 +71,15 @@ class CorrectionRule:
 def corrected_utc(boottime_ms: int, utc: Utc | None, correction: ClockCorrection) -> Utc | None:
     """The UTC of a record of the boot that a correction is of: corrected, or its own where that is as good.
 
-    A record keeps its own when it has a trusted one that does not contradict the correction: an epoch's own
-    time is better than any that is derived later.
+    A record keeps its own when that is of no lesser source and does not contradict the correction: an epoch's
+    own time is better than any that is derived later.
     """
     if not correction.from_boottime_ms <= boottime_ms <= correction.to_boottime_ms:
         return utc
     if correction.source not in (UtcSource.NTP, UtcSource.GNSS):
         return utc
     better = Utc(boottime_ms + correction.offset_ms, UtcSource(correction.source), correction.uncertainty_ms)
-    if utc is None or utc.source < UtcSource.NTP or utc.uncertainty_ms is None:
+    if utc is None or utc.source < correction.source or utc.uncertainty_ms is None:
         return better
     agrees = abs(utc.unix_ms - better.unix_ms) <= utc.uncertainty_ms + (correction.uncertainty_ms or 0)
     return utc if agrees else better

@@ -83,6 +83,41 @@ class PositionsNearTruth(Expectation):
         return Verdict(len(far) <= self.share * len(errors), text)
 
 
+class EstimatesHonest(Expectation):
+    """Positions that are estimated without a fix are off by no more than they say, for a `share` of them."""
+
+    kind: Literal["estimates_honest"]
+    share: float = Field(0.95, ge=0, le=1)
+    at_least: int = Field(10, ge=1)
+    longest_s: float = Field(61, gt=0)
+    """None is of later after the last fix."""
+
+    def check(self, seen: Observation) -> Verdict:
+        """Compare each with the truth of its second."""
+        inside, told, longest_s = 0, 0, 0.0
+        for arrival in seen.state_history:
+            state = arrival.state
+            if not isinstance(state, LocationState) or state.position is None or state.utc is None:
+                continue
+            if state.position.quality != PositionQuality.ESTIMATED:
+                continue
+            drive_s = (state.utc.unix_ms - seen.start_utc_ms) / 1000
+            truth = seen.truth_at.get(seen.start_utc_ms + round(drive_s) * 1000)
+            if truth is None:
+                continue
+            told += 1
+            place = state.position.lat_deg, state.position.lon_deg
+            # A second of the drive passes between the truths, and the position is of some moment in it.
+            slack_m = truth.speed_mps
+            inside += distance_m(place, truth.point) <= (state.position.uncertainty_m or 0) + slack_m
+            fixed = [one.utc_ms for one in seen.truth if one.has_fix and one.utc_ms <= truth.utc_ms]
+            longest_s = max(longest_s, (truth.utc_ms - max(fixed, default=truth.utc_ms)) / 1000)
+        held = told >= self.at_least and inside >= self.share * told and longest_s <= self.longest_s
+        return Verdict(
+            held, f"{inside} of {told} within what they say, up to {longest_s:.0f} s without a fix"
+        )
+
+
 class PictureWithin(Expectation):
     """Dispatch's map draws the unit straight on from its last report, within `metres` of the truth."""
 

@@ -68,6 +68,7 @@ AnyExpectation = Annotated[
     | state.NoPositionWithoutFix
     | state.PositionsNearTruth
     | state.PictureWithin
+    | state.EstimatesHonest
     | state.BackLiveWithin
     | state.OfflineTold
     | state.OfflineToldWithin

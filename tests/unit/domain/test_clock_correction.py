@@ -60,12 +60,15 @@ def test_a_receiver_that_changes_its_mind_all_the_time_is_told_of_seldom() -> No
 
 
 def test_a_record_keeps_what_is_as_good_and_gets_what_is_better() -> None:
+    """[MDT-B-04] A lesser source, or a UTC outside of both uncertainties, is replaced."""
     clock = correction()
     late = Utc(NOON + 30_000 - 5_000, UtcSource.LAST_KNOWN, None)
     assert corrected_utc(30_000, None, clock) == Utc(NOON + 30_000, UtcSource.GNSS, 500)
     assert corrected_utc(30_000, late, clock) == Utc(NOON + 30_000, UtcSource.GNSS, 500)
     own = Utc(NOON + 30_120, UtcSource.GNSS, 100)
     assert corrected_utc(30_000, own, clock) == own, "an epoch's own time is better"
+    network = Utc(NOON + 30_040, UtcSource.NTP, 60)
+    assert corrected_utc(30_000, network, clock) == Utc(NOON + 30_000, UtcSource.GNSS, 500)
     wrong = Utc(NOON + 30_000 + 365 * 86_400_000, UtcSource.GNSS, 100)
     assert corrected_utc(30_000, wrong, clock) == Utc(NOON + 30_000, UtcSource.GNSS, 500)
     assert corrected_utc(60_001, late, clock) == late, "made after what the correction is of"
