@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, repeat, zip_longest
+from functools import cache
+from itertools import accumulate, chain, repeat, zip_longest
 from operator import add, mul, sub
 from typing import Any
 
@@ -32,7 +33,6 @@ _POSITION_COLUMNS_MAX = 64
 _SOURCES = 8
 """A tag is kind * 8 + UTC source."""
 _SMOOTH_COLUMNS = 2
-"""A moving vehicle's coordinates, the first columns, have a smooth slope: differences of second order."""
 _PREFIX_BYTES = 5
 _DEFLATE_FROM_BYTES = 80
 _DEFLATE_LEVEL = 6
@@ -223,9 +223,7 @@ def _columns(rows: Sequence[Row]) -> bytes:
         _column(uncertainties, 1),
     )
     try:
-        packed = msgpack.packb(
-            [_column(column, 2 if at < _SMOOTH_COLUMNS else 1) for at, column in enumerate(positions)]
-        )
+        packed = msgpack.packb(list(map(_column, positions, chain(_orders(), repeat(0)))))
     except OverflowError:  # a difference of absurd values does not fit 64 bits; the values themselves do
         packed = msgpack.packb([_column(column, 0) for column in positions])
     return b"".join(
@@ -238,6 +236,13 @@ def _columns(rows: Sequence[Row]) -> bytes:
             *others,
         )
     )
+
+
+@cache
+def _orders() -> tuple[int, ...]:
+    """Order of differences of each position column: a moving vehicle's coordinates have a smooth slope."""
+    rows = layout(Position).rows
+    return tuple((2 if at < _SMOOTH_COLUMNS else 1) if row.is_whole else 0 for at, row in enumerate(rows))
 
 
 def _position_columns(bodies: Sequence[bytes]) -> list[Column]:
@@ -286,17 +291,25 @@ def _take_positions(positions: Any, count: int) -> Sequence[Body]:
 
 
 def _column(values: Column, order: int) -> Any:
-    """One value for all, or the order of differences followed by the values; None keeps its place."""
-    kinds = set(map(type, values))
-    if values.count(values[0]) == len(values) and len(kinds) == 1 and list not in kinds:
-        return values[0]
-    if not kinds <= _ELEMENTS:
+    """One value for all, or the order of differences followed by the values; None keeps its place.
+
+    Values that are no whole numbers come with order 0.
+    """
+    first = values[0]
+    if values.count(first) == len(values) and (order or _is_plain(values)):
+        return first
+    if not order:
         return [0, *values]
     if None in values:
         there: list[Any] = [value for value in values if value is not None]
         differences = iter(_differences(there, order))
         return [order, *(None if value is None else next(differences) for value in values)]
     return [order, *_differences(values, order)]
+
+
+def _is_plain(values: Column) -> bool:
+    # 1 == True in Python; on the wire they differ. A list would be taken for the column itself.
+    return len(set(map(type, values))) == 1 and not isinstance(values[0], list)
 
 
 def _differences(values: Sequence[int], order: int) -> Sequence[int]:

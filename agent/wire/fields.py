@@ -65,6 +65,11 @@ class Row(NamedTuple):
     nullable: bool
     required: bool
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the compact form holds a whole number."""
+        return bool(self.row.scale) or self.form is _WHOLE or self.form.name == "integer"
+
 
 class Layout(Generic[T]):
     """Both forms of one dataclass.
