@@ -17,6 +17,8 @@ pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is n
 
 
 def test_record_that_nobody_is_subscribed_to_waits_and_says_so(tmp_path: Path) -> None:
+    """[MDT-U-01]"""
+
     async def work(broker: Broker) -> None:
         async with Vehicle(tmp_path, broker) as vehicle:
             await vehicle.press("on_scene")

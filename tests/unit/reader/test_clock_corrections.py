@@ -26,6 +26,8 @@ def clock(seq: int, *, of_boot: int = 3, journal: int = 7) -> JournalRecord:
 
 
 def test_what_comes_after_the_clock_record_of_its_boot_is_put_right() -> None:
+    """[MDT-B-04]"""
+
     clocks = ClockCorrections()
     assert clocks.apply("boston", record(1, 1_000)).utc_ms == 5
     assert clocks.apply("boston", clock(2)).utc_ms == NOON + 90_000

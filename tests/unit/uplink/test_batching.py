@@ -148,3 +148,11 @@ def test_everything_is_cut_to_the_size_that_the_broker_takes(form: Form, limit_b
 
 def test_a_broker_that_takes_nothing_of_a_sensible_size_gets_nothing() -> None:
     assert batcher("msgpack", 60).make(trail(1), history=False, replay=False) is None
+
+
+def test_journal_messages_do_not_expire() -> None:
+    """[MDT-U-02]"""
+    for history in (False, True):
+        made = batcher().make(trail(3), history=history, replay=False)
+        assert made is not None
+        assert made.message.expiry_s is None

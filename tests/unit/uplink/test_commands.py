@@ -47,6 +47,8 @@ def test_command_is_decoded_and_done() -> None:
 
 
 def test_command_that_is_not_done_is_answered() -> None:
+    """[MDT-Q-02]"""
+
     one = Table()
     one.table.take(ASSIGN, b"bad", 0.0)
     one.table.take(ASSIGN, b"run 7", 0.0, retained=True)

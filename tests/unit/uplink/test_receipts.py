@@ -62,6 +62,8 @@ def test_records_without_a_receipt_are_sent_again_at_growing_intervals() -> None
 
 
 def test_receipt_that_is_retained_or_names_no_store_confirms_nothing() -> None:
+    """[MDT-Q-07]"""
+
     async def work() -> None:
         async with Rig(confirm="dispatch") as rig:
             rig.journal.press()

@@ -180,6 +180,8 @@ def asked(**fields: Any) -> Received:
 
 
 def test_request_that_can_not_be_served_is_answered_with_what_there_is() -> None:
+    """[MDT-Q-04] [MDT-Q-05] [MDT-Q-06]"""
+
     async def work() -> None:
         async with Rig() as rig:
             rig.journal.positions(30)
@@ -202,6 +204,8 @@ def test_request_that_can_not_be_served_is_answered_with_what_there_is() -> None
 
 
 def test_request_that_is_served_is_answered_when_it_is_named_or_cut_short() -> None:
+    """[MDT-Q-03] [MDT-Q-04]"""
+
     async def work() -> None:
         async with Rig() as rig:
             rig.journal.positions(30)
