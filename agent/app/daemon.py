@@ -23,6 +23,7 @@ from agent.domain.time_base import TimeBase
 from agent.domain.vehicle import Signal
 from agent.outbox.outbox import Outbox
 from agent.paths.clock_watch import ClockWatch
+from agent.paths.computer_watch import ComputerWatch
 from agent.paths.fix_path import FixPath, StatusWatch
 from agent.paths.health_path import HealthPath
 from agent.paths.row_time import RowTime
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
 log = EventLog("daemon")
 _CLOSE_S = 1.0
 """What is only closed, with nothing left to send, gets this long; the store twice."""
-_CLOSINGS = 5
+_CLOSINGS = 6
 _END_MARGIN_S = 1.0
-"""Beyond the deadlines of the stages. With them it is 18 s, and systemd kills after 20."""
+"""Beyond the deadlines of the stages. With them it is 19 s, and systemd kills after 20."""
 
 
 class Daemon:
@@ -125,6 +126,9 @@ class Daemon:
             outbox=None if config.clock.replay else self.outbox,
             rows=rows,
             ntp=config.clock.ntp,
+        )
+        self._computer = ComputerWatch(
+            platform.computer(config.store.directory), platform.worker("computer"), self.health
         )
         self._devices = DeviceUnits(
             config,
@@ -254,6 +258,8 @@ class Daemon:
             },
             "vehicle": {} if self._signals is None else self._signals.snapshot(),
             "buses": {name: bus.report() for name, bus in self._devices.buses.items()},
+            "computer": self._computer.snapshot(),
+            "version": __version__,
             "units": self._supervisor.states(),
         }
 
@@ -288,6 +294,7 @@ class Daemon:
             watch = NetworkWatch(network, self.health, self.publisher.network_changed)
             self._start_source(Unit("network", watch.run))
         start(Unit("clock", self._clock_watch.run))
+        start(Unit("computer", self._computer.run))
         start(Unit("crew", self._crew.run))
         for unit in self._crew_parts.units():
             self._start_source(unit)
@@ -350,6 +357,7 @@ class Daemon:
         """Stop in stages, each with its deadline: sources, outbox, uplink."""
         limits = self._config.supervision
         await stage("sources", self._stop_sources(limits.stop_sources_s), limits.stop_sources_s)
+        await stage("computer", self._computer.close(), _CLOSE_S)
         await stage("outbox_flush", self._flush(), limits.stop_outbox_s)
         await stage("uplink", self._stop_uplink(limits.stop_uplink_s), limits.stop_uplink_s)
         await stage("units", self._supervisor.stop(["crew", "uplink", "outbox"], _CLOSE_S / 2), _CLOSE_S)
@@ -357,7 +365,9 @@ class Daemon:
         await stage("outbox_close", self.outbox.close(), 2 * _CLOSE_S)
 
     async def _stop_sources(self, deadline_s: float) -> None:
-        await self._supervisor.stop([*self._sources, "health", "clock", "black-box"], deadline_s * 0.75)
+        await self._supervisor.stop(
+            [*self._sources, "health", "clock", "computer", "black-box"], deadline_s * 0.75
+        )
         if self._black_box is not None:
             await self._black_box.close()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from agent import config
+from agent.domain.device_health import ComputerState
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
 from agent.hal.network import NetworkFeed
@@ -43,6 +45,10 @@ class Platform(Protocol):
 
     def network(self) -> NetworkFeed | None:
         """What tells of changes of this computer's network; None where nothing does."""
+        ...
+
+    def computer(self, data: Path) -> Callable[[], ComputerState]:
+        """Reads how the computer is, with the disk that a folder lies on. Blocking."""
         ...
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:

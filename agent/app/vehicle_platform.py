@@ -6,10 +6,12 @@ import os
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from agent import NOT_BEFORE, config
 from agent.app.devices import KINDS
+from agent.domain.device_health import ComputerState
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
 from agent.hal.network import NetworkFeed
@@ -57,6 +59,12 @@ class VehiclePlatform:
         from firmware_shims.netlink import NetlinkFeed
 
         return NetlinkFeed()
+
+    def computer(self, data: Path) -> Callable[[], ComputerState]:
+        """Linux, by /sys and /proc."""
+        from firmware_shims.computer import LinuxComputer
+
+        return LinuxComputer(data).read
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """By the table of devices."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli.exit_code import ExitCode
+from agent.cli.status_page import status_page
 from agent.runtime.plain_text import harmless
 from agent.supervision.daemon_answer import DEFAULT_SOCKET, DaemonAwayError, ask
 
@@ -24,22 +25,24 @@ def outbox(socket_path: Path | None, config_path: Path, *, as_json: bool) -> int
 
 
 def _report(name: str, socket_path: Path | None, config_path: Path, *, as_json: bool) -> int:
-    if socket_path is None and (socket_path := _socket_of(config_path)) is None:
+    if socket_path is None and (socket_path := socket_of(config_path)) is None:
         return ExitCode.BAD_CONFIG
     try:
         answer = ask(socket_path, name)
     except DaemonAwayError as error:
         print(f"the agent does not answer: {error}", file=sys.stderr)
+        print("does it run? systemctl status mdt; what is wrong? mdt doctor", file=sys.stderr)
         return ExitCode.UNAVAILABLE
     if as_json:
         print(json.dumps(answer, indent=2))
     else:
-        for line in _lines(answer if isinstance(answer, dict) else {name: answer}, ""):
+        table = answer if isinstance(answer, dict) else {name: answer}
+        for line in status_page(table) if name == "status" else nested_lines(table):
             print(line)
     return ExitCode.OK
 
 
-def _socket_of(config_path: Path) -> Path | None:
+def socket_of(config_path: Path) -> Path | None:
     """The socket that a configuration names; None, and the reasons on standard error, when it is no good.
 
     Read by itself, without the models: to load those takes seconds on a Pi that is busy.
@@ -62,14 +65,14 @@ def _checked_socket_of(config_path: Path) -> Path | None:
         return None
 
 
-def _lines(value: dict[str, Any], indent: str) -> list[str]:
+def nested_lines(value: dict[str, Any], indent: str = "") -> list[str]:
     """A nested answer as aligned `name  value` lines."""
     lines: list[str] = []
     width = max((len(key) for key in value), default=0)
     for key, item in value.items():
         name = harmless(key.replace("_", " "))
         if isinstance(item, dict) and item:
-            lines += [f"{indent}{name}", *_lines(item, indent + "  ")]
+            lines += [f"{indent}{name}", *nested_lines(item, indent + "  ")]
         else:
             lines.append(f"{indent}{name:<{width}}  {_text(item)}")
     return lines

@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from agent import __version__
 from agent.cli.terminal import at_the_edge
 
 DEFAULT_CONFIG = Path("/etc/mdt/agent.toml")
@@ -14,8 +16,10 @@ _EPILOG = """\
 examples:
   mdt check-config config/agent.toml      is this configuration good?
   mdt run --config config/agent.toml      run the agent (systemd does this in the vehicle)
+  mdt doctor                              is the vehicle fitted right, and what is to be mended?
   mdt status                              what the running agent thinks
   mdt watch --broker mqtt://localhost     what dispatch sees
+  mdt bus drive.log --vehicle van.toml    which identifiers a log has, and which known signals
   mdt decode nmea drive.nmea              fixes of a recorded receiver, one JSON line each
 """
 
@@ -34,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"mdt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     sub = commands.add_parser("run", help="run the agent until it is told to stop")
@@ -71,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--for", dest="for_s", type=_seconds, metavar="SECONDS", help="stop after this long")
     sub.set_defaults(run=_record)
 
+    _technicians_commands(commands)
+
     decode = commands.add_parser("decode", help="decode a recorded feed").add_subparsers(
         metavar="FEED", required=True
     )
@@ -84,6 +91,56 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--bus", metavar="NAME", help="only frames of this bus of the log")
     sub.set_defaults(run=_decode_can)
     return parser
+
+
+def _technicians_commands(commands: Any) -> None:
+    """Declare what a technician at the vehicle needs."""
+    sub = commands.add_parser("diag", help="the whole picture; a bundle of it for whoever helps from afar")
+    _socket_options(sub)
+    sub.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="write configuration, state and log, without secrets"
+    )
+    sub.set_defaults(run=_diag)
+
+    sub = commands.add_parser(
+        "doctor", help="look at everything and tell what to do: devices, bus, broker, clock, disk, service"
+    )
+    _config_option(sub)
+    sub.add_argument(
+        "--socket", type=Path, metavar="PATH", help="the daemon's socket, instead of the configuration's"
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument(
+        "--record", type=Path, metavar="FILE", help="write the acceptance record of the vehicle, to print"
+    )
+    sub.add_argument(
+        "--for",
+        dest="for_s",
+        type=_seconds,
+        default=3.0,
+        metavar="SECONDS",
+        help="listen to each device so long",
+    )
+    sub.set_defaults(run=_doctor)
+
+    sub = commands.add_parser(
+        "bus", help="what is on a vehicle bus, live or in a log: identifiers, rates, known signals, bit rate"
+    )
+    sub.add_argument("log", type=Path, nargs="?", metavar="LOG", help="a log instead of the live bus")
+    _config_option(sub)
+    sub.add_argument("--device", metavar="NAME", help="only this bus of the configuration")
+    sub.add_argument("--vehicle", type=Path, metavar="TOML", help="vehicle file (default: the bus's own)")
+    sub.add_argument("--dbc", type=Path, metavar="FILE", help="DBC that names the messages of a log")
+    sub.add_argument(
+        "--for", dest="for_s", type=_seconds, default=10.0, metavar="SECONDS", help="how long to listen"
+    )
+    sub.add_argument(
+        "--try-rates",
+        action="store_true",
+        help="listen at each bit rate an SLCAN adapter has, sending nothing",
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(run=_bus)
 
 
 def _seconds(text: str) -> float:
@@ -158,6 +215,24 @@ def _record(args: argparse.Namespace) -> int:
     from agent.cli.record import record
 
     return record(args.config, args.out, args.for_s)
+
+
+def _diag(args: argparse.Namespace) -> int:
+    from agent.cli.diag import diag
+
+    return diag(args.socket, args.config or DEFAULT_CONFIG, bundle=args.bundle, as_json=args.json)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from agent.cli.doctor.command import doctor
+
+    return doctor(args.config, args.socket, listen_s=args.for_s, as_json=args.json, record=args.record)
+
+
+def _bus(args: argparse.Namespace) -> int:
+    from agent.cli.bus import run
+
+    return run(args)
 
 
 def _decode_nmea(args: argparse.Namespace) -> int:

@@ -54,6 +54,12 @@ class HealthReason(Token):
         "gnss_date",
         "The receiver tells a date that can not be: put right by 1024 weeks, or not used.",
     )
+    COMPUTER_HOT = "computer_hot", "The computer is so hot that it slows down."
+    UNDER_VOLTAGE = "under_voltage", "The computer's supply is too weak, or was since it started."
+    MEMORY_LOW = "memory_low", "The computer is short of memory."
+    DISK_LOW = "disk_low", "The data disk is nearly full."
+    DISK_ERRORS = "disk_errors", "The file system of the data counted errors."
+    DISK_WORN = "disk_worn", "The card nears the end of its life."
     RECORDER_STOPPED = "recorder_stopped", "The black box is configured and can not write."
     UNIT_RESTARTED = "unit_restarted", "A part of the agent failed unexpectedly and was started again."
 

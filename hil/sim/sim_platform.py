@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agent import config
+from agent.domain.device_health import ComputerState
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
 from agent.hal.gnss import NmeaBytes
@@ -30,6 +32,7 @@ class SimPlatform:
         buses: vehicle buses by name.
         sensors: sensors by name.
         disk: where the outbox's work is done.
+        computer_state: how the computer is.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class SimPlatform:
         self._box = BootLine(box)
         self._links: list[MemoryLink] = []
         self.disk = disk
+        self.computer_state = ComputerState()
         self.gnss: ScriptedFeed[NmeaBytes] = ScriptedFeed("sim-gnss")
         self.buses: dict[str, ScriptedBus] = {}
         self.sensors: dict[str, ScriptedFeed[Sample]] = {}
@@ -91,6 +95,10 @@ class SimPlatform:
 
     def network(self) -> None:
         """Nothing tells of the network in memory; what changes there is steered by the rig."""
+
+    def computer(self, data: Path) -> Callable[[], ComputerState]:  # noqa: ARG002
+        """A computer that tells what a scenario wants; by default nothing."""
+        return lambda: self.computer_state
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """Scripted devices; for a button box the real driver, on a line in memory with the box at its end."""

@@ -97,6 +97,12 @@ class DbcMessage:
         if self.long_name is not None and self.long_name != self.name:
             yield self.long_name
 
+    @property
+    def frame_id(self) -> int | None:
+        """The identifier as the file has it, with bit 31 set for 29 bits; None when it is not understood."""
+        found = _MESSAGE.match(self.statement.text)
+        return None if found is None else int(found["id"])
+
     def signal(self, name: str) -> DbcSignal | None:
         """The signal of that short or long name."""
         return next((one for one in self.signals if name in one.names()), None)
