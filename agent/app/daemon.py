@@ -28,6 +28,7 @@ from agent.paths.fix_path import FixPath, StatusWatch
 from agent.paths.health_path import HealthPath
 from agent.paths.row_time import RowTime
 from agent.paths.signal_path import SignalPath
+from agent.paths.vehicle_events import VehicleEvents
 from agent.runtime.log import EventLog
 from agent.supervision import watchdog
 from agent.supervision.service_manager import ServiceManager
@@ -130,6 +131,9 @@ class Daemon:
         self._computer = ComputerWatch(
             platform.computer(config.store.directory), platform.worker("computer"), self.health
         )
+        self._vehicle = VehicleEvents(
+            config.driving, config.watches, self.time_base, self.outbox, lambda: self._fixes.newest
+        )
         self._devices = DeviceUnits(
             config,
             self._clock,
@@ -137,6 +141,7 @@ class Daemon:
             fixes=self._fixes,
             crew=self._crew,
             make_worker=platform.worker,
+            on_faults=self._vehicle.on_faults,
         )
         if self._devices.gives_signals:
             self._signals = self._signal_path()
@@ -162,6 +167,7 @@ class Daemon:
             states=self.publisher,
             state_interval_s=self._config.reporting.vehicle_state_interval_s,
             on_ignition=self._on_ignition,
+            on_tick=self._vehicle.look,
         )
 
     def set_state(self, state: State) -> None:
@@ -258,6 +264,7 @@ class Daemon:
             },
             "vehicle": {} if self._signals is None else self._signals.snapshot(),
             "buses": {name: bus.report() for name, bus in self._devices.buses.items()},
+            "vehicle_events": self._vehicle.snapshot(),
             "computer": self._computer.snapshot(),
             "version": __version__,
             "units": self._supervisor.states(),
@@ -323,6 +330,8 @@ class Daemon:
 
     def _on_signals(self, signals: Sequence[Signal]) -> None:
         self._fixes.on_signals(signals)
+        # First: what came of them is to be on the disk before an ignition that goes off takes the supply.
+        self._vehicle.on_signals(signals)
         if self._signals is not None:
             self._signals.on_signals(signals)
         self._crew_parts.run.on_signals(signals)

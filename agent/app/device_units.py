@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.app.device_feeds import unit_name
 from agent.config import ButtonDevice, CanDevice, Config, Device, GnssDevice, SampleDevice
 from agent.domain.health import HealthBoard
+from agent.domain.trouble_codes import Code, Lamps
 from agent.domain.vehicle import Signal
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
@@ -20,10 +21,11 @@ from agent.supervision.supervisor import Progress, Unit
 
 if TYPE_CHECKING:
     from agent.sources.can.can_decoder import CanDecoder
-    from agent.sources.can.vehicle_bus import VehicleBus
+    from agent.sources.can.vehicle_bus import FrameTap, VehicleBus
     from agent.sources.can.vehicle_file import VehicleFile
 
 log = EventLog("devices")
+OnFaults = Callable[[int, Lamps, list[Code], int], None]
 OnSignals = Callable[[Sequence[Signal]], None]
 
 
@@ -37,6 +39,7 @@ class DeviceUnits:
         fixes: takes what receivers give.
         crew: takes what buttons give.
         make_worker: where blocking work of a name is done.
+        on_faults: takes what control units say is wrong with them.
 
     Attributes:
         buses: the vehicle buses by the name of their device, once their units were made.
@@ -54,6 +57,7 @@ class DeviceUnits:
         fixes: FixPath,
         crew: CrewPath,
         make_worker: Callable[[str], Worker],
+        on_faults: OnFaults,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -61,6 +65,7 @@ class DeviceUnits:
         self._fixes = fixes
         self._crew = crew
         self._make_worker = make_worker
+        self._on_faults = on_faults
         self.buses: dict[str, VehicleBus] = {}
         self._vehicles: dict[str, VehicleFile] = {}
         for device in config.devices:
@@ -132,9 +137,18 @@ class DeviceUnits:
             worker = self._make_worker(f"decoder-{device.name}")
             return await decoders.decoder_by(worker, self._vehicles[device.name], device.vehicle)
 
-        bus = VehicleBus(feed, decoder, self._health, silent_after_s=device.silent_after_s)
+        bus = VehicleBus(
+            feed, decoder, self._health, silent_after_s=device.silent_after_s, taps=self._taps(device)
+        )
         self.buses[device.name] = bus
         return Unit(unit_name(device), partial(bus.run, on_signals))
+
+    def _taps(self, device: CanDevice) -> list[FrameTap]:
+        if self._vehicles[device.name].protocol != "j1939":
+            return []
+        from agent.sources.diagnostics.j1939_diagnostics import FaultTap
+
+        return [FaultTap(self._on_faults)]
 
     def _panel(self, device: ButtonDevice, feed: Any) -> Iterator[Unit]:
         from agent.paths.panel_voice import PanelVoice

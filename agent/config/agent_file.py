@@ -17,6 +17,7 @@ from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Uplink
+from agent.config.vehicle import Driving, Watch
 from agent.domain.reporting import Bounds
 
 PLACEHOLDER = "CHANGE-ME"
@@ -101,6 +102,8 @@ class Config(Section):
     panel: Panel = Panel()
     crew: Crew = Crew()
     places: PlacesFile = PlacesFile()
+    driving: Driving | None = None
+    watches: tuple[Watch, ...] = Field((), alias="watch")
     status_socket: Path = Path("/run/mdt/mdt.sock")
     """Unix socket at which `mdt status` asks the running agent."""
 

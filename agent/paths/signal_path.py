@@ -35,6 +35,7 @@ class SignalPath:
         states: StateSink,
         state_interval_s: float = 10.0,
         on_ignition: Callable[[bool], None] = lambda _: None,
+        on_tick: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Store the parts.
 
@@ -53,6 +54,7 @@ class SignalPath:
         self._outbox = outbox
         self._states = states
         self._on_ignition = on_ignition
+        self._on_tick = on_tick
         self._ignition_on: bool | None = None
         self._state_interval_ns = round(state_interval_s * 1e9)
         self._told: dict[str, SignalValue | None] = {}
@@ -73,6 +75,7 @@ class SignalPath:
         try:
             while True:
                 progress()
+                self._on_tick(self._clock.boottime_ns())
                 self._record(at_once=False)
                 self._tell()
                 await asyncio.sleep(_TICK_S)

@@ -1,6 +1,6 @@
 """What SAE J1979 (ISO 15031-5) says of the answers of mode 01, as far as fleet services read them.
 
-An answer is heard on the bus, whoever asked: a tester, or the agent's own polling where that is switched on.
+An answer is heard on the bus, whoever asked. The agent itself asks nothing.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.vehicle import Signal
-from agent.hal.can import CanFeed, CanFrame
+from agent.hal.can import CanFeed, CanFilter, CanFrame
 from agent.hal.errors import DeviceNotFoundError, HardwareError
 from agent.sources.can.can_decoder import CanDecoder
 from agent.sources.can.signal_changes import SignalChanges
@@ -23,6 +23,19 @@ OVERRUN_LASTS_S = 30.0
 """An overrun is history when no frame was lost for this long."""
 
 
+class FrameTap(Protocol):
+    """Takes the frames of a bus beside the signals."""
+
+    @property
+    def filters(self) -> Sequence[CanFilter]:
+        """Which frames it wants."""
+        ...
+
+    def take(self, frames: Sequence[CanFrame]) -> None:
+        """Take frames, also such as it does not want."""
+        ...
+
+
 class VehicleBus:
     """Reads one bus until it is cancelled or the device fails. Event loop only.
 
@@ -31,6 +44,7 @@ class VehicleBus:
         make_decoder: gives what is taken from it; awaited once, while the rest of the agent goes on.
         health: is told CAN_LOST, CAN_SILENT and CAN_OVERRUN.
         silent_after_s: no wanted frame for this long is silence.
+        taps: get all frames, and add what they want to the filters.
     """
 
     def __init__(
@@ -40,8 +54,10 @@ class VehicleBus:
         health: HealthBoard,
         *,
         silent_after_s: float,
+        taps: Sequence[FrameTap] = (),
     ) -> None:
         self._feed = feed
+        self._taps = tuple(taps)
         self._make_decoder = make_decoder
         self._decoder: CanDecoder | None = None
         self._changes: SignalChanges | None = None
@@ -61,7 +77,7 @@ class VehicleBus:
         """
         loop = asyncio.get_running_loop()
         decoder = self._decoder = self._decoder or await self._made(progress)
-        self._feed.listen_for(decoder.filters())
+        self._feed.listen_for([*decoder.filters(), *(one for tap in self._taps for one in tap.filters)])
         try:
             await self._open()
             self._health.clear(HealthReason.CAN_LOST, owner=self._feed.name)
@@ -73,6 +89,8 @@ class VehicleBus:
                 progress()
                 frames = await self._read()
                 now_s = loop.time()
+                for tap in self._taps:
+                    tap.take(frames)
                 unwanted = counts.unwanted
                 signals = changes.take(frames)
                 if len(frames) > counts.unwanted - unwanted:

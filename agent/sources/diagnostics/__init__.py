@@ -1,0 +1,1 @@
+"""What control units say of their own faults."""
