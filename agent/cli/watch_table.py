@@ -149,7 +149,15 @@ class Picture:
 def event_line(record: JournalRecord, now_ms: int, *, colour: bool = False) -> str:
     """One line for a journal record: when, who, what."""
     time = "--:--:--" if record.utc_ms is None else when_text(record.utc_ms, now_ms)
-    flag = "replayed " if record.replay else "history " if record.history else ""
+    flag = (
+        "CONFLICT "
+        if record.conflict
+        else "replayed "
+        if record.replay
+        else "history "
+        if record.history
+        else ""
+    )
     text, code = _body_text(record)
     return f"{time} {harmless(record.unit):<8} {_paint(text, code, colour=colour)} {flag}#{record.seq}"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.domain.record import Emergency, Position, StatusChange
-from agent.domain.state import State
+from agent.domain.state import State, VehicleState
 from agent.reader.journal_reader import Ask, JournalReader, StreamCursor
 from agent.wire.batch import Batch, CodecError, JournalRecord
 from agent.wire.body import body_to_json
@@ -108,6 +108,7 @@ class Intake:
     def __init__(self, cursors: Iterable[StreamCursor]) -> None:
         self._reader = JournalReader(want_history=True)
         self._reader.restore(cursors)
+        self._vehicles: dict[Topics, VehicleState] = {}
 
     def hear(self, messages: Sequence[Message]) -> Heard:
         """Read messages in the order in which they came."""
@@ -125,14 +126,17 @@ class Intake:
                 elif parsed.area is Area.JOURNAL:
                     records = self._reader.feed_batch(parsed.topics, read_batch(parsed, message.payload))
                     touched.add(parsed.topics)
+                    heard.refused += [
+                        _told_twice(parsed.topics, message, one) for one in records if one.conflict
+                    ]
+                    records = [one for one in records if not one.conflict]
                     if records:
                         heard.batches.append(HeardBatch(parsed.topics, message, records))
             except CodecError as error:
                 heard.refused.append(Refused(parsed.topics, message, str(error)))
         heard.states = list(states.values())
         if touched:
-            keys = {(topics.agency, topics.unit) for topics in touched}
-            heard.cursors = [one for one in self._reader.export() if (one.agency, one.unit) in keys]
+            heard.cursors = self._reader.export(touched)
         for topics in touched:
             heard.receipts += [(topics, receipt) for receipt in self._reader.receipts(topics)]
         return heard
@@ -150,8 +154,17 @@ class Intake:
         state = decode_state(parsed.name, message.payload) if message.payload else None
         if state is not None:
             state_fields(state)  # what has no JSON form is refused here, not on somebody's page
+        if isinstance(state, VehicleState):
+            known = self._vehicles.get(parsed.topics)
+            state = self._vehicles[parsed.topics] = state if known is None else state.over(known)
         self._reader.feed(message.topic, message.payload)
         return HeardState(parsed.topics, parsed.name, message, state)
+
+
+def _told_twice(topics: Topics, message: Message, record: JournalRecord) -> Refused:
+    """A record under a number that another one has: the store keeps the first, and tells of the second."""
+    where = f"{record.stream} {record.seq} of journal {record.journal}"
+    return Refused(topics, message, f"{where} stands for two records: {record.token} of boot {record.boot}")
 
 
 def state_fields(state: State) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def named_fields(draft: Draft) -> dict[str, Any]:
         "unit": "A1",
         "ts": stamp.utc.unix_ms,
         "uptime_ms": stamp.boottime_ns // 1_000_000,
-        **asdict(position),
+        **{name: value for name, value in asdict(position).items() if value is not None},
     }
 
 
