@@ -49,14 +49,27 @@ class JsonDisplay:
 
     def show_state(self, topics: Topics, state: State) -> None:
         """See `Display.show_state`."""
-        fields = json.loads(state_to_json(state))
+        try:
+            fields = json.loads(state_to_json(state))
+        except OverflowError:
+            self.note(f"{topics.unit} state {state.name}: its time lies beyond the calendar")
+            return
         self._write({"agency": topics.agency, "unit": topics.unit, "state": state.name, **fields})
 
     def show_records(self, topics: Topics, records: Sequence[JournalRecord]) -> None:
         """See `Display.show_records`."""
         for one in records:
-            extra = {"agency": topics.agency, "history": one.history, "replay": one.replay}
-            self._write(extra | record_to_json(one))
+            extra: dict[str, object] = {
+                "agency": topics.agency,
+                "history": one.history,
+                "replay": one.replay,
+            }
+            if one.conflict:
+                extra["conflict"] = True
+            try:
+                self._write(extra | record_to_json(one))
+            except OverflowError:
+                self.note(f"{one.unit} {one.stream} {one.seq}: its time lies beyond the calendar")
 
     def note(self, text: str) -> None:
         """See `Display.note`; standard output is for records only."""

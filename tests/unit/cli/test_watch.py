@@ -399,3 +399,18 @@ def test_other_urls_are_refused_without_repeating_a_password(url: str) -> None:
     assert code == ExitCode.BAD_CONFIG
     assert err.getvalue().startswith("mdt watch: ")
     assert "user:password" not in err.getvalue()
+
+
+def test_a_time_beyond_the_calendar_ends_no_json_lines_and_a_conflict_is_marked() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    lines = JsonDisplay(out, err)
+    never = Utc(1 << 60, UtcSource.GNSS, None)
+    lines.show_state(A7, LocationState(1, never, None, FixMode.NONE))
+    row = Row(7, 3, 1, 5, 1 << 60, 3, None, pack_body(Alert("code", "text")))
+    (record,) = decode_batch(
+        encode_batch(BatchHeader("A7", Stream.EVENTS, 1, 1), [row]).payload, "A7"
+    ).records
+    lines.show_records(A7, [record, replace(record, utc_ms=None, conflict=True)])
+    (told,) = map(json.loads, out.getvalue().splitlines())
+    assert (told["seq"], told["utc"], told["conflict"]) == (7, None, True)
+    assert err.getvalue().count("beyond the calendar") == 2

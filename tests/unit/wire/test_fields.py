@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import jsonschema
@@ -284,3 +286,14 @@ def test_fields_keep_their_places() -> None:
         "status", "previous", "input", "press_seq", "press_session"
     ]  # fmt: skip
     assert msgpack.unpackb(pack_body(StatusChange("en_route", None, "x", None))) == ["en_route", None, "x"]
+
+
+def test_every_alert_that_the_agent_makes_has_its_row() -> None:
+    """A code that is written out where it is raised is in nobody's list of tokens."""
+    agent = Path(__file__).parents[3] / "agent"
+    found = [
+        path.name
+        for path in sorted(agent.rglob("*.py"))
+        if re.search(r'\bAlert\(\s*f?"|_tell\(\s*f?"', path.read_text(encoding="utf-8"))
+    ]
+    assert found == [], "write Alert(AlertCode.X, ...) and give it a row"
