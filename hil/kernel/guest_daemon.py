@@ -104,7 +104,7 @@ class Vehicle:
         number = self._run * PRESS_STRIDE + self.box.firmware.last_seq
         if promise:
             say("PUT", number, _crc(key))
-        await self.box.wait_lamp(key, Lamp.STORED, Lamp.DELIVERED, within_s=LAMP_S)
+        await self.box.wait_lamp(key, Lamp.STORED, Lamp.DELIVERED, Lamp.RECEIVED, within_s=LAMP_S)
         if promise:
             say("ACK", number, 0, 0)
         self.box.release(key)

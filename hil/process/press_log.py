@@ -58,7 +58,7 @@ class PressLog:
         changes = firmware.changes[self._lamps_seen :]
         self._lamps_seen += len(changes)
         for change in changes:
-            if change.lamp in (Lamp.STORED, Lamp.DELIVERED):
+            if change.lamp not in (Lamp.OFF, Lamp.NOT_STORED):
                 self._lit(change.key, change.lamp, change.at_s)
         arrivals = dispatch.arrivals[self._arrivals_seen :]
         self._arrivals_seen += len(arrivals)
@@ -79,7 +79,7 @@ class PressLog:
         for earlier in self.presses:
             if earlier.key == key and earlier.pressed_s <= at_s and earlier.stored_s is None:
                 earlier.stored_s = at_s
-        if lamp is Lamp.DELIVERED:
+        if lamp in (Lamp.DELIVERED, Lamp.RECEIVED):
             press.delivered_s = press.delivered_s or at_s
 
 

@@ -12,6 +12,7 @@ from agent.domain.record import Health, Position, PositionQuality
 from agent.domain.state import HealthState, LinkState, LocationState, StatusState
 from hil.drive.items import TruthItem
 from hil.drive.route import distance_m
+from hil.process.press_log import LoggedPress
 from hil.scenario.expectation import Expectation, Verdict, listed
 from hil.scenario.expected_presses import CANCELLED, MOMENTARY, RAISED, expected_events
 from hil.scenario.observation import FaultSpan, Observation
@@ -210,6 +211,10 @@ def _offline_at_s(seen: Observation) -> list[float]:
     ]
 
 
+def _before(one: LoggedPress, press: LoggedPress) -> bool:
+    return one.key == press.key and one.pressed_s < press.pressed_s
+
+
 class LampsTrue(Expectation):
     """No lamp says more than is so: what a lamp calls delivered, dispatch has within `seconds` of it.
 
@@ -229,10 +234,15 @@ class LampsTrue(Expectation):
             if press.delivered_s is None:
                 continue
             looked += 1
-            if press.dispatched_s is None:
+            # A press to be sure says nothing new: its lamp speaks of the one before it.
+            dispatched_s = press.dispatched_s or max(
+                (one.dispatched_s for one in seen.presses if _before(one, press) and one.dispatched_s),
+                default=None,
+            )
+            if dispatched_s is None:
                 problems.append(f"{press.key} #{press.seq} is delivered, and dispatch does not have it")
-            elif press.dispatched_s - press.delivered_s > self.seconds:
-                late_s = press.dispatched_s - press.delivered_s
+            elif dispatched_s - press.delivered_s > self.seconds:
+                late_s = dispatched_s - press.delivered_s
                 problems.append(
                     f"{press.key} #{press.seq}: dispatch has it {late_s:.1f} s after its lamp said so"
                 )

@@ -114,7 +114,7 @@ def rows_of(service: DispatchProcess) -> list[tuple[int, int]]:
         connection.close()
 
 
-def test_the_lamp_of_a_real_vehicle_says_delivered_by_the_service_and_by_nothing_else(tmp_path: Path) -> None:
+def test_the_lamp_of_a_real_vehicle_says_received_by_the_service_and_by_nothing_else(tmp_path: Path) -> None:
     async def until(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(WITHIN_S):
             while not condition():
@@ -129,14 +129,14 @@ def test_the_lamp_of_a_real_vehicle_says_delivered_by_the_service_and_by_nothing
             changes = rig.box.firmware.changes
             await until(lambda: any(change.lamp is Lamp.STORED for change in changes))
             await until(lambda: len(rig.dispatch.arrivals) > 0)
-            assert not any(change.lamp is Lamp.DELIVERED for change in changes)
+            assert not any(change.lamp is Lamp.RECEIVED for change in changes)
             service = DispatchProcess(tmp_path / "dispatch", f"mqtt://127.0.0.1:{rig.broker.port}")
             await asyncio.to_thread(service.start)
             try:
                 # The press was sent before the service existed; it is asked for by its number in the state.
                 rig.press("on_scene")
                 rig.release("on_scene")
-                await until(lambda: any(c.key == "on_scene" and c.lamp is Lamp.DELIVERED for c in changes))
+                await until(lambda: any(c.key == "on_scene" and c.lamp is Lamp.RECEIVED for c in changes))
                 assert await rig.wait_delivered(WITHIN_S)
                 units = await asyncio.to_thread(service.ask, "/api/v1/units")
                 events = await asyncio.to_thread(service.ask, f"/api/v1/events?since=0&until={1 << 50}")
