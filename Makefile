@@ -7,7 +7,7 @@ BIN := .venv/bin
 VERSION := 'import sys; print("%d.%d" % sys.version_info[:2])'
 .DEFAULT_GOAL := help
 
-.PHONY: help setup same-python mf4 demo test test-full test-trixie check format lock rig bench install uninstall clean
+.PHONY: help setup same-python mf4 demo test test-full test-trixie check format lock rig fuzz bench install uninstall clean
 
 help:           ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ lock:           ## resolve the dependencies anew (needs uv)
 
 rig: setup      ## build, once, the Linux kernel that runs as a process for the kernel rig
 	@$(BIN)/python -m hil.kernel.build $(ARGS)
+
+fuzz: setup      ## 20,000 mangled inputs of receivers; ARGS="100000 7" for another number and seed
+	@$(BIN)/python -m hil.fuzz_receiver $(ARGS)
 
 bench: setup    ## speed and cost, each as a ratio against a peer
 	@$(BIN)/python -m hil bench $(ARGS)

@@ -54,6 +54,12 @@ def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
     return ExitCode.OK
 
 
+def read_log(path: str) -> list[Fix]:
+    """All epochs of a log. Raises OSError."""
+    with Path(path).open("rb") as log:
+        return list(_fixes(ReceiverDecoder(), log))
+
+
 def _fixes(decoder: ReceiverDecoder, log: BinaryIO) -> Iterator[Fix]:
     # A file does not tell when its bytes were received, so pauses play no part: every time is 0.
     begins_line, is_comment = True, False

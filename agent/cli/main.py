@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=_record)
 
     _technicians_commands(commands)
+    _accuracy_command(commands)
 
     decode = commands.add_parser("decode", help="decode a recorded feed").add_subparsers(
         metavar="FEED", required=True
@@ -91,6 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--bus", metavar="NAME", help="only frames of this bus of the log")
     sub.set_defaults(run=_decode_can)
     return parser
+
+
+def _accuracy_command(commands: Any) -> None:
+    sub = commands.add_parser("accuracy", help="how far a receiver's log is from a surveyed truth")
+    sub.add_argument("log", help="log of NMEA or UBX")
+    sub.add_argument(
+        "truth",
+        help="LAT,LON of a surveyed point (after -- if it begins with a minus), or a better receiver's log",
+    )
+    sub.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    sub.set_defaults(run=_accuracy)
 
 
 def _technicians_commands(commands: Any) -> None:
@@ -233,6 +245,12 @@ def _bus(args: argparse.Namespace) -> int:
     from agent.cli.bus import run
 
     return run(args)
+
+
+def _accuracy(args: argparse.Namespace) -> int:
+    from agent.cli.accuracy import accuracy
+
+    return accuracy(args.log, args.truth, sys.stdout, sys.stderr, as_json=args.json)
 
 
 def _decode_nmea(args: argparse.Namespace) -> int:
