@@ -114,9 +114,17 @@ class DeviceUnits:
                 yield self._sensor(device, feed, on_signals)
 
     def _receiver(self, device: GnssDevice, feed: Any) -> Unit:
-        from agent.sources.gnss.gnss_source import GnssSource
+        from agent.sources.gnss.gnss_source import Decoder, GnssSource
+        from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
-        source = GnssSource(feed, self._health, silent_after_s=device.silent_after_s)
+        make_decoder: Callable[[], Decoder] = ReceiverDecoder
+        if device.speaks_gpsd:
+            from agent.sources.gnss.gpsd_json import GpsdDecoder
+
+            make_decoder = GpsdDecoder
+        source = GnssSource(
+            feed, self._health, silent_after_s=device.silent_after_s, make_decoder=make_decoder
+        )
 
         async def run(progress: Progress) -> None:
             await source.run(

@@ -45,6 +45,8 @@ class DeviceKind:
 KINDS: dict[str, DeviceKind] = {
     "gnss_serial": DeviceKind("firmware_shims.serial_nmea", "GnssSerial", "serial_receiver"),
     "gnss_tcp": DeviceKind("firmware_shims.serial_nmea", "GnssTcp", "tcp_receiver"),
+    "gnss_gpsd": DeviceKind("firmware_shims.network_receiver", "GnssGpsd", "gpsd_receiver"),
+    "gnss_udp": DeviceKind("firmware_shims.network_receiver", "GnssUdp", "UdpReceiver"),
     "can_socketcan": DeviceKind("firmware_shims.can_bus", "SocketCan", "CanBus"),
     "can_slcan": DeviceKind("firmware_shims.can_bus", "Slcan", "CanBus"),
     "button_box": DeviceKind("firmware_shims.serial_button_box", "ButtonBox", "button_box"),

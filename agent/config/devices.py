@@ -101,6 +101,11 @@ class GnssDevice(Device):
     silent_after_s: float = Field(5, gt=0, le=86_400)
     """Without an epoch for longer, the receiver counts as silent."""
 
+    @property
+    def speaks_gpsd(self) -> bool:
+        """Whether what it gives is gpsd's JSON, and not what a receiver says."""
+        return False
+
 
 class CanDevice(Device):
     """A vehicle bus, listened to and never written to: gives frames (`agent.hal.can`)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.errors import DeviceNotFoundError, HardwareError
-from agent.hal.gnss import NmeaFeed
+from agent.hal.gnss import NmeaBytes, NmeaFeed
 from agent.sources.gnss.nmea_framing import Rejection
 from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
@@ -20,6 +21,33 @@ REOPEN_AFTER = 6
 have forgotten us although its TCP still answers."""
 
 
+class Decoder(Protocol):
+    """Makes fixes of the bytes of a feed."""
+
+    @property
+    def idle_gap_s(self) -> float | None:
+        """How long to wait for more bytes before `idle` is due; None while nothing waits."""
+        ...
+
+    @property
+    def sentences(self) -> int:
+        """What could be read."""
+        ...
+
+    @property
+    def rejections(self) -> Counter[Rejection]:
+        """What could not, by reason."""
+        ...
+
+    def feed(self, chunk: NmeaBytes) -> list[Fix]:
+        """Take what one read gave."""
+        ...
+
+    def idle(self) -> list[Fix]:
+        """The feed paused for `idle_gap_s`."""
+        ...
+
+
 class GnssSource:
     """Reads a receiver for as long as it is there. Event loop only.
 
@@ -27,9 +55,18 @@ class GnssSource:
         feed: the device.
         health: gets GNSS_LOST, GNSS_SILENT, GNSS_NO_FIX and GNSS_GARBLED.
         silent_after_s: without an epoch for longer, the receiver counts as silent.
+        make_decoder: what understands the feed; made anew at each opening.
     """
 
-    def __init__(self, feed: NmeaFeed, health: HealthBoard, *, silent_after_s: float) -> None:
+    def __init__(
+        self,
+        feed: NmeaFeed,
+        health: HealthBoard,
+        *,
+        silent_after_s: float,
+        make_decoder: Callable[[], Decoder] = ReceiverDecoder,
+    ) -> None:
+        self._make_decoder = make_decoder
         self._feed = feed
         self._health = health
         self._silent_after_s = silent_after_s
@@ -88,7 +125,7 @@ class GnssSource:
         on_silence: Callable[[], None],
     ) -> NoReturn:
         loop = asyncio.get_running_loop()
-        decoder = ReceiverDecoder()
+        decoder = self._make_decoder()
         watch = _Watch(self._feed.name, self._health, self._silent_after_s, loop.time())
         while True:
             wait_s = decoder.idle_gap_s
@@ -139,7 +176,7 @@ class _Watch:
             detail = f"{self._name}: {fix.satellites or 0} satellites"
             self._health.raise_(HealthReason.GNSS_NO_FIX, detail, owner=self._name)
 
-    def judge(self, decoder: ReceiverDecoder, now_s: float) -> bool:
+    def judge(self, decoder: Decoder, now_s: float) -> bool:
         """Look at silence at any time, at garbling once every `silent_after_s`. True while it is silent."""
         if now_s - self._judged_at_s >= self._silent_after_s:
             self._judged_at_s = now_s
@@ -156,7 +193,7 @@ class _Watch:
         """True when not a byte came for so long that opening the device afresh is worth trying."""
         return now_s - self._heard_at_s >= self._silent_after_s * REOPEN_AFTER
 
-    def _judge_garbling(self, decoder: ReceiverDecoder) -> None:
+    def _judge_garbling(self, decoder: Decoder) -> None:
         # A malformed field stands in a sentence whose checksum is right: a quirk, no garbling.
         bad = decoder.rejections.total() - decoder.rejections[Rejection.BAD_FIELD]
         new_good, new_bad = decoder.sentences - self._judged_good, bad - self._judged_bad
