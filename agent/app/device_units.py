@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.app.device_feeds import unit_name
 from agent.config import ButtonDevice, CanDevice, Config, Device, GnssDevice, SampleDevice
+from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
+from agent.domain.receiver_choice import ReceiverChoice
 from agent.domain.trouble_codes import Code, Lamps
 from agent.domain.vehicle import Signal
 from agent.hal.clock import Clock
@@ -67,6 +69,9 @@ class DeviceUnits:
         self._make_worker = make_worker
         self._on_faults = on_faults
         self.buses: dict[str, VehicleBus] = {}
+        self._choice = ReceiverChoice(
+            [device.name for device in config.devices if isinstance(device, GnssDevice)]
+        )
         self._vehicles: dict[str, VehicleFile] = {}
         for device in config.devices:
             if isinstance(device, CanDevice):
@@ -126,10 +131,22 @@ class DeviceUnits:
             feed, self._health, silent_after_s=device.silent_after_s, make_decoder=make_decoder
         )
 
+        def on_fix(fix: Fix) -> None:
+            before = self._choice.current
+            used = self._choice.offer(device.name, fix)
+            if before is not None and self._choice.current != before:
+                self._fixes.on_switch(
+                    before, self._choice.current, self._choice.reason, fix.received_boottime_ns
+                )
+            if used:
+                self._fixes.on_fix(fix)
+
+        def on_silence() -> None:
+            if self._choice.is_silent(device.name):
+                self._fixes.on_silence(self._clock.boottime_ns())
+
         async def run(progress: Progress) -> None:
-            await source.run(
-                self._fixes.on_fix, progress, lambda: self._fixes.on_silence(self._clock.boottime_ns())
-            )
+            await source.run(on_fix, progress, on_silence)
 
         return Unit(unit_name(device), run)
 

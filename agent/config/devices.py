@@ -95,7 +95,10 @@ class Device(Section):
 
 
 class GnssDevice(Device):
-    """A receiver: gives bytes, which a decoder turns into fixes (`agent.hal.gnss`)."""
+    """A receiver: gives bytes, which a decoder turns into fixes (`agent.hal.gnss`).
+
+    Of several, the first in the file that has a fix is used.
+    """
 
     name: DeviceName = "gnss"
     silent_after_s: float = Field(5, gt=0, le=86_400)
@@ -181,8 +184,6 @@ def check_together(devices: tuple[Device, ...]) -> tuple[Device, ...]:
             if thing in owner_of:
                 raise ValueError(f"{thing} is used twice: by {owner_of[thing]} and {device.name}")
             owner_of[thing] = device.name
-    if sum(isinstance(device, GnssDevice) for device in devices) > 1:
-        raise ValueError("more than one GNSS receiver: the agent reads one")
     return devices
 
 

@@ -11,7 +11,7 @@ from agent.domain.fix import Fix, FixMode
 from agent.domain.fix_quality import FixQuality
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.plausibility import FixGate
-from agent.domain.record import Draft, Kind, Position, PositionQuality
+from agent.domain.record import Draft, Kind, Position, PositionQuality, SourceSwitch
 from agent.domain.reporting import SIGMAS, LivePolicy, TrailPolicy, error_m, position_of
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import LocationState, State, StatusState
@@ -156,6 +156,12 @@ class FixPath:
             self._health.clear(HealthReason.GNSS_DOUBTED)
             self._reckoning.fix(position, fix.received_boottime_ns, uncertainty_m or UNKNOWN_M)
         return replace(position, quality=quality, uncertainty_m=uncertainty_m)
+
+    def on_switch(self, before: str, after: str | None, reason: str, boottime_ns: int) -> None:
+        """Another receiver tells the position from now on."""
+        log.info("receiver_switched", before=before, after=after)
+        switch = SourceSwitch("position", after, before, reason)
+        self._outbox.stage(Draft(self._time_base.stamp(boottime_ns), switch))
 
     def on_silence(self, boottime_ns: int) -> None:
         """The receiver is gone or says nothing: the last position is no longer what is true now."""

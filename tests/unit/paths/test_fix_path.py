@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from agent.domain.fix import Fix, FixMode
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Draft, Position, PositionQuality
+from agent.domain.record import Draft, Position, PositionQuality, SourceSwitch
 from agent.domain.reporting import Bounds, LivePolicy, TrailPolicy
 from agent.domain.stamp import UtcSource
 from agent.domain.state import LocationState, State, StatusState
@@ -153,3 +153,9 @@ def test_a_frozen_receiver_is_marked_told_in_health_and_forgiven() -> None:
     vehicle.wheels(20, 11.1)
     vehicle.fix(20, lat_deg=42.0001)
     assert HealthReason.GNSS_DOUBTED not in vehicle.health.reasons()
+
+
+def test_a_change_of_receiver_is_a_record() -> None:
+    vehicle = Vehicle()
+    vehicle.path.on_switch("roof", "modem", "lost", 5 * S)
+    assert [draft.body for draft in vehicle.told.trail] == [SourceSwitch("position", "modem", "roof", "lost")]
