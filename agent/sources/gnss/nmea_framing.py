@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import reduce
+from typing import NamedTuple
 
 MAX_SENTENCE_BYTES = 255
 """NMEA 0183 says 82 with line end; centimetre positions and proprietary sentences exceed it."""
@@ -32,8 +32,7 @@ class Rejection(StrEnum):
     """A field that is no number, out of range, or of no known meaning."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A sentence whose checksum is right.
 
     Attributes:

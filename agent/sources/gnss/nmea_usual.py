@@ -33,7 +33,7 @@ _VTG = re.compile(rf"..VTG,{_COURSE},T,[0-9.]*,M,{_SPEED},N,[0-9.]*,K(?:,[ADEFPR
 
 def read_usual(body: str) -> Sentence | None:
     """Values of a sentence of usual shape, checksum already verified; None for any other."""
-    read = _READERS.get(body[2:5])
+    read = USUAL.get(body[2:5])
     # `P` begins proprietary sentences, whose names can look like ours.
     return None if read is None or body[0] == "P" else read(body)
 
@@ -158,10 +158,11 @@ def _hdop(text: str) -> float | None:
 
 
 _MODES = {"2": FixMode.FIX_2D, "3": FixMode.FIX_3D}
-_READERS: dict[str, Callable[[str], Sentence | None]] = {
+USUAL: dict[str, Callable[[str], Sentence | None]] = {
     "RMC": _rmc,
     "GGA": _gga,
     "GLL": _gll,
     "GSA": _gsa,
     "VTG": _vtg,
 }
+"""Type to its quick reader, which returns None for a sentence that is not of the usual shape."""

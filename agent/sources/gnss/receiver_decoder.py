@@ -74,7 +74,8 @@ class ReceiverDecoder:
     def _read(self, frames: list[Frame | Rejection]) -> list[Fix]:
         fixes: list[Fix] = []
         for frame in frames:
-            fixes += self._take(frame)
+            if found := self._take(frame):
+                fixes += found
         return fixes
 
     def _take(self, frame: Frame | Rejection) -> list[Fix]:
@@ -94,6 +95,8 @@ class ReceiverDecoder:
 
     def _once(self, protocol: str, fixes: list[Fix]) -> list[Fix]:
         """Leave out the epochs that the other protocol has told already."""
+        if not fixes:
+            return fixes
         new = []
         for fix in fixes:
             if fix.utc_ms is not None:
