@@ -18,6 +18,9 @@ class HealthReason(Token):
         "gnss_doubted",
         "The wheels contradict the receiver; its position is marked so.",
     )
+    GNSS_JAMMED = "gnss_jammed", "The receiver says that it is jammed."
+    GNSS_SPOOFED = "gnss_spoofed", "The receiver says that its signals are forged; its position may be a lie."
+    GNSS_ANTENNA = "gnss_antenna", "The receiver's antenna or its cable is broken, shorted or taken off."
     GNSS_GARBLED = "gnss_garbled", "Most of what is received fails its checksum."
     CAN_LOST = "can_lost", "The vehicle bus is gone or can not be opened."
     CAN_SILENT = "can_silent", "The vehicle bus is there but says nothing."

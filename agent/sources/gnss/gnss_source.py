@@ -13,9 +13,12 @@ from agent.hal.errors import DeviceNotFoundError, HardwareError
 from agent.hal.gnss import NmeaBytes, NmeaFeed
 from agent.sources.gnss.nmea_framing import Rejection
 from agent.sources.gnss.receiver_decoder import ReceiverDecoder
+from agent.sources.gnss.ubx import RadioState
 
 PROGRESS_EVERY_S = 1.0
 OPEN_TIMEOUT_S = 15.0
+INDICATED, WORSE = 2, 3
+"""Of MON-RF's jamming state and NAV-STATUS's spoofing state: from 2 on there is something, 3 is worse."""
 REOPEN_AFTER = 6
 """So many times `silent_after_s` without a byte, and the device is opened afresh: a forwarder in a router may
 have forgotten us although its TCP still answers."""
@@ -37,6 +40,11 @@ class Decoder(Protocol):
     @property
     def rejections(self) -> Counter[Rejection]:
         """What could not, by reason."""
+        ...
+
+    @property
+    def radio(self) -> RadioState:
+        """What the receiver says of its antenna and of interference."""
         ...
 
     def feed(self, chunk: NmeaBytes) -> list[Fix]:
@@ -94,6 +102,9 @@ class GnssSource:
                 HealthReason.GNSS_SILENT,
                 HealthReason.GNSS_NO_FIX,
                 HealthReason.GNSS_GARBLED,
+                HealthReason.GNSS_JAMMED,
+                HealthReason.GNSS_SPOOFED,
+                HealthReason.GNSS_ANTENNA,
                 owner=self._feed.name,
             )
             self._health.raise_(HealthReason.GNSS_LOST, str(error), owner=self._feed.name)
@@ -176,8 +187,27 @@ class _Watch:
             detail = f"{self._name}: {fix.satellites or 0} satellites"
             self._health.raise_(HealthReason.GNSS_NO_FIX, detail, owner=self._name)
 
+    def judge_radio(self, radio: RadioState) -> None:
+        """Jamming, spoofing and the antenna, by the receiver's own word."""
+        jammed, spoofed = (radio.jamming or 0) >= INDICATED, (radio.spoofing or 0) >= INDICATED
+        broken = radio.antenna in ("open", "short")
+        details = {
+            HealthReason.GNSS_JAMMED: (
+                jammed,
+                "no fix" if radio.jamming == WORSE else "a fix all the same",
+            ),
+            HealthReason.GNSS_SPOOFED: (spoofed, "several signs" if radio.spoofing == WORSE else "a sign"),
+            HealthReason.GNSS_ANTENNA: (broken, f"the antenna is {radio.antenna}"),
+        }
+        for reason, (holds, detail) in details.items():
+            if holds:
+                self._health.raise_(reason, f"{self._name}: {detail}", owner=self._name)
+            else:
+                self._health.clear(reason, owner=self._name)
+
     def judge(self, decoder: Decoder, now_s: float) -> bool:
         """Look at silence at any time, at garbling once every `silent_after_s`. True while it is silent."""
+        self.judge_radio(decoder.radio)
         if now_s - self._judged_at_s >= self._silent_after_s:
             self._judged_at_s = now_s
             self._judge_garbling(decoder)

@@ -11,6 +11,7 @@ from typing import Any
 from agent.domain.fix import Fix, FixMode
 from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.nmea_framing import Rejection
+from agent.sources.gnss.ubx import RadioState
 
 MAX_LINE_BYTES = 32_768
 """A SKY of all constellations is a few kilobytes."""
@@ -40,6 +41,11 @@ class GpsdDecoder:
     def idle_gap_s(self) -> float | None:
         """None: each report is whole."""
         return None
+
+    @property
+    def radio(self) -> RadioState:
+        """gpsd does not tell."""
+        return RadioState()
 
     def feed(self, chunk: NmeaBytes) -> list[Fix]:
         """Take what one read gave; return the fixes in it."""

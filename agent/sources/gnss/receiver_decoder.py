@@ -9,7 +9,7 @@ from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.nmea_epoch import EpochAssembler
 from agent.sources.gnss.nmea_framing import Frame, NmeaFramer, Rejection
 from agent.sources.gnss.nmea_sentence import parse
-from agent.sources.gnss.ubx import UbxDecoder, UbxFrame, UbxSplitter
+from agent.sources.gnss.ubx import RadioState, UbxDecoder, UbxFrame, UbxSplitter
 
 _TOLD = 16
 """Epochs that are remembered, to tell the second protocol's word on one from a new one."""
@@ -41,6 +41,11 @@ class ReceiverDecoder:
         """How long to wait for more bytes before `idle` is due; None while no epoch is open."""
         is_open = self._assembler.is_open or self.ubx.is_open
         return self._assembler.idle_gap_ns / 1e9 if is_open else None
+
+    @property
+    def radio(self) -> RadioState:
+        """What the receiver says of its antenna and of interference."""
+        return self.ubx.radio
 
     @property
     def is_inside_frame(self) -> bool:

@@ -15,6 +15,8 @@ from agent.hal.errors import DeviceLostError, DeviceNotFoundError, HardwareError
 from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.gnss_source import OPEN_TIMEOUT_S, GnssSource
 from agent.sources.gnss.nmea_framing import checksum
+from agent.sources.gnss.ubx import SYNC
+from agent.sources.gnss.ubx import checksum as ubx_checksum
 
 S = 1_000_000_000
 
@@ -227,3 +229,17 @@ def test_who_listens_is_told_that_nobody_knows_where_it_is_while_it_is_silent_an
     simulate(main())
     assert 5 <= told[0] <= 6.3
     assert told[-1] == pytest.approx(10)
+
+
+def mon_rf(jamming: int, antenna: int) -> bytes:
+    payload = bytes((0, 1, 0, 0, 0, jamming, antenna, 1)) + bytes(20)
+    body = bytes((0x0A, 0x38)) + len(payload).to_bytes(2, "little") + payload
+    return SYNC + body + ubx_checksum(body)
+
+
+def test_what_the_receiver_says_of_its_radio_is_told_and_taken_back() -> None:
+    script = [(0.0, epoch(0)), (1, epoch(1) + mon_rf(3, 4)), (3, epoch(3) + mon_rf(1, 2)), (4, epoch(4))]
+    run = Run(TimedFeed(script), 5)
+    seen = {reason for _, reasons in run.changes for reason in reasons}
+    assert {HealthReason.GNSS_JAMMED, HealthReason.GNSS_ANTENNA} <= seen
+    assert run.health.reasons() == ()
