@@ -16,6 +16,7 @@ from agent.domain.time_base import TimeBase
 from agent.hal.clock import Clock
 from agent.outbox.outbox import Outbox
 from agent.paths.crew_path import CrewPath
+from agent.paths.run_log import RunLog
 from agent.paths.run_path import RunPath
 from agent.paths.state_sink import StateSink
 from agent.supervision.panel_socket import PanelSocket
@@ -82,6 +83,7 @@ class CrewParts:
             on_change=self._changed,
         )
         self.run.listen(self.presses.publish)
+        self.times = RunLog(outbox, time_base, crew.codes)
         actions = {**self.run.actions(), **self.presses.actions(crew.emergency_cancel_code)}
         self._socket = PanelSocket(config.panel_socket, self.page, actions, health=health)
         health.listen(self._changed)

@@ -196,7 +196,8 @@ class Daemon:
             ConfigError: a vehicle file can not be used.
         """
         socket = StatusSocket(
-            self._config.status_socket, {"status": self.status, "outbox": self.outbox_report}
+            self._config.status_socket,
+            {"status": self.status, "outbox": self.outbox_report, "times": self._crew_parts.times.snapshot},
         )
         # First, because it tells whether another agent has the store and the devices.
         await self._open_socket(socket)

@@ -25,14 +25,9 @@ def outbox(socket_path: Path | None, config_path: Path, *, as_json: bool) -> int
 
 
 def _report(name: str, socket_path: Path | None, config_path: Path, *, as_json: bool) -> int:
-    if socket_path is None and (socket_path := socket_of(config_path)) is None:
-        return ExitCode.BAD_CONFIG
-    try:
-        answer = ask(socket_path, name)
-    except DaemonAwayError as error:
-        print(f"the agent does not answer: {error}", file=sys.stderr)
-        print("does it run? systemctl status mdt; what is wrong? mdt doctor", file=sys.stderr)
-        return ExitCode.UNAVAILABLE
+    answer = asked(name, socket_path, config_path)
+    if isinstance(answer, ExitCode):
+        return answer
     if as_json:
         print(json.dumps(answer, indent=2))
     else:
@@ -40,6 +35,18 @@ def _report(name: str, socket_path: Path | None, config_path: Path, *, as_json: 
         for line in status_page(table) if name == "status" else nested_lines(table):
             print(line)
     return ExitCode.OK
+
+
+def asked(name: str, socket_path: Path | None, config_path: Path) -> Any:
+    """The daemon's answer; the exit code when there is none, told on standard error."""
+    if socket_path is None and (socket_path := socket_of(config_path)) is None:
+        return ExitCode.BAD_CONFIG
+    try:
+        return ask(socket_path, name)
+    except DaemonAwayError as error:
+        print(f"the agent does not answer: {error}", file=sys.stderr)
+        print("does it run? systemctl status mdt; what is wrong? mdt doctor", file=sys.stderr)
+        return ExitCode.UNAVAILABLE
 
 
 def socket_of(config_path: Path) -> Path | None:

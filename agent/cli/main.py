@@ -18,6 +18,7 @@ examples:
   mdt run --config config/agent.toml      run the agent (systemd does this in the vehicle)
   mdt doctor                              is the vehicle fitted right, and what is to be mended?
   mdt status                              what the running agent thinks
+  mdt times                               when the unit did what, run by run
   mdt watch --broker mqtt://localhost     what dispatch sees
   mdt bus drive.log --vehicle van.toml    which identifiers a log has, and which known signals
   mdt decode nmea drive.nmea              fixes of a recorded receiver, one JSON line each
@@ -58,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("outbox", help="what is stored and not yet delivered")
     _socket_options(sub)
     sub.set_defaults(run=_outbox)
+
+    sub = commands.add_parser("times", help="times and legs of the unit's runs")
+    _socket_options(sub)
+    sub.add_argument("--nemsis", action="store_true", help="elements as NEMSIS v3.5 names them")
+    sub.set_defaults(run=_times)
 
     sub = commands.add_parser("watch", help="what dispatch sees, live")
     sub.add_argument(
@@ -207,6 +213,12 @@ def _outbox(args: argparse.Namespace) -> int:
     from agent.cli.daemon_reports import outbox
 
     return outbox(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json)
+
+
+def _times(args: argparse.Namespace) -> int:
+    from agent.cli.run_times import times
+
+    return times(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json, as_nemsis=args.nemsis)
 
 
 def _watch(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from agent.config.section import Section, from_file_folder
+from agent.domain.status import UnitStatus
 
 Reason = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
@@ -42,6 +43,10 @@ class Crew(Section):
     """Code by which the page takes an emergency back; without one only the key can."""
     hints: bool = True
     """Presses that were probably forgotten are suggested."""
+    codes: dict[UnitStatus, Annotated[str, StringConstraints(min_length=1, max_length=8)]] = Field(
+        default_factory=dict
+    )
+    """Unit status to the number or letter that the agency's radio has for it, shown by `mdt times`."""
     capabilities: tuple[Reason, ...] = ()
     """What the unit can do, told to dispatch: als, bls, equipment."""
     vehicle: str | None = Field(None, min_length=1, max_length=32)

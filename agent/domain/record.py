@@ -351,6 +351,7 @@ class CallRecord(Body):
     by: Annotated[str | None, Field("Crew id; null when not known.")] = None
     text: Annotated[str | None, Field("Why it could not be taken.", most=300)] = None
     diverted_from: Annotated[str | None, Field("Incident that the unit left for this one.")] = None
+    response_mode: Annotated[str | None, Field("How it is to be driven, in dispatch's word.")] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from agent.domain.run_order import COMMITTED
+from agent.domain.run_order import COMMITTED, RESPONDING
 from agent.domain.status import MOMENTARY, UnitStatus
 
 NEMSIS_TIMES = {
@@ -32,6 +32,16 @@ NEMSIS_ODOMETERS = {
     UnitStatus.AVAILABLE: "eResponse.22",
 }
 """Element of NEMSIS v3.5 for the odometer at each: beginning, on scene, at the destination, ending."""
+
+_EMERGENT = frozenset({"lights_and_siren", "lights", "emergent"})
+_NOT_EMERGENT = frozenset({"normal", "none", "non_emergent"})
+_NEMSIS_MODES = {
+    (True, True): "2223001",
+    (True, False): "2223003",
+    (False, False): "2223005",
+    (False, True): "2223007",
+}
+"""Codes of eResponse.23 by whether the response was emergent at first, and in the end."""
 
 _ENDS = frozenset({UnitStatus.AVAILABLE, UnitStatus.CANCELLED})
 _AFTER = frozenset({UnitStatus.AVAILABLE, UnitStatus.IN_QUARTERS})
@@ -59,7 +69,8 @@ class StatusTime:
         incident: number of the incident it belongs to; None when there was none.
         odometer_km: None where not known.
         amended: True when the time or the status is not the one that was pressed.
-        flags: what was found unusual, e.g. "rolling".
+        flags: what was found unusual, e.g. "contradicted".
+        mode: response mode of the call at that time, as dispatch said it; None when it said none.
     """
 
     seq: int
@@ -69,6 +80,7 @@ class StatusTime:
     odometer_km: float | None = None
     amended: bool = False
     flags: tuple[str, ...] = ()
+    mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +134,12 @@ def runs(statuses: Iterable[StatusTime]) -> tuple[Run, ...]:
         if time.status in MOMENTARY:
             continue
         if time.status in COMMITTED:
-            diverted = (
-                current is not None
-                and current.incident is not None
-                and time.incident is not None
-                and time.incident != current.incident
-            )
-            if current is None or current.closed or diverted:
+            if current is None or current.closed or _of_another_incident(current, time):
                 current = Run(time.incident)
                 found.append(current)
             elif current.incident is None and time.incident is not None:
                 current = found[-1] = replace(current, incident=time.incident)
-        if current is None or (current.closed and time.status not in _AFTER):
+        if current is None or not _belongs(current, time):
             continue
         if current.time_of(time.status) is None:
             current = found[-1] = replace(current, times=(*current.times, time))
@@ -144,6 +150,16 @@ def runs(statuses: Iterable[StatusTime]) -> tuple[Run, ...]:
     return tuple(found)
 
 
+def _of_another_incident(run: Run, time: StatusTime) -> bool:
+    return run.incident is not None and time.incident is not None and time.incident != run.incident
+
+
+def _belongs(run: Run, time: StatusTime) -> bool:
+    if time.status == UnitStatus.CANCELLED and _of_another_incident(run, time):
+        return False  # of a call that the unit had left already
+    return not run.closed or time.status in _AFTER
+
+
 def nemsis(run: Run) -> dict[str, str]:
     """The run's elements of NEMSIS v3.5: name to text. What is not known is left out, never invented.
 
@@ -152,6 +168,9 @@ def nemsis(run: Run) -> dict[str, str]:
     given: dict[str, str] = {}
     if run.incident is not None:
         given["eResponse.03"] = run.incident
+    mode = _nemsis_mode(run)
+    if mode is not None:
+        given["eResponse.23"] = mode
     for time in run.times:
         if time.status not in NEMSIS_TIMES:
             continue
@@ -161,6 +180,15 @@ def nemsis(run: Run) -> dict[str, str]:
         if status in NEMSIS_ODOMETERS and time.odometer_km is not None:
             given[NEMSIS_ODOMETERS[status]] = f"{time.odometer_km / KM_PER_MILE:.2f}"
     return given
+
+
+def _nemsis_mode(run: Run) -> str | None:
+    """How the unit was to drive to the scene; None where dispatch did not say, or in words of its own."""
+    before = [time for time in run.times if time.status in RESPONDING or time.status == UnitStatus.ON_SCENE]
+    modes = [time.mode for time in before if time.mode is not None]
+    if not modes or any(mode not in _EMERGENT | _NOT_EMERGENT for mode in (modes[0], modes[-1])):
+        return None
+    return _NEMSIS_MODES[modes[0] in _EMERGENT, modes[-1] in _EMERGENT]
 
 
 def nemsis_time(unix_ms: int) -> str:

@@ -68,6 +68,7 @@ ODOMETER_SIGNAL = "TraveledDistance"
 SLOWEST_MPS = 3.0
 """For an arrival time a unit in traffic is not slower than this; below it nobody can say."""
 _SPEED_SMOOTHING = 0.02
+_SAYING_MODE = (CallEvent.RECEIVED, CallEvent.UPDATED)
 
 
 class Records(Protocol):
@@ -395,6 +396,7 @@ class RunPath:
                     made=None if made is None else str(made),
                     by=self._roster.driver if made in (Made.PANEL, Made.BUTTON) else None,
                     diverted_from=diverted if one.event is CallEvent.RECEIVED else None,
+                    response_mode=one.call.response_mode if one.event in _SAYING_MODE else None,
                 )
             )
             log.info("call", step=one.event.value)  # never what the call says

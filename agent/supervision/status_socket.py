@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ _LOOK_WITHIN_S = 2.0
 class StatusSocket:
     """Answers `{"ask": NAME}` lines with the JSON of the named snapshot.
 
-    Snapshots are plain JSON-able values made on the loop, so an answer is consistent in itself. Clients are
-    bounded in number, time and bytes, and none of them can hold up the daemon's end.
+    Snapshots are plain JSON-able values made on the loop, so an answer is consistent in itself; one that must
+    read the disk first is awaited, within the same time. Clients are bounded in number, time and bytes, and
+    none of them can hold up the daemon's end.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class StatusSocket:
         try:
             async with asyncio.timeout(self._answer_within_s):
                 line = await reader.readline()
-                writer.write(masked(json.dumps(self._answer(line))).encode() + b"\n")
+                writer.write(masked(json.dumps(await self._answer(line))).encode() + b"\n")
                 await writer.drain()
                 writer.close()
         except (OSError, TimeoutError, ValueError):
@@ -103,14 +104,17 @@ class StatusSocket:
             if not writer.is_closing():
                 writer.transport.abort()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             question = json.loads(line)
             snapshot = self._snapshots[question["ask"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             return {"error": f"ask one of {', '.join(sorted(self._snapshots))}"}
         try:
-            return {"ok": snapshot()}
+            said = snapshot()
+            return {"ok": await said if isinstance(said, Awaitable) else said}
+        except TimeoutError:
+            raise
         except Exception as error:  # noqa: BLE001  # the daemon does not end because somebody asked how it is
             log.error("snapshot_failed", name=str(question["ask"]), error=error, exc=error)
             return {"error": f"this can not be said: {told(error)}"}

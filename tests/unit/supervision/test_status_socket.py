@@ -172,3 +172,26 @@ def test_the_end_waits_for_no_client(tmp_path: Path) -> None:
         assert not path.exists()
 
     asyncio.run(main())
+
+
+def test_what_must_be_read_first_is_awaited(tmp_path: Path) -> None:
+    path = tmp_path / "mdt.sock"
+
+    async def slowly() -> dict[str, int]:
+        await asyncio.sleep(0)
+        return {"runs": 2}
+
+    async def fails() -> None:
+        raise OSError("the disk can not be read")
+
+    async def main() -> None:
+        status = StatusSocket(path, {"times": slowly, "fails": fails})
+        await status.open()
+        try:
+            assert await asyncio.to_thread(ask, path, "times") == {"runs": 2}
+            with pytest.raises(DaemonAwayError, match="this can not be said"):
+                await asyncio.to_thread(ask, path, "fails")
+        finally:
+            await status.close()
+
+    asyncio.run(main())
