@@ -7,14 +7,16 @@ import contextlib
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from agent.config import Broker
+from agent.dispatch.commands import COMMANDS, encode
 from agent.domain.state import State
 from agent.reader.consumer import Consumer, Outgoing
 from agent.uplink.link.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
 from agent.wire.batch import JournalRecord
 from agent.wire.reader_request import Reply
-from agent.wire.topics import Area, parse_topic, subscriptions
+from agent.wire.topics import Area, Topics, parse_topic, subscriptions
 
 RECONNECT_S = 0.3
 ASK_EVERY_S = 1.0
@@ -118,6 +120,12 @@ class Dispatch:
                 if self._connected:
                     self._publish(self.consumer.due(loop.time()))
             await asyncio.sleep(RECONNECT_S)
+
+    def command(self, topics: Topics, name: str, command_id: str, **fields: Any) -> None:
+        """Tell a unit something, as the service at dispatch does; ValueError for what that would refuse."""
+        checked = COMMANDS[name].fields(**fields)
+        payload = encode(command_id, checked.model_dump(exclude_none=True, exclude_defaults=True))
+        self._link.publish(Message(topics.command(name), payload, content_type="application/json"))
 
     def _publish(self, outgoing: Iterable[Outgoing]) -> None:
         for one in outgoing:

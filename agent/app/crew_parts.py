@@ -17,8 +17,10 @@ from agent.hal.clock import Clock
 from agent.outbox.outbox import Outbox
 from agent.paths.crew_path import CrewPath
 from agent.paths.run_log import RunLog
+from agent.paths.run_memory import RunMemory
 from agent.paths.run_path import RunPath
 from agent.paths.state_sink import StateSink
+from agent.runtime.worker import Worker
 from agent.supervision.panel_socket import PanelSocket
 from agent.supervision.supervisor import Unit
 from agent.uplink.commands import Command
@@ -39,6 +41,7 @@ class CrewParts:
         states: where states are published.
         connected: whether a broker has us.
         signals: newest vehicle signals by name.
+        worker: writes what of the run a restart must know.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class CrewParts:
         states: StateSink,
         connected: Callable[[], bool],
         signals: Callable[[], Mapping[str, Any]],
+        worker: Worker,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -60,6 +64,7 @@ class CrewParts:
         self._outbox = outbox
         self._connected = connected
         crew = config.crew
+        self._memory = RunMemory(config.store.directory / "run.json", worker, health)
         self.run = RunPath(
             crew,
             config.unit.unit,
@@ -70,6 +75,8 @@ class CrewParts:
             states=states,
             on_change=self._changed,
             signals=signals,
+            newest_seq=lambda: outbox.last_seq(Stream.EVENTS),
+            keep=self._memory.keep,
         )
         self.presses = CrewPath(
             config.buttons.keys,
@@ -87,6 +94,16 @@ class CrewParts:
         actions = {**self.run.actions(), **self.presses.actions(crew.emergency_cancel_code)}
         self._socket = PanelSocket(config.panel_socket, self.page, actions, health=health)
         health.listen(self._changed)
+
+    async def open(self) -> None:
+        """Take up what was true before a restart: first the call, then presses, which may end it."""
+        self.run.open(await self._memory.read())
+        await self.presses.open()
+
+    async def close(self) -> None:
+        """Give up waiting for the disk, and write once more what a restart must know."""
+        await self.presses.close()
+        await self._memory.close()
 
     def units(self) -> Sequence[Unit]:
         """What runs beside the presses' own unit."""

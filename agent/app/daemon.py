@@ -89,6 +89,7 @@ class Daemon:
             states=self,
             connected=lambda: self.publisher.connected,
             signals=lambda: {} if self._signals is None else self._signals.snapshot(),
+            worker=platform.worker("run-memory"),
         )
         self._crew = self._crew_parts.presses
         self.publisher = Publisher(
@@ -241,8 +242,7 @@ class Daemon:
         now_ns = self._clock.boottime_ns()
         await self._fixes.open(now_ns)
         self.publisher.set_state(VehicleState(now_ns // 1_000_000, self.time_base.utc(now_ns), ()))
-        self._crew_parts.run.open()
-        await self._crew.open()
+        await self._crew_parts.open()
 
     def status(self) -> dict[str, Any]:
         """What the daemon thinks, JSON-able."""
@@ -371,7 +371,7 @@ class Daemon:
         await stage("outbox_flush", self._flush(), limits.stop_outbox_s)
         await stage("uplink", self._stop_uplink(limits.stop_uplink_s), limits.stop_uplink_s)
         await stage("units", self._supervisor.stop(["crew", "uplink", "outbox"], _CLOSE_S / 2), _CLOSE_S)
-        await stage("crew", self._crew.close(), _CLOSE_S)
+        await stage("crew", self._crew_parts.close(), _CLOSE_S)
         await stage("outbox_close", self.outbox.close(), 2 * _CLOSE_S)
 
     async def _stop_sources(self, deadline_s: float) -> None:

@@ -8,7 +8,7 @@ kept, told as diverted, and nothing that is pressed from then on belongs to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -84,6 +84,8 @@ class CallEvent(StrEnum):
     """Another call took the unit away."""
     ENDED = "ended"
     """The unit became free."""
+    REOPENED = "reopened"
+    """The press that ended it was taken back."""
     UNACKNOWLEDGED = "unacknowledged"
     """Nobody acknowledged it within the time configured."""
 
@@ -139,6 +141,7 @@ class CallBook:
         self._entries: dict[str, _Entry] = {}
         self._current: str | None = None
         self._commands: dict[str, None] = {}
+        self._ended_by_press: str | None = None
 
     @property
     def current(self) -> Call | None:
@@ -168,7 +171,7 @@ class CallBook:
             before.ended_ns = now_ns
             news.append(CallNews(CallEvent.DIVERTED, before.call))
         self._entries[call.incident] = _Entry(call, now_ns)
-        self._current = call.incident
+        self._current, self._ended_by_press = call.incident, None
         self._forget_surplus()
         news.append(CallNews(CallEvent.RECEIVED, call, sound=True))
         return tuple(news)
@@ -219,14 +222,66 @@ class CallBook:
 
     def status_set(self, status: str, now_ns: int) -> tuple[CallNews, ...]:
         """A status was set: it acknowledges the call, or ends it. Ask `incident` before this."""
+        self._ended_by_press = None
         if self._current is None or status in (UnitStatus.TALK_REQUEST, UnitStatus.DISPATCHED):
             return ()
         entry = self._entries[self._current]
         if status not in ENDING:
             return self.acknowledge()
         entry.ended_ns = now_ns
-        self._current = None
+        self._current, self._ended_by_press = None, self._current
         return (CallNews(CallEvent.ENDED, entry.call),)
+
+    def reopen(self) -> tuple[CallNews, ...]:
+        """The newest status was taken back: a call that it had ended is the unit's again."""
+        incident, self._ended_by_press = self._ended_by_press, None
+        entry = self._entries.get(incident or "")
+        if incident is None or entry is None or self._current is not None:
+            return ()
+        entry.ended_ns, self._current = None, incident
+        return (CallNews(CallEvent.REOPENED, entry.call),)
+
+    def remembered(self) -> dict[str, Any]:
+        """What a restart must know, JSON-able: the call that stands, and what was done already.
+
+        Calls that ended are not in it: after a restart nobody needs their data.
+        """
+        entry = None if self._current is None else self._entries[self._current]
+        return {
+            "commands": list(self._commands),
+            "call": None
+            if entry is None
+            else {
+                "fields": asdict(entry.call),
+                "received_ns": entry.received_ns,
+                "shown": entry.shown,
+                "acknowledged": entry.acknowledged,
+            },
+        }
+
+    def restore(self, given: Mapping[str, Any], now_ns: int, *, same_boot: bool) -> None:
+        """Take up where the last run ended; only before anything else.
+
+        Args:
+            given: as `remembered` gave it.
+            now_ns: CLOCK_BOOTTIME.
+            same_boot: whether times in `given` are of this boot; otherwise the waiting begins anew.
+
+        Raises:
+            ValueError: what was remembered makes no sense. Nothing has changed then.
+        """
+        commands, told = given.get("commands", []), given.get("call")
+        if not isinstance(commands, list) or not all(isinstance(one, str) for one in commands):
+            raise ValueError("commands is no list of ids")
+        if told is not None:
+            if not isinstance(told, dict) or not isinstance(told.get("fields"), dict):
+                raise ValueError("call is no table")
+            received_ns = told.get("received_ns")
+            call = call_from(told["fields"])
+            entry = _Entry(call, received_ns if same_boot and isinstance(received_ns, int) else now_ns)
+            entry.shown, entry.acknowledged = told.get("shown") is True, told.get("acknowledged") is True
+            self._entries[call.incident], self._current = entry, call.incident
+        self._commands = dict.fromkeys(commands[-MOST_COMMANDS:])
 
     def due(self, now_ns: int) -> tuple[CallNews, ...]:
         """What time brings: a call that nobody acknowledged. Also erases what was kept long enough."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 MOST_MESSAGES: Final = 32
 MOST_TEXT: Final = 500
@@ -82,6 +83,30 @@ class MessageBook:
             return None
         message = self._messages[message_id] = replace(message, shown=True, acknowledged=True)
         return message
+
+    def remembered(self) -> list[dict[str, Any]]:
+        """What a restart must know, JSON-able: messages that the crew has not acknowledged."""
+        return [asdict(one) for one in self._messages.values() if not one.acknowledged]
+
+    def restore(self, given: Sequence[Any], now_ns: int, *, same_boot: bool) -> None:
+        """Take up where the last run ended; only before anything else.
+
+        Args:
+            given: as `remembered` gave it.
+            now_ns: CLOCK_BOOTTIME.
+            same_boot: whether times in `given` are of this boot; otherwise they count from now.
+
+        Raises:
+            ValueError: what was remembered makes no sense.
+        """
+        for one in given[-MOST_MESSAGES:]:
+            try:
+                received_ns = int(one["received_ns"]) if same_boot else now_ns
+                message = self.take(one["id"], one["text"], one["order"], received_ns)
+            except (TypeError, KeyError, AttributeError) as error:
+                raise ValueError("not a message") from error
+            if message is not None and one.get("shown") is True:
+                self.shown(message.id)
 
     def forget(self, now_ns: int) -> None:
         """Erase what is older than it may be kept."""

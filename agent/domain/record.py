@@ -115,6 +115,7 @@ class CallStep(Token):
     CANCELLED = "cancelled", "The cancellation was received."
     DIVERTED = "diverted", "Another call took the unit away."
     ENDED = "ended", "The unit became free."
+    REOPENED = "reopened", "The press that ended it was taken back: it is the unit's again."
     SENT = "sent", "The crew sent it."
     REFUSED = "refused", "The vehicle could not take it; the text says why."
     ERASED = "erased", "The call's data was erased from the vehicle."

@@ -55,8 +55,12 @@ class Context(Protocol):
         """A press with the incident it belongs to and the vehicle's own evidence."""
         ...
 
-    def status_holds(self, status: str | None, *, pressed: bool) -> None:
-        """A status holds from now on; `pressed` when somebody set it just now."""
+    def status_holds(self, status: str | None, *, pressed: bool, seq: int | None = None) -> None:
+        """A status holds from now on; `pressed` when somebody set it just now, else `seq` of its record."""
+        ...
+
+    def taken_back(self, status: str | None) -> None:
+        """The newest press was taken back: `status` holds again."""
         ...
 
     def dressed_state(self, state: StatusState) -> StatusState:
@@ -72,7 +76,10 @@ class NoContext:
         del boottime_ns
         return body
 
-    def status_holds(self, status: str | None, *, pressed: bool) -> None:
+    def status_holds(self, status: str | None, *, pressed: bool, seq: int | None = None) -> None:
+        """Nobody is told."""
+
+    def taken_back(self, status: str | None) -> None:
         """Nobody is told."""
 
     def dressed_state(self, state: StatusState) -> StatusState:
@@ -252,7 +259,7 @@ class CrewPath:
                 if lit and one.deposit is not None and one.body.input not in self._shown:
                     self._shown[one.body.input] = one.deposit
                     self._light(one.body.input)
-        self._context.status_holds(self._rules.state.status, pressed=False)
+        self._context.status_holds(self._rules.state.status, pressed=False, seq=self._seq_of(self._status))
         self._publish()
 
     def _held(self, row: Row, withdrawal: Row | None) -> _Held | None:
@@ -326,7 +333,7 @@ class CrewPath:
             self._shown.pop(key, None)
             self._refused.pop(key, None)
             self._show(key, Lamp.OFF)
-        self._context.status_holds(self._rules.state.status, pressed=False)
+        self._context.taken_back(self._rules.state.status)
         self._publish()
         if taken is None or taken.deposit is None:
             voice.acknowledge(edge)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from agent.config.crew import Crew
-from agent.domain.call import Call, CallBook, CallEvent, CallNews, Refusal
+from agent.domain.call import ENDING, Call, CallBook, CallEvent, CallNews, Refusal
 from agent.domain.evidence import Evidence, contradictions
 from agent.domain.fix import Fix
 from agent.domain.geodesy import distance_m
@@ -45,7 +45,7 @@ from agent.domain.record import (
 from agent.domain.reporting import position_of
 from agent.domain.roster import Roster
 from agent.domain.run_order import is_expected
-from agent.domain.stamp import Utc
+from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import DestinationState, StatusState, UnitState
 from agent.domain.status import MOMENTARY
 from agent.domain.surroundings import Surroundings
@@ -96,6 +96,8 @@ class RunPath:
         states: where states are published.
         on_change: called when the panel has something new to show.
         signals: newest signals of the vehicle by name, None where there is no fresh one.
+        newest_seq: newest sequence number of the events on the disk.
+        keep: given, whenever it changed, what `restore` must be given after a restart.
     """
 
     def __init__(
@@ -110,8 +112,14 @@ class RunPath:
         states: StateSink,
         on_change: Callable[[], None] = lambda: None,
         signals: Callable[[], Mapping[str, Any]] = dict,
+        newest_seq: Callable[[], int] = lambda: 0,
+        keep: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> None:
         self._signals = signals
+        self._newest_seq = newest_seq
+        self._keep = keep
+        self._call_after_seq = 0
+        """Newest press on the disk when the call came."""
         self._settings = settings
         self._call_sign = call_sign
         self._clock = clock
@@ -153,9 +161,53 @@ class RunPath:
         """Call `on_state` when something changed that `state/status` says."""
         self._on_state = on_state
 
-    def open(self) -> None:
-        """Say who and what this unit is."""
+    def open(self, remembered: Mapping[str, Any] | None = None) -> None:
+        """Take up where the last run ended, and say who and what this unit is.
+
+        Args:
+            remembered: what `keep` was given last; what makes no sense in it is left out, and logged.
+        """
+        given = remembered or {}
+        now_ns, same_boot = self._now_ns(), given.get("boot_id") == self._clock.boot_id
+        for name, restore in (
+            ("calls", lambda one: self._calls.restore(one, now_ns, same_boot=same_boot)),
+            ("messages", lambda one: self._messages.restore(one, now_ns, same_boot=same_boot)),
+            ("roster", self._restore_roster),
+            ("call_after_seq", self._restore_call_after_seq),
+        ):
+            try:
+                if given.get(name) is not None:
+                    restore(given[name])
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                log.error("not_remembered", what=name, why=type(error).__name__)
         self._tell_unit()
+
+    def _remembered(self) -> dict[str, Any]:
+        roster, since = self._roster, self._shift_since
+        return {
+            "boot_id": self._clock.boot_id,
+            "calls": self._calls.remembered(),
+            "call_after_seq": self._call_after_seq,
+            "messages": self._messages.remembered(),
+            "roster": {
+                "call_sign": roster.call_sign,
+                "crew": list(roster.crew),
+                "driver": roster.driver,
+                "for_calls": roster.available_for_calls,
+                "since": None if since is None else [since.unix_ms, int(since.source)],
+            },
+        }
+
+    def _restore_roster(self, given: Mapping[str, Any]) -> None:
+        roster = replace(self._roster, available_for_calls=given["for_calls"] is True)
+        if given["crew"]:
+            roster = roster.signed_on(given["crew"], given["driver"], str(given["call_sign"]))
+        since = given["since"]
+        self._shift_since = None if since is None else Utc(int(since[0]), UtcSource(since[1]), None)
+        self._roster = roster
+
+    def _restore_call_after_seq(self, given: int) -> None:
+        self._call_after_seq = int(given)
 
     def on_fix(self, fix: Fix) -> None:
         """Take a believed fix."""
@@ -199,14 +251,27 @@ class RunPath:
             flags.append(str(StatusFlag.CONTRADICTED))
         return replace(body, incident=self.incident, evidence=record, flags=tuple(flags) or None)
 
-    def status_holds(self, status: str | None, *, pressed: bool) -> None:
-        """A status holds from now on; `pressed` when somebody set it just now."""
+    def status_holds(self, status: str | None, *, pressed: bool, seq: int | None = None) -> None:
+        """A status holds from now on.
+
+        Args:
+            status: its token; None when there is none any more.
+            pressed: True when somebody set it just now.
+            seq: number of its record, of one that was read after a restart: the press may have ended the call
+                and the end came before that could be kept.
+        """
         if status is not None and status in MOMENTARY:
             return
         self._status, self._hint = status, None
-        if pressed and status is not None:
+        ended = status in ENDING and seq is not None and seq > self._call_after_seq
+        if status is not None and (pressed or ended):
             self._told(self._calls.status_set(status, self._now_ns()), Made.BUTTON)
         self._changed()
+
+    def taken_back(self, status: str | None) -> None:
+        """The newest press was taken back: `status` holds again, and so does the call that it had ended."""
+        self._told(self._calls.reopen(), Made.BUTTON)
+        self.status_holds(status, pressed=False)
 
     def dressed_state(self, state: StatusState) -> StatusState:
         """The status as dispatch sees it, with the incident and what belongs to it."""
@@ -401,6 +466,8 @@ class RunPath:
             )
             log.info("call", step=one.event.value)  # never what the call says
         if news:
+            if any(one.event is CallEvent.RECEIVED for one in news):
+                self._call_after_seq = self._newest_seq()
             if self._calls.current is None:
                 self._eta_told_ns = None
             self._changed()
@@ -556,6 +623,7 @@ class RunPath:
             log.error("record_not_stored", body=type(body).__name__)
 
     def _changed(self) -> None:
+        self._keep(self._remembered())
         self._on_state()
         self._on_change()
 

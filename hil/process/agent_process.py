@@ -116,6 +116,10 @@ class AgentProcess:
         """What the daemon says of its outbox; None while it does not answer."""
         return await self._ask("outbox")
 
+    async def times(self) -> dict[str, Any] | None:
+        """What the daemon says of its runs; None while it does not answer."""
+        return await self._ask("times")
+
     async def wait_ready(self, within_s: float = 20.0) -> None:
         """Wait until it answers. Raises AgentDiedError."""
         try:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from agent.config import Broker as BrokerConfig
 from agent.domain.record import Stream
 from agent.uplink.link.paho_link import PahoLink
+from agent.wire.topics import Topics
 from firmware_shims.simulated.button_box import PtyButtonBox
 from firmware_shims.simulated.nmea_receiver import PtyReceiver
 from firmware_shims.simulated.slcan_adapter import PtySlcanAdapter
@@ -86,6 +87,10 @@ class ProcessRig:
     @property
     def _sends_receipts(self) -> bool:
         return sends_receipts(self._overrides) if self._receipts is None else self._receipts
+
+    def command(self, name: str, command_id: str, **fields: Any) -> None:
+        """Dispatch tells the vehicle something."""
+        self.dispatch.command(Topics(AGENCY, UNIT), name, command_id, **fields)
 
     @property
     def store_file(self) -> Path:

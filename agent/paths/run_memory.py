@@ -1,0 +1,121 @@
+"""What must be known of the run after the computer was off: the call, who is aboard, what was not read yet.
+
+Call data is in no journal. It stands in one small file beside the store, readable by the agent alone, written
+anew at each change and without the call as soon as that ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from agent.domain.health import HealthBoard, HealthReason
+from agent.runtime.log import EventLog
+from agent.runtime.worker import Worker
+
+log = EventLog("run")
+
+MOST_BYTES: Final = 256 * 1024
+_VERSION: Final = 1
+_RETRY_S: Final = 5.0
+
+
+class RunMemory:
+    """Keeps the newest picture on the disk. Used from the event loop; the disk is the worker's.
+
+    Args:
+        file: where.
+        worker: does the writing; closed with this.
+        health: told while the disk refuses.
+    """
+
+    def __init__(self, file: Path, worker: Worker, health: HealthBoard) -> None:
+        self._file = file
+        self._worker = worker
+        self._health = health
+        self._wanted: bytes | None = None
+        self._written: bytes | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def read(self) -> Mapping[str, Any]:
+        """What was true when the agent ran last; empty when that is not known."""
+        try:
+            raw = await self._worker.run(self._read)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            self._refused(error)
+            return {}
+        try:
+            found = json.loads(raw)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or found.get("v") != _VERSION:
+            log.error("run_memory_unreadable", bytes=len(raw))  # never what stands in it
+            return {}
+        self._written = raw
+        return found
+
+    def keep(self, picture: Mapping[str, Any]) -> None:
+        """Have this on the disk, soon; what was wanted before and is not written yet need not be."""
+        raw = json.dumps({"v": _VERSION, **picture}, sort_keys=True).encode()
+        if raw == (self._written if self._wanted is None else self._wanted) or self._closed:
+            return
+        self._wanted = raw
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_all(), name="run-memory")
+
+    async def close(self) -> None:
+        """Write what is left, once, and release the worker. Idempotent."""
+        self._closed = True
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            with contextlib.suppress(OSError):
+                await self._worker.run(lambda: self._write(wanted))
+        await self._worker.close()
+
+    async def _write_all(self) -> None:
+        while (wanted := self._wanted) is not None:
+            try:
+                await self._worker.run(lambda raw=wanted: self._write(raw))  # type: ignore[misc]  # bound now
+            except OSError as error:
+                self._refused(error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            self._health.clear(HealthReason.RUN_NOT_KEPT)
+            self._written = wanted
+            if self._wanted == wanted:
+                self._wanted = None
+
+    def _refused(self, error: OSError) -> None:
+        why = error.strerror or type(error).__name__
+        self._health.raise_(HealthReason.RUN_NOT_KEPT, f"{self._file.name}: {why}")
+
+    def _read(self) -> bytes:
+        with self._file.open("rb") as file:
+            return file.read(MOST_BYTES)  # what is cut off there is no JSON any more
+
+    def _write(self, raw: bytes) -> None:
+        """All of it or nothing: a power cut leaves the old file or the new one."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        new = self._file.with_name(self._file.name + ".new")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._file)
+        folder = os.open(self._file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
