@@ -63,7 +63,7 @@ def test_reconnection_without_a_descriptor_is_made_once_there_is_one(folder: Pat
                 bodies = [arrival.record.body for arrival in rig.dispatch.arrivals]
                 return any(isinstance(body, StatusChange) and body.status == status for body in bodies)
 
-            # When it lasts long, other parts spend their budget and systemd's part of the harness starts anew.
+            # When it lasts long, other parts spend their budget, and the harness starts it as systemd does.
             await until(lambda: came("on_scene"))
 
     asyncio.run(main())
