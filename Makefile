@@ -7,7 +7,7 @@ BIN := .venv/bin
 VERSION := 'import sys; print("%d.%d" % sys.version_info[:2])'
 .DEFAULT_GOAL := help
 
-.PHONY: help setup same-python mf4 demo test test-full test-trixie check format lock rig fuzz bench install uninstall clean
+.PHONY: help setup same-python mf4 demo test test-full test-trixie check format lock rig fuzz bench install install-dispatch uninstall clean
 
 help:           ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,7 @@ lock:           ## resolve the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dev -o requirements-dev.lock pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build -o requirements-build.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra mf4 -c requirements-dev.lock -o requirements-mf4.lock pyproject.toml
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dispatch -c requirements-dev.lock -o requirements-dispatch.lock pyproject.toml
 
 rig: setup      ## build, once, the Linux kernel that runs as a process for the kernel rig
 	@$(BIN)/python -m hil.kernel.build $(ARGS)
@@ -70,6 +71,9 @@ bench: setup    ## speed and cost, each as a ratio against a peer
 
 install:        ## install the agent as a service on this computer (root)
 	@systemd/install.sh install
+
+install-dispatch:   ## install the service on a computer at dispatch (root)
+	@systemd/install-dispatch.sh install
 
 uninstall:      ## remove the service; data and configuration stay
 	@systemd/install.sh uninstall

@@ -16,6 +16,7 @@ COMMANDS = {
     "import": ("hil.recording.command_import", "make a recording from logs"),
     "info": ("hil.recording.command_info", "channels, times, rates and gaps of a recording"),
     "power-cuts": ("hil.kernel.power_cuts", "cut the power under the real store, again and again"),
+    "contract": ("hil.contract_documents", "write the documents that are made from the contract's tables"),
     "bench": ("hil.bench.command", "speed and cost, each as a ratio against a peer"),
 }
 

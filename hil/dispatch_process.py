@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -104,6 +105,12 @@ class DispatchProcess:
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+
+    def limit_file_size(self, *, on: bool) -> None:
+        """Let no file grow, as on a full disk, or let them grow again."""
+        assert self._process is not None
+        limit = 1 if on else resource.RLIM_INFINITY
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     def __enter__(self) -> DispatchProcess:
         self.start()

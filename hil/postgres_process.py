@@ -86,7 +86,8 @@ class PostgresProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop("immediate")
+        if (self._directory / "data" / "postmaster.pid").exists():
+            self.stop("immediate")
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]

@@ -35,6 +35,26 @@ class PrivateCa:
         """The authority's own certificate; made when first asked for."""
         return self._authority().certificate_file
 
+    @property
+    def crl_file(self) -> Path:
+        """The authority's list of revocations, with nothing on it."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+
+        authority = self._authority()
+        key = serialization.load_pem_private_key(authority.key_file.read_bytes(), None)
+        certificate = x509.load_pem_x509_certificate(authority.certificate_file.read_bytes())
+        made = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(certificate.subject)
+            .last_update(certificate.not_valid_before_utc)
+            .next_update(certificate.not_valid_after_utc)
+            .sign(key, hashes.SHA256())  # type: ignore[arg-type]  # openssl made an elliptic curve's key
+        )
+        file = self._folder / "revoked.crl"
+        file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        return file
+
     def issue(self, name: str, *, alternative_names: str = "", days: int = 30) -> Certificate:
         """A certificate.
 

@@ -51,6 +51,9 @@ put_environment() {
     trap 'rm -rf "$copy"' EXIT
     mkdir "$copy/source"
     cp -R "$source/agent" "$source/firmware_shims" "$source/pyproject.toml" "$source/README.md" "$copy/source/"
+    # Dispatch's end has no place in a vehicle, nor have its commands.
+    rm -rf "$copy/source/agent/dispatch"
+    sed -i '/^mdt-dispatch = /d; /^mdt-pki = /d' "$copy/source/pyproject.toml"
     "$python" -m venv "$copy/builder"
     "$copy/builder/bin/pip" install "$@" --require-hashes -r "$source/requirements-build.lock"
     "$copy/builder/bin/pip" wheel --quiet --disable-pip-version-check --no-index --no-build-isolation --no-deps \

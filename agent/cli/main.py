@@ -85,6 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     _technicians_commands(commands)
     _accuracy_command(commands)
 
+    sub = commands.add_parser(
+        "install-keys", help="unpack the bundle of keys that dispatch made for this vehicle"
+    )
+    sub.add_argument("bundle", type=Path, metavar="FILE", help="made by `mdt-pki unit`")
+    sub.add_argument(
+        "--folder", type=Path, default=DEFAULT_CONFIG.parent, help="where to (default: /etc/mdt)"
+    )
+    sub.set_defaults(run=_install_keys)
+
     decode = commands.add_parser("decode", help="decode a recorded feed").add_subparsers(
         metavar="FEED", required=True
     )
@@ -263,6 +272,12 @@ def _accuracy(args: argparse.Namespace) -> int:
     from agent.cli.accuracy import accuracy
 
     return accuracy(args.log, args.truth, sys.stdout, sys.stderr, as_json=args.json)
+
+
+def _install_keys(args: argparse.Namespace) -> int:
+    from agent.cli.install_keys import install_keys
+
+    return install_keys(args.bundle, args.folder, sys.stdout, sys.stderr)
 
 
 def _decode_nmea(args: argparse.Namespace) -> int:

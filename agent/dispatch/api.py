@@ -5,6 +5,7 @@ those that name something local.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -14,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 import agent
-from agent.dispatch import queries
+from agent.dispatch import queries, vital
 from agent.dispatch.access import Access, Who
 from agent.dispatch.commands import COMMANDS, Answer, Command, Fields, told
+from agent.dispatch.outputs.geojson_file import collection
 from agent.dispatch.page_files import add_page
 from agent.dispatch.service import Service
 from agent.dispatch.store.engine import Connection, StoreError
@@ -71,9 +73,12 @@ def create_app(service: Service, access: Access) -> FastAPI:
     _add_session(app, access)
     _add_live(app, service, access)
     _add_past(app, service, access)
+    _add_statistics(app, service, access)
     _add_actions(app, service, access)
     for name, command in COMMANDS.items():
         _add_command(app, service, access, name, command)
+    if service.settings.metrics:
+        _add_metrics(app, service, access)
     add_page(app, service.settings.streets)
     return app
 
@@ -191,7 +196,15 @@ def _add_live(app: FastAPI, service: Service, access: Access) -> None:
     @app.get("/api/v1/service", tags=["live"])
     async def how_is_it(_: Annotated[Who, live]) -> dict[str, Any]:
         """How the service itself is."""
-        return service.service_state() | {"sizes": await _read(service, queries.sizes)}
+        return service.service_state() | {"sizes": await _sizes(service)}
+
+
+async def _sizes(service: Service) -> dict[str, Any] | None:
+    """How much is stored; None while the store is away, which `store` tells."""
+    try:
+        return await _read(service, queries.sizes)
+    except StoreError:
+        return None
 
 
 def _add_past(app: FastAPI, service: Service, access: Access) -> None:
@@ -261,6 +274,23 @@ def _add_past(app: FastAPI, service: Service, access: Access) -> None:
         return await _read(service, queries.waiting_answers)
 
 
+def _add_statistics(app: FastAPI, service: Service, access: Access) -> None:
+    @app.get("/api/v1/statistics", tags=["past"])
+    async def statistics(
+        since: Milliseconds, until: Milliseconds, _: Annotated[Who, _allowed(access, "statistics")]
+    ) -> list[dict[str, Any]]:
+        """Vital statistics between two times, each with its definition and its number of cases."""
+        return [asdict(one) for one in await _read(service, lambda c: vital.figures(c, since, until))]
+
+    @app.get("/api/v1/statistics.csv", tags=["past"])
+    async def statistics_csv(
+        since: Milliseconds, until: Milliseconds, _: Annotated[Who, _allowed(access, "statistics")]
+    ) -> Response:
+        """The same for a spreadsheet."""
+        found = await _read(service, lambda c: vital.figures(c, since, until))
+        return Response(vital.as_csv(found), media_type="text/csv")
+
+
 def _add_actions(app: FastAPI, service: Service, access: Access) -> None:
     @app.post("/api/v1/alarms/{alarm_id}", tags=["actions"])
     async def alarm_step(
@@ -297,6 +327,15 @@ def _add_command(app: FastAPI, service: Service, access: Access, name: str, comm
     app.post(f"/api/v1/units/{{agency}}/{{unit}}/{name}", tags=["actions"], operation_id=name)(give)
 
 
+def _add_metrics(app: FastAPI, service: Service, access: Access) -> None:
+    from agent.dispatch.metrics import CONTENT_TYPE, exposition
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(_: Annotated[Who, _allowed(access, "live")]) -> Response:
+        """For Prometheus, with a bearer token."""
+        return Response(exposition(service), media_type=CONTENT_TYPE)
+
+
 async def _read(service: Service, query: Callable[[Connection], T]) -> T:
     return await run_in_threadpool(service.reading.ask, query)
 
@@ -309,24 +348,8 @@ def _day(day: date) -> tuple[int, int]:
 
 def geojson(service: Service) -> dict[str, Any]:
     """The fleet as a FeatureCollection."""
-    now_ms, features = service.now_ms(), []
-    for unit in service.fleet:
-        fields = unit.told(now_ms, service.settings.picture)
-        position = fields.pop("position")
-        if position is None:
-            continue
-        coordinates = [position["lon_deg"], position["lat_deg"]]
-        keep = ("agency", "unit", "status", "status_ms", "freshness", "position_ms", "emergency", "online")
-        features.append(
-            {
-                "type": "Feature",
-                "id": f"{fields['agency']}/{fields['unit']}",
-                "geometry": {"type": "Point", "coordinates": coordinates},
-                "properties": {name: fields[name] for name in keep}
-                | {"speed_mps": position["speed_mps"], "course_deg": position["course_deg"]},
-            }
-        )
-    return {"type": "FeatureCollection", "features": features}
+    now_ms = service.now_ms()
+    return collection([unit.told(now_ms, service.settings.picture) for unit in service.fleet])
 
 
 def track_geojson(rows: list[dict[str, Any]]) -> dict[str, Any]:

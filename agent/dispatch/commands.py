@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Line = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True)]
-Incident = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Incident = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class Fields(BaseModel):
@@ -73,6 +73,14 @@ class Amend(Fields):
     reason: Line
 
 
+class SignOn(Fields):
+    """Who is aboard; an empty crew signs off."""
+
+    crew: list[Annotated[str, StringConstraints(min_length=1, max_length=16)]] = Field(max_length=6)
+    driver: Annotated[str, StringConstraints(max_length=16)] | None = None
+    call_sign: Annotated[str, StringConstraints(max_length=16)] | None = None
+
+
 class Replay(Fields):
     """Records to be sent again."""
 
@@ -112,6 +120,7 @@ COMMANDS: dict[str, Command] = {
     "message": Command(ShowMessage, "command", "Show a text to the crew."),
     "answer": Command(Answer, "answer", "Accept or refuse a status."),
     "amend": Command(Amend, "command", "Correct a status afterwards."),
+    "crew": Command(SignOn, "command", "Say who is aboard."),
     "replay": Command(Replay, "vehicle_command", "Have records sent again."),
     "signals": Command(Signals, "vehicle_command", "Ask for vehicle signals at a rate."),
 }

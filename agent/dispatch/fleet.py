@@ -9,7 +9,7 @@ from typing import Any
 from agent.dispatch.intake import Heard, HeardState, Message, at_ms, state_fields
 from agent.dispatch.settings import Picture
 from agent.domain.record import Emergency, Position, StatusChange
-from agent.domain.state import LinkState, LocationState, State, StatusState
+from agent.domain.state import LinkState, LocationState, StatusState, VehicleState
 from agent.wire.batch import CodecError, JournalRecord
 from agent.wire.codec import decode_state
 from agent.wire.topics import Topics
@@ -30,6 +30,8 @@ ON_A_RUN = frozenset(
     }
 )
 MAX_STATES = 32
+TRUSTED = frozenset({None, "blurred"})
+"""Qualities of a position that do not put it in doubt; the vehicle names what does."""
 
 
 @dataclass(slots=True)
@@ -81,25 +83,28 @@ class Unit:
     call: dict[str, Any] | None = None
 
     def freshness(self, now_ms: int, picture: Picture) -> str:
-        """`live`, `late`, `stale`, `no_fix`, `offline` or `none`: only the first is where it is now."""
+        """What its position is worth: `live`, or the gravest of what is against that.
+
+        `none`: there is none. `offline`: no connection. `stale`: too old. `no_fix`: the last before the fix
+        was lost. `doubtful`: the vehicle itself doubts it. `late`: older than it should be.
+        """
         place = self.place
         if place is None:
             return "none"
-        if self.online is not True:
-            return "offline"
-        if place.at_ms is None:
-            return "stale"
-        age_s = (now_ms - place.at_ms) / 1000
-        if age_s > picture.stale_after_s:
-            return "stale"
-        if not place.fix:
-            return "no_fix"
-        return "late" if age_s > picture.late_after_s else "live"
+        age_s = float("inf") if place.at_ms is None else (now_ms - place.at_ms) / 1000
+        against = {
+            "offline": self.online is not True,
+            "stale": age_s > picture.stale_after_s,
+            "no_fix": not place.fix,
+            "doubtful": place.fields.get("quality") not in TRUSTED,
+            "late": age_s > picture.late_after_s,
+        }
+        return next((word for word, holds in against.items() if holds), "live")
 
     def told(self, now_ms: int, picture: Picture) -> dict[str, Any]:
         """For the interface and the page."""
         place = self.place
-        health = self.states.get("health", {})
+        health, said = self.states.get("health", {}), self.states.get("status", {})
         return {
             "agency": self.topics.agency,
             "unit": self.topics.unit,
@@ -109,6 +114,11 @@ class Unit:
             "status": self.status,
             "status_ms": self.status_at_ms,
             "emergency": self.emergency,
+            "reason": said.get("reason"),
+            "for_calls": said.get("for_calls"),
+            "hint": said.get("hint"),
+            "incident": said.get("incident"),
+            "destination": self.states.get("destination"),
             "freshness": self.freshness(now_ms, picture),
             "position": None if place is None else place.fields,
             "position_ms": None if place is None else place.at_ms,
@@ -170,7 +180,11 @@ class Fleet:
         if not heard.message.retained:
             unit.heard_ms = heard.message.received_ms
         if heard.name in unit.states or len(unit.states) < MAX_STATES:
-            unit.states[heard.name] = state_fields(state)
+            fields = state_fields(state)
+            if isinstance(state, VehicleState) and state.complete is False:
+                before = unit.states.get(heard.name, {}).get("signals", {})
+                fields["signals"] = before | fields["signals"]
+            unit.states[heard.name] = fields
         if isinstance(state, LocationState):
             _take_location(unit, state, heard.message, now_ms)
         elif isinstance(state, StatusState):
@@ -263,9 +277,6 @@ def _position_fields(position: Position) -> dict[str, Any]:
         "alt_m": position.alt_m,
         "speed_mps": position.speed_mps,
         "course_deg": position.course_deg,
+        "quality": position.quality,
+        "uncertainty_m": position.uncertainty_m,
     }
-
-
-def known_state(state: State) -> str:
-    """The name of a state."""
-    return state.name

@@ -21,6 +21,7 @@ from agent.wire.reader_request import Receipt
 from agent.wire.state_codec import state_to_json
 from agent.wire.topics import Area, ParsedTopic, Topics, parse_topic
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _LARGEST = 1 << 62
 """No number of a record may be larger: it would not fit into the databases' integers."""
 _EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -74,6 +75,15 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A second record under a number that was read: an old copy of a card, or a twin, speaks as this unit."""
+
+    topics: Topics
+    message: Message
+    record: JournalRecord
+
+
 @dataclass(slots=True)
 class Heard:
     """What some messages amount to; goes into the store as a whole.
@@ -82,6 +92,7 @@ class Heard:
         batches: those with something new, in the order in which they came.
         states: the newest of each name and unit.
         refused: what could not be read.
+        conflicts: records that contradict what was read before.
         cursors: of every stream that was touched.
         receipts: what may be said once all of it is stored.
     """
@@ -89,6 +100,7 @@ class Heard:
     batches: list[HeardBatch] = field(default_factory=list)
     states: list[HeardState] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
     cursors: list[StreamCursor] = field(default_factory=list)
     receipts: list[tuple[Topics, Receipt]] = field(default_factory=list)
 
@@ -110,8 +122,8 @@ class Intake:
         self._reader.restore(cursors)
         self._vehicles: dict[Topics, VehicleState] = {}
 
-    def hear(self, messages: Sequence[Message]) -> Heard:
-        """Read messages in the order in which they came."""
+    def hear(self, messages: Sequence[Message], now_s: float = 0.0) -> Heard:
+        """Read messages in the order in which they came; `now_s` is the clock of `asks`."""
         heard = Heard()
         states: dict[tuple[Topics, str], HeardState] = {}
         touched: set[Topics] = set()
@@ -126,12 +138,14 @@ class Intake:
                 elif parsed.area is Area.JOURNAL:
                     records = self._reader.feed_batch(parsed.topics, read_batch(parsed, message.payload))
                     touched.add(parsed.topics)
-                    heard.refused += [
-                        _told_twice(parsed.topics, message, one) for one in records if one.conflict
+                    fresh = [one for one in records if not one.conflict]
+                    if fresh:
+                        heard.batches.append(HeardBatch(parsed.topics, message, fresh))
+                    heard.conflicts += [
+                        Conflict(parsed.topics, message, one) for one in records if one.conflict
                     ]
-                    records = [one for one in records if not one.conflict]
-                    if records:
-                        heard.batches.append(HeardBatch(parsed.topics, message, records))
+                elif parsed.area is Area.REPLY:
+                    self._reader.feed(message.topic, message.payload, now_s)
             except CodecError as error:
                 heard.refused.append(Refused(parsed.topics, message, str(error)))
         heard.states = list(states.values())
@@ -154,17 +168,11 @@ class Intake:
         state = decode_state(parsed.name, message.payload) if message.payload else None
         if state is not None:
             state_fields(state)  # what has no JSON form is refused here, not on somebody's page
-        if isinstance(state, VehicleState):
-            known = self._vehicles.get(parsed.topics)
-            state = self._vehicles[parsed.topics] = state if known is None else state.over(known)
-        self._reader.feed(message.topic, message.payload)
+            if isinstance(state, VehicleState):
+                known = self._vehicles.get(parsed.topics)
+                state = self._vehicles[parsed.topics] = state if known is None else state.over(known)
+            self._reader.learn(parsed.topics, state)
         return HeardState(parsed.topics, parsed.name, message, state)
-
-
-def _told_twice(topics: Topics, message: Message, record: JournalRecord) -> Refused:
-    """A record under a number that another one has: the store keeps the first, and tells of the second."""
-    where = f"{record.stream} {record.seq} of journal {record.journal}"
-    return Refused(topics, message, f"{where} stands for two records: {record.token} of boot {record.boot}")
 
 
 def state_fields(state: State) -> dict[str, Any]:
@@ -178,7 +186,7 @@ def state_fields(state: State) -> dict[str, Any]:
 
 def record_body(record: JournalRecord) -> str:
     """A record's body as JSON in ASCII: no database chokes on it."""
-    return json.dumps(body_to_json(record.body), separators=(",", ":"))
+    return _JSON.encode(body_to_json(record.body))
 
 
 def at_ms(record: JournalRecord, received_ms: int) -> int:

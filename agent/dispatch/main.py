@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import unquote, urlsplit
 
 from agent.config.section import ConfigError
+from agent.runtime import log
 
 if TYPE_CHECKING:
     from agent.dispatch.settings import DispatchFile
@@ -73,10 +74,53 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--role", choices=("dispatch", "fleet", "safety", "reader"), default="reader")
     sub.set_defaults(run=_token)
 
+    sub = commands.add_parser(
+        "check", help="configuration, store, broker and files, a line each; exit 0 if none is bad"
+    )
+    _settings_options(sub)
+    sub.set_defaults(run=_check)
+
+    sub = commands.add_parser(
+        "stats", help="vital statistics of a time (default: yesterday), each with its definition"
+    )
+    _settings_options(sub, broker=False)
+    _span_options(sub)
+    sub.add_argument("--format", choices=("text", "csv", "json"), default="text")
+    sub.add_argument("--districts", type=Path, metavar="GEOJSON", help="areas with a property `name`")
+    sub.set_defaults(run=_stats)
+
+    sub = commands.add_parser("export", help="what was stored, as CSV or GeoJSON on standard output")
+    _settings_options(sub, broker=False)
+    _span_options(sub)
+    sub.add_argument(
+        "--what",
+        choices=("events", "positions", "calls", "times"),
+        default="events",
+        help="times: the NEMSIS times of each run",
+    )
+    sub.add_argument("--format", choices=("csv", "geojson"), default="csv")
+    sub.set_defaults(run=_export)
+
+    sub = commands.add_parser(
+        "kit", help="play a scripted unit against a consumer, and judge what the consumer has"
+    )
+    sub.add_argument("what", choices=("unit",))
+    _settings_options(sub)
+    sub.add_argument("--unit", default="KIT1", help="name that it plays under (default KIT1)")
+    sub.add_argument("--have", type=Path, metavar="FILE", help="what the consumer has, as JSON; waited for")
+    sub.add_argument("--expect", type=Path, metavar="FILE", help="write what it should have")
+    sub.add_argument("--wait", type=float, default=60.0, metavar="SECONDS", help="for requests and the file")
+    sub.set_defaults(run=_kit)
+
     sub = commands.add_parser("rebuild", help="make the rows anew from the raw batches (service stopped)")
     _settings_options(sub, broker=False)
     sub.set_defaults(run=_rebuild)
     return parser
+
+
+def _span_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--since", metavar="TIME", help="ISO date or time, UTC unless it says otherwise")
+    sub.add_argument("--until", metavar="TIME", help="the same; a day after --since by default")
 
 
 def _settings_options(sub: argparse.ArgumentParser, *, broker: bool = True) -> None:
@@ -173,8 +217,8 @@ def _run(args: argparse.Namespace) -> int:
     from agent.dispatch.settings import Token
 
     settings = settings_of(args)
+    log.set_up("info")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     secret: str | None = None
     if not settings.tokens and settings.listen.loopback:
         from agent.dispatch.access import new_token
@@ -230,7 +274,7 @@ async def serve(
                 waiting.cancel()
                 service.hub.close()
                 if service.failed.done():
-                    logging.getLogger("dispatch").error("a part failed", exc_info=service.failed.exception())
+                    log.EventLog("dispatch").error("part_failed", exc=service.failed.exception())
                     return FAILED
     except (StoreError, ValueError) as error:
         sys.stderr.write(f"mdt-dispatch: {error}\n")
@@ -247,6 +291,64 @@ def _token(args: argparse.Namespace) -> int:
     secret, row = new_token(args.name, args.role)
     table = f"[[tokens]]\nname = {row.name!r}\nrole = {row.role!r}\nsha256 = {row.sha256!r}\n"
     sys.stdout.write(f"secret, shown once: {secret}\n\n{table}")
+    return OK
+
+
+def _kit(args: argparse.Namespace) -> int:
+    from agent.dispatch.kit_command import play
+    from firmware_shims.system_clock import SystemClock
+
+    settings = settings_of(args)
+    now_ms = SystemClock().system_utc().unix_ms
+    return asyncio.run(
+        play(settings, args.unit, args.have, args.expect, wait_s=args.wait, now_ms=now_ms, out=sys.stdout)
+    )
+
+
+def _check(args: argparse.Namespace) -> int:
+    from agent.dispatch.reports import check
+
+    return OK if check(settings_of(args), sys.stdout) else FAILED
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from agent.dispatch.reports import stats
+
+    settings, span = settings_of(args), _span(args)
+    return _told(lambda: stats(settings, span, args.format, sys.stdout, districts=args.districts))
+
+
+def _export(args: argparse.Namespace) -> int:
+    from agent.dispatch.reports import export
+
+    settings, span = settings_of(args), _span(args)
+    return _told(lambda: export(settings, args.what, span, args.format, sys.stdout))
+
+
+def _span(args: argparse.Namespace) -> tuple[int, int]:
+    from agent.dispatch.reports import span_of
+    from firmware_shims.system_clock import SystemClock
+
+    try:
+        return span_of(args.since, args.until, SystemClock().system_utc().unix_ms)
+    except ValueError as error:
+        raise ConfigError([f"--since, --until: {error}"]) from error
+
+
+def _told(work: Callable[[], object]) -> int:
+    """Run a report; what keeps it from being made is one sentence."""
+    from agent.dispatch.store.engine import StoreError
+
+    try:
+        work()
+    except (StoreError, ValueError) as error:
+        sys.stderr.write(f"mdt-dispatch: {error}\n")
+        return UNAVAILABLE
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stderr.write(f"mdt-dispatch: {error}\n")
+        return UNAVAILABLE
     return OK
 
 

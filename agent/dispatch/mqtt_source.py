@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import paho.mqtt.client as paho
@@ -57,6 +57,7 @@ class MqttSource:
         now_ms: this computer's time in Unix milliseconds.
         on_message: called on the loop for every message, in order.
         on_state: called on the loop when the connection comes and goes.
+        filters: what to read instead of everything that units say.
     """
 
     def __init__(
@@ -69,11 +70,12 @@ class MqttSource:
         now_ms: Callable[[], int],
         on_message: Callable[[Message], None],
         on_state: Callable[[SourceState], None],
+        filters: Sequence[str] | None = None,
     ) -> None:
         self._broker = broker
         self._client_id = client_id
         self._session_s = session_s
-        self._agency = agency
+        self._filters = subscriptions(agency) if filters is None else tuple(filters)
         self._now_ms = now_ms
         self._on_message = on_message
         self._on_state = on_state
@@ -84,6 +86,8 @@ class MqttSource:
         self._why = ""
         self._version = MQTTProtocolVersion.MQTTv5
         self._stood = False
+        self._answered: bool | None = None
+        self._refused_five = False
 
     @property
     def connected(self) -> bool:
@@ -96,6 +100,8 @@ class MqttSource:
         try:
             while True:
                 held = await self._one_connection()
+                if held and not self._refused_five:
+                    self._version = MQTTProtocolVersion.MQTTv5
                 wait_s = RETRY_S[0] if held else min(RETRY_S[1], wait_s * 2)
                 self._on_state(SourceState(False, self._why))
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads reconnections
@@ -110,14 +116,34 @@ class MqttSource:
 
     def publish(self, topic: str, payload: bytes, on_taken: Callable[[], None] | None = None) -> bool:
         """Send at QoS 1; False while there is no connection. `on_taken` is called at the broker's PUBACK."""
+        return self.send(topic, payload, on_taken)
+
+    def send(
+        self,
+        topic: str,
+        payload: bytes,
+        on_taken: Callable[[], None] | None = None,
+        *,
+        retain: bool = False,
+        expiry_s: int | None = None,
+    ) -> bool:
+        """The same, kept by the broker where wanted, and forgotten by it after a while (MQTT 5)."""
         if not self.connected or self._client is None:
             return False
-        info = self._client.publish(topic, payload, qos=1)
+        properties = None
+        if expiry_s is not None and self._version is MQTTProtocolVersion.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = expiry_s
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             return False
         if on_taken is not None:
             self._published[info.mid] = on_taken  # its PUBACK comes through this loop, so not before now
         return True
+
+    def send_kept(self, topic: str, payload: bytes, retain: bool, expiry_s: int | None) -> bool:
+        """For feeds to others; see `outputs.output.Publish`."""
+        return self.send(topic, payload, retain=retain, expiry_s=expiry_s)
 
     def reconnect(self, why: str) -> None:
         """Drop the connection: what was not confirmed comes again."""
@@ -132,15 +158,20 @@ class MqttSource:
         self._published.clear()
         self._client = client = self._new_client(loop, self._generation)
         where = f"{self._broker.host}:{self._broker.port}"
-        self._stood = False
+        self._stood, self._answered = False, None
         try:
             await asyncio.to_thread(self._connect, client)
+            self._answered = False
             client.loop_start()
             await self._ended.wait()
         except (OSError, ValueError, ssl.SSLError) as error:
             self._why = f"{where}: {error}"
         finally:
             await asyncio.shield(self._drop())
+        if not self._stood and self._answered is False:
+            # An old broker hangs up on what it does not know: the other version is tried next.
+            five = self._version is MQTTProtocolVersion.MQTTv5
+            self._version = MQTTProtocolVersion.MQTTv311 if five else MQTTProtocolVersion.MQTTv5
         return self._stood
 
     def _connect(self, client: paho.Client) -> None:
@@ -176,7 +207,7 @@ class MqttSource:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        filters = [(one, 1) for one in subscriptions(self._agency)]
+        filters = [(one, 1) for one in self._filters]
 
         def tell(call: Callable[..., None], *arguments: object) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
@@ -210,8 +241,10 @@ class MqttSource:
 
     def _refused(self, generation: int, code: int, words: str) -> None:
         if generation == self._generation:
+            self._answered = True
             if code in _UNSUPPORTED_VERSION and self._version is MQTTProtocolVersion.MQTTv5:
                 self._version = MQTTProtocolVersion.MQTTv311
+                self._refused_five = True
             self._why = f"{self._broker.host}:{self._broker.port}: {words}"
             self._ended.set()
 

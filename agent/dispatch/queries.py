@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from agent.dispatch.store.engine import Connection, Engine, StoreError
-from agent.domain.record import Kind
+from agent.domain.record import Kind, token_of
 from agent.domain.stamp import UtcSource
 from agent.wire.topics import Topics
 
@@ -17,6 +17,7 @@ MOST_ROWS = 50_000
 """Rows of one answer; a caller pages by time beyond them."""
 _CONNECTIONS = 4
 
+_NEVER_AMENDED = frozenset({Kind.POSITION, Kind.TELEMETRY, Kind.HEALTH})
 Row = dict[str, Any]
 T = TypeVar("T")
 
@@ -129,7 +130,8 @@ def records(
     if kinds is not None:
         where += f" AND records.kind IN ({', '.join(str(int(kind)) for kind in kinds)})"
     order = " ORDER BY records.at_ms, records.stream_id, records.seq LIMIT :limit"
-    return [_record(row) for row in connection.query(_RECORDS + where + order, values)]
+    found = [_record(row) for row in connection.query(_RECORDS + where + order, values)]
+    return found if kinds is not None and set(kinds) <= _NEVER_AMENDED else _amended(connection, found)
 
 
 def rare_records(
@@ -139,7 +141,7 @@ def rare_records(
     where = "WHERE records.at_ms >= :since AND records.at_ms < :until AND records.kind NOT IN (4, 5, 6)"
     order = " ORDER BY records.at_ms, records.stream_id, records.seq LIMIT :limit"
     values = {"since": since_ms, "until": until_ms, "limit": min(limit, MOST_ROWS)}
-    return [_record(row) for row in connection.query(_RECORDS + where + order, values)]
+    return _amended(connection, [_record(row) for row in connection.query(_RECORDS + where + order, values)])
 
 
 def alarms(connection: Connection, *, open_only: bool, limit: int = 1000) -> list[Row]:
@@ -198,6 +200,41 @@ def sizes(connection: Connection) -> Row:
     return counted
 
 
+def _amended(connection: Connection, found: list[Row]) -> list[Row]:
+    """Beside each record what was said of it later: `withdrawn`, and `amendments` with the original."""
+    by_key = {
+        (one["agency"], one["unit"], one["journal"], one["seq"]): one
+        for one in found
+        if one["stream"] == "events"
+    }
+    if not by_key:
+        return found
+    seqs = [key[3] for key in by_key]
+    rows = connection.query(
+        "SELECT agency, unit, journal, of_seq, field, original, value, made_by, why, at_ms FROM amendments "
+        "JOIN units ON units.unit_id = amendments.unit_id WHERE of_seq >= :low AND of_seq <= :high "
+        "ORDER BY amendment_id",
+        {"low": min(seqs), "high": max(seqs)},
+    )
+    for agency, unit, journal, of_seq, field, original, value, by, why, at_ms in rows:
+        one = by_key.get((agency, unit, journal, of_seq))
+        if one is None:
+            continue
+        if field == "withdrawn":
+            one["withdrawn"] = True
+        else:
+            said = {
+                "field": field,
+                "original": original,
+                "value": value,
+                "by": by,
+                "why": why,
+                "at_ms": at_ms,
+            }
+            one.setdefault("amendments", []).append(said)
+    return found
+
+
 def _record(row: tuple[Any, ...]) -> Row:
     agency, unit, journal, stream, seq, kind, boot, boottime_ms, utc_ms, source, uncertainty_ms, *rest = row
     when_ms, received_ms, history, body = rest
@@ -207,7 +244,7 @@ def _record(row: tuple[Any, ...]) -> Row:
         "journal": journal,
         "stream": stream,
         "seq": seq,
-        "kind": kind_token(kind),
+        "kind": token_of(kind),
         "boot": boot,
         "boottime_ms": boottime_ms,
         "utc_ms": utc_ms,
@@ -218,11 +255,3 @@ def _record(row: tuple[Any, ...]) -> Row:
         "history": bool(history),
         "data": json.loads(body),
     }
-
-
-def kind_token(number: int) -> str:
-    """The word for a kind; one of a later version is told by its number."""
-    try:
-        return Kind(number).token
-    except ValueError:
-        return f"kind_{number}"

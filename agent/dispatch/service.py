@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from agent.dispatch import alarm_rules, queries
+from agent.dispatch import alarm_rules, cad, queries
 from agent.dispatch.access import Who
 from agent.dispatch.commands import COMMANDS, encode
 from agent.dispatch.fleet import Fleet
@@ -20,24 +19,28 @@ from agent.dispatch.hub import Hub
 from agent.dispatch.intake import Heard, Intake, Message, Refused, record_body
 from agent.dispatch.ledger import Ledger
 from agent.dispatch.mqtt_source import SourceState
+from agent.dispatch.outputs.output import Output, OutputError, OutputSettings, make
 from agent.dispatch.queries import Reading
 from agent.dispatch.settings import DispatchFile
 from agent.dispatch.store.engine import Engine, StoreDataError, StoreError
 from agent.dispatch.store.store import Store
 from agent.domain.record import Kind, Stream
-from agent.wire.reader_request import ReplayRequest, encode_receipt, encode_replay_request
-from agent.wire.topics import ROOT, Topics
+from agent.runtime.log import EventLog
+from agent.wire.reader_request import JournalRequest, ReplayRequest, encode_map
+from agent.wire.topics import NEW_JOURNAL, ROOT, Topics
 
 GROUP_MESSAGES = 400
 """Most messages in one transaction."""
 TICK_S = 0.25
 SLOW_TICK_S = 1.0
 EXPIRE_EVERY_S = 3600.0
+ASKED_AT_ONCE = 8
+"""Questions to the CAD that may be under way."""
 STORE_RETRY_S = (0.5, 15.0)
 SERVICE = Who("the service", "dispatch")
 _LOUD = frozenset({Kind.POSITION, Kind.TELEMETRY, Kind.HEALTH})
 
-_log = logging.getLogger("dispatch")
+_log = EventLog("dispatch")
 T = TypeVar("T")
 
 
@@ -61,6 +64,10 @@ class Source(Protocol):
         """Send at least once; False while there is no connection."""
         ...
 
+    def send_kept(self, topic: str, payload: bytes, retain: bool, expiry_s: int | None) -> bool:
+        """Send for others than units; False while there is no connection."""
+        ...
+
     def reconnect(self, why: str) -> None:
         """Have everything that was not confirmed again."""
         ...
@@ -81,6 +88,8 @@ class Wellbeing:
         refused: messages that could not be read, since the start.
         missing: sequence numbers that are asked for.
         commit_ms: the last transaction's duration.
+        started_ms: when it was started.
+        outputs: feeds to others that fail, with why.
     """
 
     source_detail: str = "not connected yet"
@@ -91,6 +100,7 @@ class Wellbeing:
     missing: int = 0
     commit_ms: float = 0.0
     started_ms: int = 0
+    outputs: dict[str, str] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
@@ -161,6 +171,7 @@ class Service:
         self._source: Source
         self._tasks: list[asyncio.Task[None]] = []
         self._in_flight: set[str] = set()
+        self._asked: dict[tuple[str, str, int, int], asyncio.Task[None]] = {}
         self._sent: deque[tuple[str, int]] = deque()
         self._kick = asyncio.Event()
         self.failed: asyncio.Future[None]
@@ -171,12 +182,14 @@ class Service:
         self.wellbeing.started_ms = self.now_ms()
         await self._open_store()
         self._source = self._new_source(self._inbox.put, self._source_state)
+        outputs = [(one, make(one, self._source.send_kept)) for one in self.settings.output]
         for name, work in (
             ("source", self._source.run()),
             ("intake", self._store_what_comes()),
             ("requests", self._keep_asking()),
             ("picture", self._keep_telling()),
             ("retention", self._expire()),
+            *((f"output-{one.kind}", self._feed(one, output)) for one, output in outputs),
         ):
             task = loop.create_task(work, name=f"dispatch-{name}")
             task.add_done_callback(self._ended)
@@ -185,9 +198,10 @@ class Service:
 
     async def __aexit__(self, *_: object) -> None:
         self.hub.close()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._asked.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._writer.submit(self._store.close)
         await asyncio.to_thread(self._writer.shutdown)
         self.reading.close()
@@ -259,6 +273,7 @@ class Service:
             "commit_ms": round(one.commit_ms, 2),
             "started_ms": one.started_ms,
             "simulated": self.simulated,
+            "outputs": one.outputs,
             "now_ms": self.now_ms(),
         }
 
@@ -284,18 +299,20 @@ class Service:
         await self._refresh_alarms()
 
     async def _store_what_comes(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             messages = await self._inbox.take()
             try:
-                heard = await self._write(lambda given=messages: self._commit(given))  # type: ignore[misc]
+                now_s = loop.time()
+                heard = await self._write(lambda given=messages, at=now_s: self._commit(given, at))  # type: ignore[misc]
             except StoreError as error:
                 await self._wait_for_store(error)
                 continue
             self.wellbeing.store_detail = ""
             self._after_commit(heard, messages)
-            if any(is_emergency_heard(heard)):
+            if heard.conflicts or any(is_emergency_heard(heard)):
                 await self._refresh_alarms()
-            if any(record.kind is Kind.STATUS for batch in heard.batches for record in batch.records):
+            if any(record.kind == Kind.STATUS for batch in heard.batches for record in batch.records):
                 self._kick.set()
                 await self._refresh_calls()
 
@@ -303,7 +320,7 @@ class Service:
         """Nothing was kept and nothing confirmed: once the store is back, the broker sends it all again."""
         wait_s = STORE_RETRY_S[0]
         while True:
-            _log.error("store_failed why=%r waits_s=%.1f", str(error), wait_s)
+            _log.error("store_failed", why=error, waits_s=wait_s)
             self.wellbeing.store_detail = str(error)
             await asyncio.sleep(wait_s)
             wait_s = min(STORE_RETRY_S[1], wait_s * 2)
@@ -317,10 +334,10 @@ class Service:
                 self.wellbeing.store_detail = ""
                 return
 
-    def _commit(self, messages: Sequence[Message]) -> Heard:
+    def _commit(self, messages: Sequence[Message], now_s: float) -> Heard:
         """On the writing thread: all of it, or one by one when some of it has no place in the database."""
         started_ms = self.now_ms()
-        heard = self._intake.hear(messages)
+        heard = self._intake.hear(messages, now_s)
         try:
             self._store.write(heard)
         except StoreDataError as error:
@@ -331,7 +348,7 @@ class Service:
 
     def _one_by_one(self, messages: Sequence[Message], first_error: StoreDataError) -> Heard:
         """A message that the database refuses must not keep all others out, again and again."""
-        _log.warning("message_refused_by_the_store why=%r", str(first_error))
+        _log.warning("message_refused_by_the_store", why=first_error)
         self._intake = Intake(self._store.reload())
         whole = Heard()
         for message in messages:
@@ -345,6 +362,7 @@ class Service:
             whole.batches += heard.batches
             whole.states += heard.states
             whole.refused += heard.refused
+            whole.conflicts += heard.conflicts
             whole.receipts += heard.receipts
         return whole
 
@@ -352,14 +370,20 @@ class Service:
         """Now it is on the disk: say so to the broker and to the vehicles, then show it."""
         for message in messages:
             self._source.confirm(message)
+        for conflict in heard.conflicts:
+            _log.error("identity_conflict", unit=conflict.topics.unit, seq=conflict.record.seq)
+            request = JournalRequest(
+                conflict.record.journal, "two records under one number", uuid.uuid4().hex
+            )
+            self._source.publish(conflict.topics.command(NEW_JOURNAL), encode_map(request).payload)
         for topics, receipt in heard.receipts:
-            self._source.publish(topics.receipt, encode_receipt(receipt).payload)
+            self._source.publish(topics.receipt, encode_map(receipt).payload)
         one = self.wellbeing
         one.stored_records += heard.records
         one.stored_batches += len(heard.batches)
         one.refused += len(heard.refused)
         for refused in heard.refused:
-            _log.warning("message_refused topic=%r why=%r", refused.message.topic[:120], refused.reason[:200])
+            _log.warning("message_refused", topic=refused.message.topic, why=refused.reason)
         for listener in self.on_stored:
             listener(heard)
         self.fleet.take(heard, self.now_ms())
@@ -370,7 +394,7 @@ class Service:
                 "seq": record.seq,
                 "stream": record.stream.value,
                 "journal": record.journal,
-                "kind": queries.kind_token(record.kind),
+                "kind": record.token,
                 "utc_ms": record.utc_ms,
                 "received_ms": batch.message.received_ms,
                 "history": record.history or record.replay,
@@ -403,7 +427,7 @@ class Service:
                 if self._source.connected:
                     now_s = loop.time()
                     for ask in await self._write(lambda at=now_s: self._intake.asks(at)):  # type: ignore[misc]
-                        self._source.publish(ask.topic, encode_replay_request(ask.request).payload)
+                        self._source.publish(ask.topic, encode_map(ask.request).payload)
                     for one in await self._write(self._ledger.unsent):
                         self._send(*one)
             except StoreError as error:
@@ -418,6 +442,7 @@ class Service:
         for one in waiting:
             late = now_ms - one["asked_ms"] >= answers.wait_s * 1000
             if answers.decide == "cad" and not late:
+                self._ask_cad(one)
                 continue
             fields = {
                 "journal": one["journal"],
@@ -430,6 +455,29 @@ class Service:
             topics = Topics(one["agency"], one["unit"])
             await self.command(SERVICE, "answer", topics, fields)
 
+    def _ask_cad(self, status: dict[str, Any]) -> None:
+        """By webhook, where there is one; once a status, and not all at once."""
+        url = self.settings.answers.webhook
+        key = status["agency"], status["unit"], status["journal"], status["seq"]
+        if url is None or key in self._asked or len(self._asked) >= ASKED_AT_ONCE:
+            return
+        work = self._one_question(url, status)
+        self._asked[key] = asyncio.get_running_loop().create_task(work, name="dispatch-cad")
+        self._asked[key].add_done_callback(lambda _: self._kick.set())
+
+    async def _one_question(self, url: str, status: dict[str, Any]) -> None:
+        key = status["agency"], status["unit"], status["journal"], status["seq"]
+        try:
+            fields = await asyncio.to_thread(cad.ask, url, status, self.settings.answers.wait_s)
+            topics = Topics(status["agency"], status["unit"])
+            await self.command(Who("the CAD", "dispatch"), "answer", topics, fields)
+        except (cad.NoDecisionError, StoreError) as error:
+            _log.warning("cad_did_not_decide", unit=status["unit"], seq=status["seq"], why=error)
+            # Asked again only by its time running out, which gives the default.
+            await asyncio.sleep(self.settings.answers.wait_s)
+        finally:
+            self._asked.pop(key, None)
+
     def _send(self, command_id: str, topics: Topics, name: str, fields: dict[str, Any]) -> None:
         if command_id in self._in_flight:
             return
@@ -437,7 +485,7 @@ class Service:
             request = ReplayRequest(
                 Stream(fields["stream"]), fields["first"], fields["last"], fields.get("journal")
             )
-            payload = encode_replay_request(request).payload
+            payload = encode_map(request).payload
         else:
             payload = encode(command_id, fields)
 
@@ -490,7 +538,7 @@ class Service:
         standing = {
             (one["kind"], one["agency"], one["unit"]): one
             for one in self.alarms
-            if one["kind"] != "emergency" and one["cleared_ms"] is None
+            if one["kind"] not in ("emergency", "identity") and one["cleared_ms"] is None
         }
         raised = [holding[key] for key in holding.keys() - standing.keys()]
         cleared = [
@@ -516,20 +564,39 @@ class Service:
             self.fleet.touch(topics)
         self.hub.tell("calls", self.calls)
 
+    async def _feed(self, settings: OutputSettings, output: Output) -> None:
+        """One feed to others; what it can not give is told on the page and tried again."""
+        name = f"{settings.kind} {settings.url or settings.file or f'{settings.host}:{settings.port}'}"
+        try:
+            while True:
+                await asyncio.sleep(settings.interval_s)
+                now_ms = self.now_ms()
+                picture = [unit.told(now_ms, self.settings.picture) for unit in self.fleet]
+                try:
+                    await output.give(picture, now_ms)
+                except OutputError as error:
+                    if name not in self.wellbeing.outputs:
+                        _log.warning("output_failed", output=name, why=error)
+                    self.wellbeing.outputs[name] = str(error)
+                else:
+                    self.wellbeing.outputs.pop(name, None)
+        finally:
+            await output.close()
+
     async def _expire(self) -> None:
         retention = self.settings.retention.model_dump()
         while True:
             with contextlib.suppress(StoreError):
                 now_ms = self.now_ms()
                 for one in await self._write(lambda at=now_ms: self._ledger.expire(retention, at)):  # type: ignore[misc]
-                    _log.info("deleted what=%r rows=%d", one["what"], one["rows"])
+                    _log.info("deleted", what=one["what"], rows=one["rows"])
             await asyncio.sleep(EXPIRE_EVERY_S)
 
     def _source_state(self, state: SourceState) -> None:
         if state.detail != self.wellbeing.source_detail or state.connected != (
             not self.wellbeing.source_detail
         ):
-            _log.info("broker connected=%s detail=%r", state.connected, state.detail)
+            _log.info("broker", connected=state.connected, detail=state.detail)
         self.wellbeing.source_detail = "" if state.connected else state.detail or "not connected"
         if not state.connected:
             self._in_flight = {command_id for command_id, _ in self._sent}
@@ -544,4 +611,4 @@ class Service:
 
 def is_emergency_heard(heard: Heard) -> list[bool]:
     """One element for every emergency record."""
-    return [True for batch in heard.batches for record in batch.records if record.kind is Kind.EMERGENCY]
+    return [True for batch in heard.batches for record in batch.records if record.kind == Kind.EMERGENCY]

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from agent.config.section import Section, from_file_folder
 from agent.config.uplink import Broker
+from agent.dispatch.outputs.output import OutputSettings
 
 Role = Literal["dispatch", "fleet", "safety", "reader"]
 
@@ -113,6 +114,10 @@ class DispatchFile(Section):
     answers: Answers = Answers()
     picture: Picture = Picture()
     retention: Retention = Retention()
+    output: tuple[OutputSettings, ...] = ()
+    """Feeds to others; see docs/dispatch.md."""
+    metrics: bool = False
+    """Serve /metrics for Prometheus, to whoever may see the live picture."""
 
     _paths = field_validator("streets", mode="after")(
         lambda path, info: None if path is None else from_file_folder(path, info)

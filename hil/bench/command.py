@@ -31,6 +31,8 @@ BENCHMARKS = {
     "footprint": "the daemon as a whole, on its devices",
     "gnss_input": "a sentence from the receiver",
     "can_input": "a frame from the vehicle bus",
+    "dispatch_store": "records made durable at dispatch, on SQLite and PostgreSQL",
+    "dispatch_page": "frames of dispatch's page with 200 units at 1 Hz",
 }
 """Each is the module of that name beside this one, with `measure(setting) -> list[Figure]`."""
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import shutil
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from agent.domain.state import LinkState
 from agent.runtime.plain_text import harmless
 from firmware_shims.can_bus import socketcan_available
 from hil.broker_process import BrokerUnavailableError
+from hil.demo.page import CALL, DemoPage
 from hil.demo.screen import Screen, print_summary
 from hil.demo.summary import Summary, summarise
 from hil.drive.items import CoverageItem, Drive, TruthItem
@@ -26,6 +28,7 @@ from hil.drive.shift import load_shift
 from hil.drive.timeline import NS
 from hil.process.process_rig import ProcessRig
 from hil.process.store_counters import last_sequences
+from hil.process.vehicle_config import AGENCY, UNIT
 
 DEFAULT_SPEED = 10.0
 VCAN = "vcan0"
@@ -83,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
             console, drive, speed=speed, for_s=args.for_s, directory=directory, kept=kept, seed=args.seed
         )
         summary = asyncio.run(demo.run())
-    except BrokerUnavailableError as error:
-        console.print(Text(f"no broker: {error}", style="bold red"))
+    except (BrokerUnavailableError, RuntimeError) as error:
+        console.print(Text(f"{error}", style="bold red"))
         return 1
     except KeyboardInterrupt:
         console.print("Stopped before its end: nothing was counted.", style="bold yellow")
@@ -140,15 +143,18 @@ class _Demo:
         )
         # Where the kernel has SocketCAN the same shift runs on it; elsewhere on an SLCAN adapter's PTY.
         vcan = VCAN if socketcan_available(VCAN) else None
-        fast = {"clock": {"replay": self._speed != 1}}
-        async with ProcessRig(self._directory, seed=self._seed, vcan=vcan, overrides=fast) as self._rig:
-            rig = self._rig
+        # Lamps say delivered by the receipts of dispatch's real service, and by nothing else.
+        overrides = {"clock": {"replay": self._speed != 1}, "uplink": {"confirm": "dispatch"}}
+        rig = ProcessRig(self._directory, overrides=overrides, seed=self._seed, vcan=vcan, receipts=False)
+        async with rig as self._rig, self._dispatch(rig) as page:
             self._console.print(
                 f"the daemon speaks to {rig.broker.kind} on 127.0.0.1:{rig.broker.port}; its files are "
                 + (f"in {self._directory}" if self._kept else "deleted at the end (--keep DIR keeps them)"),
                 soft_wrap=True,
             )
+            self._console.print(f"dispatch's page: {page.address}", style="bold", soft_wrap=True)
             await rig.boot()
+            assigning = asyncio.get_running_loop().create_task(self._assign(page), name="demo-call")
             with Screen(self._console, rig.dispatch, self._clock_text) as self._screen:
                 refreshing = asyncio.get_running_loop().create_task(self._refresh(), name="demo-screen")
                 try:
@@ -163,9 +169,23 @@ class _Demo:
                     delivered = await rig.wait_delivered(DELIVERED_WITHIN_S)
                 finally:
                     refreshing.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await refreshing
+                    assigning.cancel()
+                    await asyncio.gather(refreshing, assigning, return_exceptions=True)
             return await self._count(delivered)
+
+    @contextlib.asynccontextmanager
+    async def _dispatch(self, rig: ProcessRig) -> AsyncIterator[DemoPage]:
+        """The service at dispatch, as a process of its own."""
+        page = DemoPage(self._directory / "dispatch", f"mqtt://127.0.0.1:{rig.broker.port}")
+        await asyncio.to_thread(page.start)
+        try:
+            yield page
+        finally:
+            await asyncio.to_thread(page.stop)
+
+    async def _assign(self, page: DemoPage) -> None:
+        if await asyncio.to_thread(page.assign, AGENCY, UNIT):
+            self._screen.tell(f"dispatch assigns call {CALL['incident']}: {CALL['address']}", "bold")
 
     async def _count(self, delivered: bool) -> Summary:
         rig = self._rig

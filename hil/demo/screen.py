@@ -190,6 +190,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     )
     if not in_order:
         table.add_row("pressed", Text(harmless(" > ".join(summary.statuses_pressed))))
+    table.add_row("lamps green", f"{summary.lamps_delivered} presses, by dispatch's receipt")
     table.add_row("without coverage", f"{summary.outage_s} s")
     for name, values in (
         ("press to stored", summary.press_to_stored_ms),

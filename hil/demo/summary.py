@@ -44,6 +44,7 @@ class Summary:
         daemon_starts: 1 unless somebody killed it.
         broker: which broker was used.
         mqtt_version: spoken with it; 4 is 3.1.1.
+        lamps_delivered: presses whose lamp said delivered, by dispatch's receipt.
         all_delivered: nothing waited when the demo ended.
     """
 
@@ -62,6 +63,7 @@ class Summary:
     daemon_starts: int
     broker: str
     mqtt_version: int | None
+    lamps_delivered: int
     all_delivered: bool
 
     @property
@@ -108,6 +110,7 @@ def summarise(
         positions=sum(record.kind is Kind.POSITION for record in records),
         statuses=[record.body.status for record in records if isinstance(record.body, StatusChange)],
         outage_s=round(sum(end - start for start, end in outages_s), 1),
+        lamps_delivered=sum(press.delivered_s is not None for press in presses.presses),
         press_to_stored_ms=Percentiles.of(
             [p.stored_s - p.pressed_s for p in presses.presses if p.stored_s is not None]
         ),

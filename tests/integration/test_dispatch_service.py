@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from agent.dispatch.unit_voice import UnitVoice
 from agent.domain.record import Stream
 from agent.hal.buttons import Lamp
 from agent.wire.reader_request import decode_receipt, decode_replay_request
 from agent.wire.topics import Topics
-from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
+from firmware_shims.system_clock import SystemClock
+from hil.broker_process import BrokerOptions, EmbeddedBroker, Mosquitto, find_mosquitto
 from hil.dispatch_process import DispatchProcess
+from hil.postgres_process import PostgresProcess, PostgresUnavailableError
 from hil.process.process_rig import ProcessRig
-from hil.unit_voice import UnitVoice
 
 pytestmark = [
     pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed"),
@@ -43,13 +50,15 @@ def wait_until(condition: Callable[[], bool], what: str = "") -> None:
 class Vehicle:
     """An MQTT client that speaks as a unit, keeps what it sent, and answers replay requests."""
 
-    def __init__(self, port: int, voice: UnitVoice = A1) -> None:
+    def __init__(
+        self, port: int, voice: UnitVoice = A1, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
+    ) -> None:
         self.receipts: dict[str, int] = {}
         self.commands: list[tuple[str, bytes]] = []
         self._sent: dict[int, tuple[str, bytes]] = {}
         self._voice = voice
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, f"unit-{voice.topics.unit}", protocol=MQTTProtocolVersion.MQTTv5
+            CallbackAPIVersion.VERSION2, f"unit-{voice.topics.unit}", protocol=protocol
         )
         ready = threading.Event()
         root = f"ems/v1/{voice.topics.agency}/{voice.topics.unit}"
@@ -96,6 +105,8 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 def service(tmp_path: Path, broker: Mosquitto) -> Iterator[DispatchProcess]:
     process = DispatchProcess(tmp_path / "dispatch", f"mqtt://127.0.0.1:{broker.port}")
     with process:
+        # What is sent before its session exists at the broker is nobody's; a real unit would be asked for it.
+        wait_until(lambda: process.ask("/api/v1/service")["well"], "the subscription")
         yield process
 
 
@@ -311,3 +322,124 @@ def test_the_interface_describes_itself_as_openapi_3_1(service: DispatchProcess)
         "application/json"
     ]
     assert assign["schema"]["$ref"].endswith("/Assign")
+
+
+def test_a_broker_of_mqtt_3_1_1_is_spoken_to_in_its_own_words(tmp_path: Path) -> None:
+    with EmbeddedBroker(tmp_path / "broker", BrokerOptions()) as broker:
+        service = DispatchProcess(tmp_path / "dispatch", f"mqtt://127.0.0.1:{broker.port}")
+        with service:
+            wait_until(lambda: service.ask("/api/v1/service")["well"], "the connection")
+            vehicle = Vehicle(broker.port, protocol=MQTTProtocolVersion.MQTTv311)
+            vehicle.say_positions(1, 4)
+            wait_until(lambda: vehicle.receipts.get("trail") == 4, "the receipt")
+            vehicle.close()
+        assert len(rows_of(service)) == 4
+
+
+class Cad:
+    """A CAD's webhook: decides by the word of the status."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        cad = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                status = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                cad.asked.append(status)
+                answer = {
+                    "on_scene": {
+                        "verdict": "refused",
+                        "token": "no_incident",
+                        "sentence": "You have no call.",
+                    },
+                    "available": {"verdict": "perhaps"},
+                }.get(status["status"], {"verdict": "accepted"})
+                payload = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+
+    def __enter__(self) -> Cad:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def test_a_cad_decides_by_webhook_and_what_it_does_not_decide_gets_the_default(
+    tmp_path: Path, broker: Mosquitto
+) -> None:
+    with Cad() as cad:
+        config = tmp_path / "dispatch.toml"
+        config.write_text(
+            f'[broker]\nhost = "127.0.0.1"\nport = {broker.port}\nallow_plaintext = true\n'
+            f'[answers]\ndecide = "cad"\nwait_s = 2\nwebhook = "http://127.0.0.1:{cad.server.server_port}/statuses"\n'
+        )
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        with DispatchProcess(tmp_path / "d", url, options=["--config", str(config)]) as service:
+            wait_until(lambda: service.ask("/api/v1/service")["well"], "the subscription")
+            vehicle = Vehicle(broker.port)
+            for seq, status in enumerate(("en_route", "on_scene", "available"), 1):
+                now_ms = SystemClock().system_utc().unix_ms
+                vehicle.say(A1.status(seq, status, now_ms))
+            wait_until(
+                lambda: len([1 for name, _ in vehicle.commands if name == "answer"]) == 3, "three answers"
+            )
+            vehicle.close()
+            answers = {one["seq"]: one for one in (json.loads(payload) for _, payload in vehicle.commands)}
+        assert answers[1]["verdict"] == "accepted"
+        assert (answers[2]["verdict"], answers[2]["token"]) == ("refused", "no_incident")
+        assert (answers[3]["verdict"], answers[3]["token"]) == ("accepted", "no_decision")
+        assert {one["status"] for one in cad.asked} == {"en_route", "on_scene", "available"}
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(service: DispatchProcess, vehicle: Vehicle) -> None:
+    vehicle.say_positions(1, 5)
+    wait_until(lambda: vehicle.receipts.get("trail") == 5, "the first receipt")
+    service.limit_file_size(on=True)
+    vehicle.say_positions(6, 5)
+    wait_until(lambda: service.ask("/api/v1/service")["store"] != "", "the page to say so")
+    assert vehicle.receipts["trail"] == 5
+    service.limit_file_size(on=False)
+    wait_until(lambda: vehicle.receipts.get("trail") == 10, "the rest, once there is room again")
+    assert [seq for _, seq in rows_of(service)] == list(range(1, 11))
+    wait_until(lambda: service.ask("/api/v1/service")["well"], "the service to be well")
+
+
+def test_a_database_that_restarts_loses_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="mdt-pg-", dir="/tmp"))
+    try:
+        with PostgresProcess(directory) as cluster:
+            url = cluster.new_database()
+            process = DispatchProcess(tmp_path / "d", f"mqtt://127.0.0.1:{broker.port}", store=url)
+            with process as service:
+                wait_until(lambda: service.ask("/api/v1/service")["well"], "the subscription")
+                vehicle = Vehicle(broker.port)
+                for number in range(20):
+                    vehicle.say_positions(1 + 5 * number, 5)
+                    if number == 8:
+                        cluster.stop("immediate")
+                    if number == 14:
+                        wait_until(
+                            lambda: service.ask("/api/v1/service")["store"] != "", "the page to say so"
+                        )
+                        cluster.start()
+                wait_until(lambda: vehicle.receipts.get("trail") == 100, "the last receipt")
+                vehicle.close()
+                sizes = service.ask("/api/v1/service")["sizes"]
+                assert (sizes["records"], sizes["missing"]) == (100, 0)
+    except PostgresUnavailableError as error:
+        pytest.skip(str(error))
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

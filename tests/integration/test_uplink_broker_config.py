@@ -43,6 +43,7 @@ class ShippedBroker(Mosquitto):
             "/etc/mosquitto/certs/broker.crt": server.certificate_file,
             "/etc/mosquitto/certs/broker.key": server.key_file,
             "/etc/mosquitto/certs/vehicles-ca.crt": ca_file,
+            "/etc/mosquitto/certs/revoked.crl": ca_file.with_name("revoked.crl"),
             "/etc/mosquitto/mdt.acl": SHIPPED / "mdt.acl",
         }
 
@@ -85,6 +86,7 @@ def ca(tmp_path: Path) -> PrivateCa:
 @pytest.fixture
 def broker(tmp_path: Path, ca: PrivateCa) -> Iterator[ShippedBroker]:
     server = ca.issue("broker", alternative_names="IP:127.0.0.1")
+    assert ca.crl_file.exists()
     with ShippedBroker(tmp_path / "broker", server, ca.ca_file) as broker:
         yield broker
 

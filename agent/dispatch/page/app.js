@@ -7,6 +7,7 @@ import { UnitList } from "./list.js";
 import { FleetMap } from "./map.js";
 import { Replay } from "./replay.js";
 import { ask } from "./requests.js";
+import { openStatistics } from "./statistics.js";
 import { FREE, clock, day, key } from "./words.js";
 
 const SILENT_MS = 12000;
@@ -35,8 +36,8 @@ function toast(text) {
 function choose(name) {
   state.chosen = name === state.chosen ? null : name;
   if (state.chosen === null) map.drawTrack(null);
-  else map.follow(picture.units.get(state.chosen));
   draw();
+  if (state.chosen !== null && !replay.running) map.follow(picture.units.get(state.chosen));
 }
 
 // The service tells how fresh a position is; should it fall silent, the page goes on counting by itself.
@@ -84,7 +85,13 @@ function showConnection() {
   $("sound").setAttribute("aria-pressed", String(sound.on && !sound.blocked));
 }
 
-function soon() { state.frame ||= requestAnimationFrame(draw); }
+// A page that nobody sees gets no frames, but its alarm must sound all the same: a timer stands behind each.
+function soon() {
+  if (state.frame) return;
+  const once = () => { cancelAnimationFrame(frame); clearTimeout(timer); draw(); };
+  const frame = requestAnimationFrame(once), timer = setTimeout(once, 400);
+  state.frame = 1;
+}
 
 function listen() {
   state.stream?.close();
@@ -141,7 +148,8 @@ $("sound").addEventListener("click", () => { const sound = alarms.sound; if (sou
 document.addEventListener("pointerdown", () => alarms.sound.wake(), { once: true });
 $("search").addEventListener("input", () => { list.search = $("search").value; draw(); });
 $("only-free").addEventListener("click", () => { list.onlyFree = !list.onlyFree; $("only-free").setAttribute("aria-pressed", String(list.onlyFree)); draw(); });
-$("replay-open").addEventListener("click", () => { if (!replay.running) { $("map-side").classList.add("replay"); replay.open(now()); draw(); } });
+$("statistics").addEventListener("click", () => openStatistics($("form-dialog"), now()));
+$("replay-open").addEventListener("click", () => { if (!replay.running) { $("map-side").classList.add("replay"); choose(null); replay.open(now()); draw(); } });
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, select, dialog");
   if (event.key === "/" && !typing) { event.preventDefault(); $("search").focus(); }

@@ -34,6 +34,8 @@ export class Detail {
   fill(unit, nowMs) {
     const pairs = [["Status", `${unit.emergency ? "EMERGENCY, " : ""}${plain(unit.status)}${unit.status_ms ? ` since ${clock(unit.status_ms)} (${age(unit.status_ms, nowMs)})` : ""}`],
       ["Call", callText(unit.call)],
+      ["Going to", unit.destination?.destination ? `${unit.destination.destination}${unit.destination.eta ? `, there about ${clock(Date.parse(unit.destination.eta))}` : ""}` : "–"],
+      ["Hint", unit.hint ? `looks like ${plain(unit.hint)}` : "–"],
       ["Position", unit.position ? `${unit.position.lat_deg.toFixed(5)}, ${unit.position.lon_deg.toFixed(5)}  ${freshText(unit, nowMs)}` : "unknown"],
       ["Speed", unit.freshness === "live" ? speed(unit.position?.speed_mps) : "–"],
       ["Link", unit.online === null ? "never seen" : `${unit.online ? "connected" : "no connection"}${unit.link_ms ? `, since ${clock(unit.link_ms)}` : ""}`],

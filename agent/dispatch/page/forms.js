@@ -3,11 +3,11 @@
 import { ask, unitPath } from "./requests.js";
 import { element } from "./words.js";
 
-const CALL = [["incident", "Incident number", { required: true, maxlength: 64 }], ["priority", "Priority", {}], ["nature", "Nature", {}], ["address", "Address", {}],
+const CALL = [["incident", "Incident number", { required: true, maxlength: 40 }], ["priority", "Priority", {}], ["nature", "Nature", {}], ["address", "Address", {}],
   ["lat_deg", "Latitude", { type: "number", step: "any", min: -90, max: 90 }], ["lon_deg", "Longitude", { type: "number", step: "any", min: -180, max: 180 }], ["destination", "Destination", {}], ["notes", "Notes", { area: true, maxlength: 1000 }]];
 const FORMS = {
   assign: ["Assign a call", CALL], update: ["Change the call", CALL],
-  cancel: ["Cancel the call", [["incident", "Incident number", { required: true, maxlength: 64 }], ["reason", "Reason", {}]]],
+  cancel: ["Cancel the call", [["incident", "Incident number", { required: true, maxlength: 40 }], ["reason", "Reason", {}]]],
   message: ["Send a message", [["text", "Text", { area: true, required: true, maxlength: 1000 }]]],
 };
 

@@ -35,12 +35,14 @@ export class UnitList {
 
   fill(row, unit, nowMs, chosen) {
     const old = unit.freshness !== "live" && unit.freshness !== "late";
-    const status = unit.emergency ? `EMERGENCY, ${plain(unit.status)}` : plain(unit.status);
-    const texts = [unit.unit, status, unit.status_ms ? age(unit.status_ms, nowMs) : "–", unit.call?.incident ?? "", freshText(unit, nowMs)];
+    const spare = unit.for_calls === false && FREE.has(unit.status) ? ", not for calls" : "";
+    const why = unit.reason ? ` (${plain(unit.reason)})` : "";
+    const status = unit.emergency ? `EMERGENCY, ${plain(unit.status)}` : plain(unit.status) + why + spare;
+    const texts = [unit.unit, status, unit.status_ms ? age(unit.status_ms, nowMs) : "–", unit.call?.incident ?? unit.incident ?? "", freshText(unit, nowMs)];
     texts.forEach((text, at) => { if (row.children[at].textContent !== text) row.children[at].textContent = text; });
     const position = `fresh-${unit.freshness}`;
     if (row.children[4].className !== position) row.children[4].className = position;
-    const free = FREE.has(unit.status) ? "free" : "";
+    const free = FREE.has(unit.status) && unit.for_calls !== false ? "free" : "";
     if (row.children[1].className !== free) row.children[1].className = free;
     const classes = `${unit.emergency ? "emergency " : ""}${old ? "old" : ""}`;
     if (row.className !== classes) row.className = classes;

@@ -3,11 +3,20 @@
 import { FREE, age, element, key, speed } from "./words.js";
 
 const BOSTON = [42.36, -71.06];
+const EARTH_M = 6371008.8, CARRY_S = 15, STANDS_BELOW_MPS = 0.7;
+
+// A unit reports when this picture would be too far off: so both ends must reckon alike (agent.domain.picture).
+export function carriedOn(position, seconds) {
+  const { lat_deg: lat, lon_deg: lon, speed_mps: mps, course_deg: course } = position;
+  if (mps === null || course === null || mps === undefined || course === undefined || mps < STANDS_BELOW_MPS) return [lat, lon];
+  const away = mps * Math.min(Math.max(0, seconds), CARRY_S), angle = course * Math.PI / 180, degree = 180 / Math.PI;
+  return [lat + away * Math.cos(angle) / EARTH_M * degree, lon + away * Math.sin(angle) / (EARTH_M * Math.cos(lat / degree)) * degree];
+}
 
 export class FleetMap {
   constructor(place, onChoose) {
     this.map = L.map(place, { preferCanvas: true, zoomControl: true, attributionControl: false, keyboard: true,
-      center: BOSTON, zoom: 12, minZoom: 3, maxZoom: 19, zoomAnimation: false, fadeAnimation: false });
+      center: BOSTON, zoom: 12, minZoom: 3, maxZoom: 19, zoomSnap: 0.25, zoomDelta: 0.5, zoomAnimation: false, fadeAnimation: false });
     L.control.scale({ imperial: false, position: "bottomright" }).addTo(this.map);
     this.map.getPane("markerPane").style.zIndex = 650;
     this.onChoose = onChoose;
@@ -84,7 +93,8 @@ export class FleetMap {
   }
 
   dress(mark, unit, nowMs, chosen) {
-    const { lat_deg: lat, lon_deg: lon, course_deg: course, speed_mps: mps } = unit.position;
+    const { course_deg: course, speed_mps: mps } = unit.position;
+    const [lat, lon] = unit.freshness === "live" ? carriedOn(unit.position, (nowMs - unit.position_ms) / 1000) : [unit.position.lat_deg, unit.position.lon_deg];
     const old = unit.freshness !== "live" && unit.freshness !== "late";
     const moving = !old && course !== null && course !== undefined && mps > 1;
     const text = unit.emergency ? `${unit.unit} EMERGENCY` : old ? `${unit.unit} ${age(unit.position_ms, nowMs)} ago` : unit.unit;
@@ -103,6 +113,7 @@ export class FleetMap {
   }
 
   follow(unit) {
+    this.map.invalidateSize({ pan: false });
     if (unit?.position) this.map.panTo([unit.position.lat_deg, unit.position.lon_deg], { animate: false });
   }
 

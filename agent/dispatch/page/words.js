@@ -2,7 +2,7 @@
 
 export const FREE = new Set(["available", "in_quarters"]);
 const FRESH = {
-  live: ["●", "now"], late: ["◐", "late"], stale: ["○", "old"], no_fix: ["◌", "no fix"],
+  live: ["●", "now"], late: ["◐", "late"], stale: ["○", "old"], no_fix: ["◌", "no fix"], doubtful: ["≈", "doubtful"],
   offline: ["✕", "no link"], none: ["–", "unknown"],
 };
 const REASONS = {
@@ -60,12 +60,29 @@ export function day(ms) {
 export const key = (unit) => `${unit.agency}/${unit.unit}`;
 export const speed = (mps) => (mps === null || mps === undefined ? "–" : `${Math.round(mps * 3.6)} km/h`);
 
+// What the vehicle itself knew at the press; a contradiction is said in words.
+function evidence(data) {
+  const known = data.evidence;
+  const parts = [];
+  if (data.reason) parts.push(plain(data.reason));
+  if (known?.contradictions?.length) parts.push(`vehicle says: ${known.contradictions.map(plain).join(", ")}`);
+  else if (known?.motion) parts.push(plain(known.motion));
+  if (known?.place) parts.push(`near ${known.place}`);
+  return parts.length ? ` (${parts.join(", ")})` : "";
+}
+
 export function says(record) {
   const data = record.data ?? {};
   switch (record.kind) {
-    case "status": return plain(data.status);
+    case "status": return plain(data.status) + evidence(data) + (record.withdrawn ? " (taken back)" : "");
     case "emergency": return data.active ? "EMERGENCY" : "emergency ended";
     case "alert": return data.text || plain(data.code);
+    case "withdrawal": return `taken back: ${plain(data.of_kind)} ${data.of_seq}`;
+    case "amendment": return `amended: ${plain(data.field)} ${data.original ?? "–"} → ${data.value ?? "–"}${data.by ? ` by ${data.by}` : ""}${data.why ? ` (${data.why})` : ""}`;
+    case "call": return `call ${data.incident}: ${plain(data.step)}`;
+    case "message": return `message ${plain(data.step)}${data.text ? `: ${data.text}` : ""}`;
+    case "answer": return `${data.accepted ? "accepted" : "refused"} by dispatch${data.text ? `: ${data.text}` : ""}`;
+    case "hint": return `looks like ${plain(data.status)} (${plain(data.rule)})`;
     case "gap": return `not kept by the vehicle: ${Object.entries(data.counts ?? {}).map(([kind, n]) => `${n} ${plain(kind)}`).join(", ") || "records"} (${plain(data.reason)})`;
     default: return plain(record.kind) + (Object.keys(data).length ? ": " + JSON.stringify(data).slice(0, 160) : "");
   }

@@ -2,7 +2,8 @@
 
 `batches` is the truth: what came, as it came. `records` is made from it and can be made again. `streams`
 holds how far each stream was read; it changes in the transaction that stores what it counts, which is what
-makes a record exactly-once. The other tables are dispatch's own doing.
+makes a record exactly-once. `clock_corrections` and `amendments` come out of the records as well. The other
+tables are dispatch's own doing.
 """
 
 from __future__ import annotations
@@ -40,20 +41,32 @@ CREATE TABLE IF NOT EXISTS units (
 
 CREATE TABLE IF NOT EXISTS streams (
     stream_id INTEGER PRIMARY KEY, unit_id INTEGER NOT NULL, journal INTEGER NOT NULL, stream TEXT NOT NULL,
-    ask_from INTEGER, highest INTEGER NOT NULL, holes TEXT NOT NULL, UNIQUE (unit_id, journal, stream));
+    ask_from INTEGER, highest INTEGER NOT NULL, holes TEXT NOT NULL,
+    boots TEXT NOT NULL, UNIQUE (unit_id, journal, stream));
 
 CREATE TABLE IF NOT EXISTS batches (
     batch_id INTEGER NOT NULL, topic TEXT NOT NULL, received_ms INTEGER NOT NULL,
     received_day INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (batch_id, received_day)){BY_DAY};
 
 CREATE TABLE IF NOT EXISTS records (
-    stream_id INTEGER NOT NULL, seq INTEGER NOT NULL, unit_id INTEGER NOT NULL, kind SMALLINT NOT NULL,
+    stream_id INTEGER NOT NULL, seq INTEGER NOT NULL, unit_id INTEGER NOT NULL, kind INTEGER NOT NULL,
     boot INTEGER NOT NULL, boottime_ms INTEGER NOT NULL, utc_ms INTEGER, utc_source SMALLINT NOT NULL,
     utc_uncertainty_ms INTEGER, at_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL,
     received_day INTEGER NOT NULL, history SMALLINT NOT NULL, lat_deg REAL, lon_deg REAL, body TEXT NOT NULL,
     batch_id INTEGER NOT NULL, PRIMARY KEY (stream_id, seq, received_day)){CLUSTERED}{BY_DAY};
 CREATE INDEX IF NOT EXISTS records_of_a_unit ON records (unit_id, at_ms);
 CREATE INDEX IF NOT EXISTS records_rare ON records (at_ms) WHERE kind NOT IN (4, 5, 6);
+
+CREATE TABLE IF NOT EXISTS clock_corrections (
+    correction_id INTEGER PRIMARY KEY, unit_id INTEGER NOT NULL, journal INTEGER NOT NULL,
+    boot INTEGER NOT NULL, from_boottime_ms INTEGER NOT NULL, to_boottime_ms INTEGER NOT NULL,
+    offset_ms INTEGER NOT NULL, utc_source SMALLINT NOT NULL, utc_uncertainty_ms INTEGER);
+
+CREATE TABLE IF NOT EXISTS amendments (
+    amendment_id INTEGER PRIMARY KEY, unit_id INTEGER NOT NULL, journal INTEGER NOT NULL,
+    of_seq INTEGER NOT NULL, field TEXT NOT NULL, original TEXT, value TEXT, made_by TEXT,
+    why TEXT, at_ms INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS amendments_of_a_unit ON amendments (unit_id, journal, of_seq);
 
 CREATE TABLE IF NOT EXISTS states (
     unit_id INTEGER NOT NULL, name TEXT NOT NULL, received_ms INTEGER NOT NULL, payload BLOB NOT NULL,
@@ -65,6 +78,11 @@ CREATE TABLE IF NOT EXISTS refused (
 CREATE TABLE IF NOT EXISTS refused_counts (
     agency TEXT NOT NULL, unit TEXT NOT NULL, refused INTEGER NOT NULL, last_ms INTEGER NOT NULL,
     last_reason TEXT NOT NULL, PRIMARY KEY (agency, unit));
+
+CREATE TABLE IF NOT EXISTS conflicts (
+    conflict_id INTEGER PRIMARY KEY, stream_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL, boot INTEGER NOT NULL, boottime_ms INTEGER NOT NULL, kind INTEGER NOT NULL,
+    body TEXT NOT NULL);
 
 CREATE TABLE IF NOT EXISTS alarms (
     alarm_id INTEGER PRIMARY KEY, kind TEXT NOT NULL, priority TEXT NOT NULL, agency TEXT NOT NULL,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agent.dispatch.intake import (
+    Conflict,
     Heard,
     HeardBatch,
     HeardState,
@@ -19,9 +20,18 @@ from agent.dispatch.intake import (
     read_batch,
     record_body,
 )
+from agent.dispatch.store.corrections import Corrections
 from agent.dispatch.store.engine import Connection, Engine, StoreError
 from agent.dispatch.store.schema import BATCH_COLUMNS, RECORD_COLUMNS
-from agent.domain.record import Emergency, StatusChange
+from agent.domain.record import (
+    Amendment,
+    CallRecord,
+    ClockCorrection,
+    Emergency,
+    Kind,
+    StatusChange,
+    Withdrawal,
+)
 from agent.reader.journal_reader import StreamCursor
 from agent.wire.batch import JournalRecord
 from agent.wire.topics import Topics, parse_topic
@@ -33,6 +43,16 @@ KEEP_REFUSED_BYTES = 16_384
 REFUSED_UNITS = 5_000
 """Units of which refusals are counted one by one; a stranger may invent names without end."""
 _REBUILD_BATCHES = 500
+CORRECTING = (ClockCorrection, Withdrawal, Amendment)
+_QUIET = frozenset({int(Kind.POSITION), int(Kind.TELEMETRY), int(Kind.HEALTH)})
+CALL_STEPS = {
+    "received": "received_ms",
+    "shown": "shown_ms",
+    "acknowledged": "acknowledged_ms",
+    "cancelled": "ended_ms",
+    "diverted": "ended_ms",
+    "ended": "ended_ms",
+}
 CALL_TAKEN = frozenset({"acknowledged", "en_route", "staged", "on_scene"})
 CALL_ENDS = frozenset({"available", "in_quarters", "cancelled"})
 
@@ -53,6 +73,7 @@ class Store:
         self._units: dict[Topics, int] = {}
         self._streams: dict[StreamKey, int] = {}
         self._next_batch = 1
+        self._corrections = Corrections()
 
     @property
     def connection(self) -> Connection:
@@ -91,13 +112,12 @@ class Store:
             self._write_states(heard.states)
             for refused in heard.refused:
                 self._write_refused(refused)
+            for conflict in heard.conflicts:
+                self._write_conflict(conflict)
             for batch in heard.batches:
                 for record in batch.records:
-                    if is_status(record):
-                        self._expect_answer(batch, record)
-                        self._follow_call(batch, record)
-                    elif is_emergency(record):
-                        self._note_emergency(batch, record)
+                    if int(record.kind) not in _QUIET:
+                        self._follow(batch, record)
 
     def rebuild(self) -> int:
         """Make the rows anew from the raw batches; returns how many there are.
@@ -107,18 +127,24 @@ class Store:
         connection = self.connection
         with connection.transaction():
             connection.execute("DELETE FROM records")
+            self._corrections.forget(connection)
             seen: set[tuple[int, int]] = set()
             for batches in self._raw_batches():
                 heard = [self._read_raw(*one) for one in batches]
                 rows: list[tuple[Any, ...]] = []
+                correcting: list[tuple[HeardBatch, JournalRecord]] = []
                 for batch_id, batch in heard:
-                    for row in self._record_rows(batch, batch_id):
+                    for record, row in zip(batch.records, self.record_rows(batch, batch_id), strict=True):
                         if row[:2] not in seen:
                             seen.add(row[:2])
                             rows.append(row)
+                            if isinstance(record.body, CORRECTING):
+                                correcting.append((batch, record))
                 for day in {row[RECORD_COLUMNS.index("received_day")] for row in rows}:
                     self.engine.before_insert(connection, "records", day)
                 connection.insert_new("records", RECORD_COLUMNS, rows)
+                for batch, record in correcting:
+                    self._correct(batch, record)
         return len(seen)
 
     def stream_id(self, topics: Topics, journal: int, stream: str) -> int | None:
@@ -135,16 +161,17 @@ class Store:
         of_id = {unit_id: topics for topics, unit_id in self._units.items()}
         self._streams = {}
         cursors = []
-        for stream_id, unit_id, journal, stream, ask_from, highest, holes in connection.query(
-            "SELECT stream_id, unit_id, journal, stream, ask_from, highest, holes FROM streams "
+        for stream_id, unit_id, journal, stream, ask_from, highest, *lists in connection.query(
+            "SELECT stream_id, unit_id, journal, stream, ask_from, highest, holes, boots FROM streams "
             "ORDER BY stream_id"
         ):
             topics = of_id[unit_id]
             self._streams[topics.agency, topics.unit, journal, stream] = stream_id
-            intervals = tuple((first, last) for first, last in json.loads(holes))
+            holes, boots = (tuple(tuple(one) for one in json.loads(text)) for text in lists)
             cursors.append(
-                StreamCursor(topics.agency, topics.unit, journal, stream, ask_from, highest, intervals)
+                StreamCursor(topics.agency, topics.unit, journal, stream, ask_from, highest, holes, boots)
             )
+        self._corrections.load(connection)
         self._next_batch = connection.query("SELECT coalesce(max(batch_id), 0) + 1 FROM batches")[0][0]
         # The newest journal of a unit comes first: the reader takes the first one for the present one.
         return cursors[::-1]
@@ -164,7 +191,7 @@ class Store:
         if key not in self._streams:
             stream_id = max(self._streams.values(), default=0) + 1
             self.connection.execute(
-                "INSERT INTO streams VALUES (:stream_id, :unit_id, :journal, :stream, NULL, 0, '[]')",
+                "INSERT INTO streams VALUES (:stream_id, :unit_id, :journal, :stream, NULL, 0, '[]', '[]')",
                 {
                     "stream_id": stream_id,
                     "unit_id": self._unit_id(topics),
@@ -185,15 +212,19 @@ class Store:
             self._next_batch += 1
             day = message.received_ms // DAY_MS
             raw.append((batch_id, message.topic, message.received_ms, day, message.payload))
-            rows += self._record_rows(batch, batch_id)
+            rows += self.record_rows(batch, batch_id)
         return raw, rows
 
-    def _record_rows(self, batch: HeardBatch, batch_id: int) -> Iterator[tuple[Any, ...]]:
+    def record_rows(self, batch: HeardBatch, batch_id: int) -> Iterator[tuple[Any, ...]]:
+        """The rows of a batch, in the order of RECORD_COLUMNS."""
         first, received_ms = batch.records[0], batch.message.received_ms
         stream_id = self._stream_id(batch.topics, first.journal, first.stream.value)
         unit_id, day = self._unit_id(batch.topics), received_ms // DAY_MS
         for record in batch.records:
             lat_deg, lon_deg = place(record)
+            if isinstance(record.body, ClockCorrection):
+                self._corrections.learn(unit_id, record)
+            utc_ms, utc_source, uncertainty_ms = self._corrections.better(unit_id, record)
             yield (
                 stream_id,
                 record.seq,
@@ -201,10 +232,10 @@ class Store:
                 int(record.kind),
                 record.boot,
                 record.boottime_ms,
-                record.utc_ms,
-                int(record.utc_source),
-                record.utc_uncertainty_ms,
-                at_ms(record, received_ms),
+                utc_ms,
+                utc_source,
+                uncertainty_ms,
+                received_ms if utc_ms is None else utc_ms,
                 received_ms,
                 day,
                 int(record.history or record.replay),
@@ -237,13 +268,14 @@ class Store:
 
     def _write_cursors(self, cursors: Sequence[StreamCursor]) -> None:
         self.connection.execute_many(
-            "UPDATE streams SET ask_from = :ask_from, highest = :highest, holes = :holes "
+            "UPDATE streams SET ask_from = :ask_from, highest = :highest, holes = :holes, boots = :boots "
             "WHERE stream_id = :stream_id",
             [
                 {
                     "ask_from": one.ask_from,
                     "highest": one.highest,
                     "holes": json.dumps(one.holes, separators=(",", ":")),
+                    "boots": json.dumps(one.boots, separators=(",", ":")),
                     "stream_id": self._stream_id(Topics(one.agency, one.unit), one.journal, one.stream),
                 }
                 for one in cursors
@@ -307,6 +339,72 @@ class Store:
             values,
         )
 
+    def _write_conflict(self, conflict: Conflict) -> None:
+        """Kept whole, told as an alarm: two cards with one identity, or one that was put back from a copy."""
+        record, topics = conflict.record, conflict.topics
+        number = self.connection.query("SELECT coalesce(max(conflict_id), 0) + 1 FROM conflicts")[0][0]
+        self.connection.execute(
+            "INSERT INTO conflicts VALUES (:id, :stream, :seq, :now, :boot, :boottime, :kind, :body)",
+            {
+                "id": number,
+                "stream": self._stream_id(topics, record.journal, record.stream.value),
+                "seq": record.seq,
+                "now": conflict.message.received_ms,
+                "boot": record.boot,
+                "boottime": record.boottime_ms,
+                "kind": int(record.kind),
+                "body": record_body(record),
+            },
+        )
+        values = {"agency": topics.agency, "unit": topics.unit}
+        known = self.connection.query(
+            "SELECT count(*) FROM alarms WHERE kind = 'identity' AND agency = :agency AND unit = :unit "
+            "AND closed_ms IS NULL",
+            values,
+        )
+        if not known[0][0]:
+            self._raise_alarm(
+                topics,
+                conflict.message.received_ms,
+                kind="identity",
+                priority="medium",
+                text="Two records under one number: an old copy of its card, or a twin under its name.",
+            )
+
+    def _follow(self, batch: HeardBatch, record: JournalRecord) -> None:
+        """What a record means beyond itself."""
+        if is_status(record):
+            self._expect_answer(batch, record)
+            self._follow_call(batch, record)
+        elif is_emergency(record):
+            self._note_emergency(batch, record)
+        elif isinstance(record.body, CallRecord):
+            self._follow_call_step(batch, record, record.body)
+        elif isinstance(record.body, CORRECTING):
+            self._correct(batch, record)
+
+    def _correct(self, batch: HeardBatch, record: JournalRecord) -> None:
+        unit_id = self._unit_id(batch.topics)
+        self._corrections.apply(self.connection, unit_id, record, batch.message.received_ms)
+
+    def _follow_call_step(self, batch: HeardBatch, record: JournalRecord, body: CallRecord) -> None:
+        """The vehicle tells what became of a call: received, shown, acknowledged, ended."""
+        column = CALL_STEPS.get(body.step)
+        if column is None:
+            return
+        more = ", ended_as = :step" if column == "ended_ms" else ""
+        self.connection.execute(
+            f"UPDATE calls SET {column} = :at{more} WHERE agency = :agency AND unit = :unit "
+            f"AND incident = :incident AND {column} IS NULL",
+            {
+                "agency": batch.topics.agency,
+                "unit": batch.topics.unit,
+                "incident": _storable(body.incident),
+                "at": at_ms(record, batch.message.received_ms),
+            }
+            | ({"step": _storable(body.step)} if more else {}),
+        )
+
     def _expect_answer(self, batch: HeardBatch, record: JournalRecord) -> None:
         body = record.body
         assert isinstance(body, StatusChange)
@@ -360,18 +458,54 @@ class Store:
                 values,
             )
             return
+        if body.repeat and self._emergency_stands(batch.topics):
+            return
+        text = (
+            "The crew tests the emergency button." if body.test else "The crew pressed the emergency button."
+        )
+        self._raise_alarm(
+            topics,
+            when_ms,
+            kind="emergency",
+            priority="low" if body.test else "high",
+            text=text + (" Silent in the cab: do not call by radio." if body.silent else ""),
+            record=record,
+        )
+
+    def _raise_alarm(
+        self,
+        topics: Topics,
+        raised_ms: int,
+        *,
+        kind: str,
+        priority: str,
+        text: str,
+        record: JournalRecord | None = None,
+    ) -> None:
         number = self.connection.query("SELECT coalesce(max(alarm_id), 0) + 1 FROM alarms")[0][0]
         self.connection.execute(
             "INSERT INTO alarms (alarm_id, kind, priority, agency, unit, text, raised_ms, journal, seq) "
-            "VALUES (:id, 'emergency', 'high', :agency, :unit, :text, :at, :journal, :seq)",
-            values
-            | {
+            "VALUES (:id, :kind, :priority, :agency, :unit, :text, :at, :journal, :seq)",
+            {
                 "id": number,
-                "text": "The crew pressed the emergency button.",
-                "journal": record.journal,
-                "seq": record.seq,
+                "kind": kind,
+                "priority": priority,
+                "agency": topics.agency,
+                "unit": topics.unit,
+                "text": text,
+                "at": raised_ms,
+                "journal": None if record is None else record.journal,
+                "seq": None if record is None else record.seq,
             },
         )
+
+    def _emergency_stands(self, topics: Topics) -> bool:
+        rows = self.connection.query(
+            "SELECT count(*) FROM alarms WHERE kind = 'emergency' AND agency = :agency AND unit = :unit "
+            "AND cleared_ms IS NULL AND closed_ms IS NULL",
+            {"agency": topics.agency, "unit": topics.unit},
+        )
+        return bool(rows[0][0])
 
 
 def _storable(text: str) -> str:

@@ -8,8 +8,8 @@ from agent.dispatch import alarm_rules
 from agent.dispatch.fleet import Fleet, Unit
 from agent.dispatch.intake import Intake, Message
 from agent.dispatch.settings import Picture
+from agent.dispatch.unit_voice import UnitVoice
 from agent.wire.topics import Topics
-from hil.unit_voice import UnitVoice
 
 NOW_MS = 1_790_000_000_000
 A1 = UnitVoice(Topics("boston-ems", "A1"))

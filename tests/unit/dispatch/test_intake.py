@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from agent.dispatch.intake import Intake, Message
+from agent.dispatch.unit_voice import UnitVoice
 from agent.domain.record import Alert, Stream
 from agent.domain.state import VehicleState
 from agent.wire.codec import encode_state
 from agent.wire.topics import Topics
-from hil.unit_voice import UnitVoice
 
 TOPICS = Topics("boston-ems", "A1")
 A1 = UnitVoice(TOPICS)
@@ -35,10 +35,8 @@ def test_two_records_under_one_number_are_told_and_the_first_is_kept() -> None:
     assert len(intake.hear(said(alert(1, "one"), alert(2, "two"))).batches) == 2
     heard = intake.hear(said(alert(1, "one"), alert(2, "another"), alert(3, "three")))
     assert [record.seq for batch in heard.batches for record in batch.records] == [3]
-    (refused,) = heard.refused
-    assert refused.topics == TOPICS
-    assert "events 2" in refused.reason
-    assert "two records" in refused.reason
+    (conflict,) = heard.conflicts
+    assert (conflict.topics, conflict.record.seq, conflict.record.conflict) == (TOPICS, 2, True)
     assert {receipt.through_seq for _, receipt in heard.receipts} == {3}
 
 

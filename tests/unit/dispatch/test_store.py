@@ -13,9 +13,25 @@ from agent.dispatch.intake import Heard, HeardBatch, Intake, Message
 from agent.dispatch.ledger import Ledger
 from agent.dispatch.store.engine import StoreDataError, StoreError, engine_of
 from agent.dispatch.store.store import DAY_MS, KEEP_REFUSED, Store
-from agent.domain.record import Alert, Kind, StatusChange, Stream
+from agent.dispatch.unit_voice import UnitVoice
+from agent.domain.record import (
+    Alert,
+    Amendment,
+    Body,
+    CallRecord,
+    ClockCorrection,
+    Emergency,
+    Kind,
+    StatusChange,
+    Stream,
+    Withdrawal,
+)
+from agent.domain.stamp import UtcSource
+from agent.wire.batch import BatchHeader
+from agent.wire.body import pack_body
+from agent.wire.codec import encode_batch
+from agent.wire.row import Row
 from agent.wire.topics import Topics
-from hil.unit_voice import UnitVoice
 
 A1, A2 = UnitVoice(Topics("boston-ems", "A1")), UnitVoice(Topics("boston-ems", "A2"), journal=9)
 NOW_MS = 1_790_000_000_000
@@ -94,6 +110,7 @@ def test_a_hole_is_asked_for_until_it_is_filled_also_after_a_restart(opened: Ope
 
 
 def test_a_receipt_never_says_more_than_is_stored(opened: Opened) -> None:
+    """[MDT-R-10]"""
     heard = opened.take(said(A1.positions(1, 5, NOW_MS), A1.positions(9, 2, NOW_MS)))
     assert [(receipt.stream, receipt.through_seq) for _, receipt in heard.receipts] == [(Stream.TRAIL, 5)]
 
@@ -167,7 +184,7 @@ def test_a_repeated_emergency_raises_no_second_alarm_by_being_sent_again(opened:
 
 
 @pytest.mark.parametrize(
-    "text", ["nul \0 inside", "\ud800 half a pair".encode("utf-8", "replace").decode(), "x" * 450]
+    "text", ["nul \0 inside", "\ud800 half a pair".encode("utf-8", "replace").decode(), "x" * 400]
 )
 def test_odd_text_of_a_unit_is_kept_and_hurts_nobody(opened: Opened, text: str) -> None:
     odd = A1.batch(
@@ -275,3 +292,122 @@ def test_positions_are_a_geographic_view_where_postgis_is(opened: Opened) -> Non
     rows = connection.query("SELECT unit, seq, ST_AsText(place, 4) FROM positions ORDER BY seq")
     assert rows[0] == ("A1", 1, "POINT(-71.06 42.35)")
     assert len(rows) == 3
+
+
+def early(seq: int, boottime_ms: int, body: Body, utc_ms: int | None = None) -> tuple[str, bytes]:
+    """A record of the events that was made while nobody was trusted with the time."""
+    source = UtcSource.NONE if utc_ms is None else UtcSource.LAST_KNOWN
+    row = Row(seq, int(Kind.STATUS), 1, boottime_ms, utc_ms, int(source), None, pack_body(body))
+    header = BatchHeader("A1", Stream.EVENTS, 7, 1)
+    return A1.topics.journal(Stream.EVENTS), encode_batch(header, [row]).payload
+
+
+def clock(
+    seq: int, offset_ms: int, *, boot: int = 1, source: UtcSource = UtcSource.GNSS
+) -> tuple[str, bytes]:
+    body = ClockCorrection(boot, 0, 1_000_000, offset_ms, int(source), 200)
+    return A1.batch(Stream.EVENTS, seq, [(NOW_MS, body)])
+
+
+def test_a_clock_record_gives_the_rows_of_its_boot_their_time_before_and_after_it(opened: Opened) -> None:
+    """[MDT-B-04]: those that came and those that will, also after a restart and when all is made anew."""
+    press = StatusChange("en_route", None, "en_route", 1, 1)
+    opened.take(said(early(1, 5_000, press), early(2, 6_000, press, NOW_MS - 86_400_000)))
+    opened.take(said(clock(3, NOW_MS)))
+    opened.take(said(early(4, 7_000, press), clock(5, NOW_MS + 1, boot=2)))
+    found = queries.rare_records(opened.store.connection, since_ms=0, until_ms=NOW_MS * 2)
+    presses = [one for one in found if one["kind"] == "status"]
+    assert [(one["utc_ms"], one["at_ms"]) for one in presses] == [
+        (NOW_MS + at, NOW_MS + at) for at in (5000, 6000, 7000)
+    ]
+    assert {(one["utc_source"], one["utc_uncertainty_ms"]) for one in presses} == {("gnss", 200)}
+    before = opened.rows()
+    opened.reopen()
+    opened.take(said(early(6, 8_000, press)))
+    assert opened.rows()[-1][6] == NOW_MS + 8_000
+    assert opened.store.rebuild() == len(before) + 1
+    assert opened.rows()[: len(before)] == before
+
+
+def test_a_clock_record_that_agrees_changes_nothing_and_a_hostile_one_neither(opened: Opened) -> None:
+    opened.take(said(A1.status(1, "available", NOW_MS)))
+    before = opened.rows()
+    lies = ClockCorrection(1, -5, 1 << 60, 1 << 61, 3, 1 << 61)
+    opened.take(
+        said(
+            clock(2, NOW_MS - 1000 + 300, source=UtcSource.NTP), A1.batch(Stream.EVENTS, 3, [(NOW_MS, lies)])
+        )
+    )
+    assert opened.rows()[:1] == before
+
+
+def test_what_a_crew_takes_back_or_amends_stays_and_is_told(opened: Opened) -> None:
+    bodies: list[tuple[int, Body]] = [
+        (NOW_MS, StatusChange("on_scene", None, "on_scene", 1, 1)),
+        (NOW_MS + 1, Withdrawal(1, "status")),
+        (NOW_MS + 2, StatusChange("transporting", None, "transporting", 2, 1)),
+        (NOW_MS + 3, Amendment(3, "status", "utc", None, "2026-09-21T14:00:00+00:00", by="c7", why="late")),
+        (NOW_MS + 4, Amendment(1 << 63, "status", "utc", None, "x")),
+    ]
+    opened.take(said(A1.batch(Stream.EVENTS, 1, bodies)))
+
+    def told() -> dict[int, dict[str, Any]]:
+        rows = queries.rare_records(opened.store.connection, since_ms=0, until_ms=NOW_MS + 9)
+        return {one["seq"]: one for one in rows}
+
+    for _ in range(2):
+        assert told()[1]["withdrawn"] is True
+        assert told()[1]["data"]["status"] == "on_scene"
+        (amendment,) = told()[3]["amendments"]
+        assert (amendment["field"], amendment["by"], amendment["why"]) == ("utc", "c7", "late")
+        opened.store.rebuild()
+
+
+def test_a_call_is_followed_through_the_vehicle(opened: Opened) -> None:
+    ledger = Ledger(opened.store)
+    opened.take(said(A1.status(1, "available", NOW_MS)))
+    ledger.command(ANNA, "assign", A1.topics, {"incident": "26-7"}, command_id="call-000", now_ms=NOW_MS)
+    steps = ("received", "shown", "acknowledged")
+    bodies: list[tuple[int, Body]] = [
+        (NOW_MS + 10 * (at + 1), CallRecord(step, "26-7")) for at, step in enumerate(steps)
+    ]
+    opened.take(said(A1.batch(Stream.EVENTS, 2, bodies)))
+    (call,) = ledger.open_calls()
+    assert [call[f"{step}_ms"] - NOW_MS for step in steps] == [10, 20, 30]
+
+
+def test_a_record_of_a_kind_of_the_future_is_kept_and_costs_no_other(opened: Opened) -> None:
+    rows = [
+        Row(1, 777, 1, 5, NOW_MS, 3, 9, pack_body(Alert("a", "b"))),
+        Row(2, int(Kind.ALERT), 1, 6, NOW_MS, 3, 9, pack_body(Alert("code", "text"))),
+    ]
+    payload = encode_batch(BatchHeader("A1", Stream.EVENTS, 7, 1), rows).payload
+    heard = opened.take(said((A1.topics.journal(Stream.EVENTS), payload)))
+    assert [receipt.through_seq for _, receipt in heard.receipts] == [2]
+    found = queries.rare_records(opened.store.connection, since_ms=0, until_ms=NOW_MS + 1)
+    assert [one["kind"] for one in found] == ["kind_777", "alert"]
+
+
+def test_a_test_of_the_emergency_key_is_no_emergency_and_a_repeat_no_second_one(opened: Opened) -> None:
+    presses: list[tuple[int, Body]] = [
+        (NOW_MS, Emergency(True, "emergency", 1, 1, test=True)),
+        (NOW_MS, Emergency(True, "emergency", 2, 1, silent=True)),
+        (NOW_MS, Emergency(True, "emergency", 3, 1, repeat=True)),
+    ]
+    opened.take(said(A1.batch(Stream.EVENTS, 1, presses)))
+    alarms = Ledger(opened.store).open_alarms()
+    assert [(one["priority"], "Silent" in one["text"]) for one in alarms] == [("low", False), ("high", True)]
+
+
+def test_a_second_record_under_a_known_number_is_kept_and_told_and_hides_nothing(opened: Opened) -> None:
+    """[MDT-R-05], over a restart."""
+    opened.take(said(A1.status(1, "available", NOW_MS), A1.status(2, "en_route", NOW_MS)))
+    opened.reopen()
+    twin = UnitVoice(A1.topics, A1.journal, boot=9)
+    heard = opened.take(said(twin.status(1, "transporting", NOW_MS)))
+    assert (heard.records, len(heard.conflicts)) == (0, 1)
+    assert opened.count("conflicts") == 1
+    (alarm,) = Ledger(opened.store).open_alarms()
+    assert (alarm["kind"], alarm["priority"]) == ("identity", "medium")
+    found = queries.rare_records(opened.store.connection, since_ms=0, until_ms=NOW_MS + 1)
+    assert [one["data"]["status"] for one in found] == ["available", "en_route"]

@@ -1,4 +1,4 @@
-"""Says what a unit says, payload by payload: for tests, benchmarks and kits that need no agent."""
+"""Says what a unit says, payload by payload: for the kit, tests and benchmarks that need no agent."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Feeds to others: one file each, off by default."""
