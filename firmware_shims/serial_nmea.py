@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Literal
+from functools import reduce
+from operator import xor
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from agent.config import Baud, DevicePath, GnssDevice, Host
 from agent.hal.clock import Clock
@@ -18,6 +20,24 @@ GATHER_S = 0.05
 more than all decoding."""
 
 
+def _init_bytes(text: str) -> bytes:
+    """An init string as it is sent. Raises ValueError."""
+    if text.startswith("hex:"):
+        return bytes.fromhex(text.removeprefix("hex:"))
+    if not text.isascii() or not text.isprintable() or set("$*") & set(text):
+        raise ValueError("a sentence is written without $ and checksum, in printable ASCII")
+    return f"${text}*{reduce(xor, text.encode(), 0):02X}\r\n".encode()
+
+
+def _can_be_sent(text: str) -> str:
+    _init_bytes(text)
+    return text
+
+
+InitString = Annotated[str, StringConstraints(min_length=1, max_length=512), AfterValidator(_can_be_sent)]
+"""A sentence or `hex:` message for the receiver."""
+
+
 class GnssSerial(GnssDevice):
     """A receiver on a serial port or PTY."""
 
@@ -26,6 +46,9 @@ class GnssSerial(GnssDevice):
     """The receiver's serial device. A router's TCP port is a device of kind "gnss_tcp"."""
     baud: Baud = 9600
     """Speed of the line."""
+    init: tuple[InitString, ...] = Field((), max_length=16)
+    """What the receiver is told at each opening: sentences without `$` and checksum, such as "PMTK220,1000",
+    or whole binary messages as `hex:` and digits."""
 
     def files(self) -> tuple[str, ...]:
         """The serial device."""
@@ -49,9 +72,10 @@ class GnssTcp(GnssDevice):
 class SerialNmea:
     """The `NmeaFeed` of a `SerialLine`: bytes with the boot time at which they were read."""
 
-    def __init__(self, line: SerialLine, clock: Clock) -> None:
+    def __init__(self, line: SerialLine, clock: Clock, init: Sequence[bytes] = ()) -> None:
         self._line = line
         self._clock = clock
+        self._init = init
 
     @property
     def name(self) -> str:
@@ -59,8 +83,10 @@ class SerialNmea:
         return self._line.device
 
     async def open(self) -> None:
-        """Open the device. Raises DeviceNotFoundError."""
+        """Open the device, and tell it how to be. Raises DeviceNotFoundError, DeviceLostError."""
         await self._line.open()
+        for message in self._init:
+            await self._line.write(message)
 
     async def read(self) -> Sequence[NmeaBytes]:
         """Wait until bytes arrived; they carry the time of the first of them.
@@ -83,7 +109,8 @@ class SerialNmea:
 
 def serial_receiver(settings: GnssSerial, clock: Clock) -> SerialNmea:
     """The receiver of a configuration."""
-    return SerialNmea(SerialLine(settings.device, settings.baud), clock)
+    init = [_init_bytes(text) for text in settings.init]
+    return SerialNmea(SerialLine(settings.device, settings.baud), clock, init)
 
 
 def tcp_receiver(settings: GnssTcp, clock: Clock) -> SerialNmea:
