@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -69,6 +70,24 @@ def _recording(path: Path, met: LogCounts) -> Iterator[LoggedFrame]:
         if not topics:
             raise CanLogError(f"{path}: {error.why}") from error
         met.unreadable += 1  # what power took with it: the end of the file
+
+
+def receiver_bytes(path: Path) -> bytes:
+    """What the receivers of a recording gave, up to where it is damaged. Raises OSError."""
+    from mcap.records import Channel, Message
+
+    from agent.recorder.mcap_records import DamagedError, read_records
+
+    topics: dict[int, str] = {}
+    parts: list[bytes] = []
+    with path.open("rb") as stream, suppress(DamagedError):
+        for record in read_records(stream, path.stat().st_size):
+            if isinstance(record, Channel):
+                topics[record.id] = record.topic
+            elif isinstance(record, Message) and topics.get(record.channel_id, "").endswith(form.NMEA_SUFFIX):
+                with suppress(ValueError):
+                    parts.append(form.unpack_nmea(record.data))
+    return b"".join(parts)
 
 
 def _offset(message: bytes, at_ns: int, known: int | None) -> int | None:

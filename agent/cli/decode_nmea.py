@@ -6,8 +6,9 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -22,7 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
-    """Decode the NMEA sentences and UBX messages of a file.
+    """Decode the NMEA sentences and UBX messages of a file, or of a recording of `mdt record`.
 
     Lines that begin with `#` are comments. Epochs without a fix are written too, with null coordinates.
 
@@ -38,7 +39,7 @@ def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
     decoder = ReceiverDecoder()
     counts = {True: 0, False: 0}
     try:
-        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as log:
+        with _opened(path) as log:
             for fix in _fixes(decoder, log):
                 counts[fix.has_position] += 1
                 out.write(json.dumps(fix_as_json(fix)) + "\n")
@@ -56,8 +57,19 @@ def decode_nmea(path: str, out: TextIO, err: TextIO) -> int:
 
 def read_log(path: str) -> list[Fix]:
     """All epochs of a log. Raises OSError."""
-    with Path(path).open("rb") as log:
+    with _opened(path) as log:
         return list(_fixes(ReceiverDecoder(), log))
+
+
+def _opened(path: str) -> AbstractContextManager[BinaryIO]:
+    """The bytes of a log; of a recording of `mdt record` those that its receivers gave. Raises OSError."""
+    if path == "-":
+        return nullcontext(sys.stdin.buffer)
+    if Path(path).suffix.lower() != ".mcap":
+        return Path(path).open("rb")
+    from agent.cli.can_recording import receiver_bytes
+
+    return BytesIO(receiver_bytes(Path(path)))
 
 
 def _fixes(decoder: ReceiverDecoder, log: BinaryIO) -> Iterator[Fix]:

@@ -31,6 +31,7 @@ _DO: dict[str, str] = {
     R.GNSS_GARBLED: "check baud in agent.toml, and the cable",
     R.CAN_LOST: "check the adapter; `ip link show`",
     R.CAN_SILENT: "no harm with the ignition off; else `mdt bus`",
+    R.CAN_ERRORS: "check bit rate and wires: sudo mdt doctor with the agent stopped",
     R.CAN_OVERRUN: "report this with a bundle",
     R.SENSOR_LOST: "check its cable and its name in agent.toml",
     R.SENSOR_SILENT: "check its cable; replace it",

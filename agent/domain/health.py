@@ -24,6 +24,7 @@ class HealthReason(Token):
     GNSS_GARBLED = "gnss_garbled", "Most of what is received fails its checksum."
     CAN_LOST = "can_lost", "The vehicle bus is gone or can not be opened."
     CAN_SILENT = "can_silent", "The vehicle bus is there but says nothing."
+    CAN_ERRORS = "can_errors", "The bus is disturbed: bit rate, wires, or its controller went off the bus."
     CAN_OVERRUN = "can_overrun", "Frames were dropped before the agent could read them."
     SENSOR_LOST = "sensor_lost", "A sensor is gone or can not be opened; what it measured is unknown."
     SENSOR_SILENT = "sensor_silent", "A sensor is there but gives no reading."

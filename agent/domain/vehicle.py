@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.domain.record import SignalValue
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """One decoded vehicle signal.
+class Signal(NamedTuple):
+    """One decoded vehicle signal. A tuple, because many are made a second.
 
     Attributes:
         name: COVESA VSS path below `Vehicle.`, e.g. "Speed", or of the overlay `Ambulance.*`.

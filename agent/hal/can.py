@@ -36,6 +36,11 @@ class CanFeed(Feed[CanFrame], Protocol):
         """Frames known to be lost since the bus was opened; 0 where the driver can not know."""
         ...
 
+    @property
+    def error_frames(self) -> int:
+        """Error frames of the controller since the bus was opened; 0 where the driver hears of none."""
+        ...
+
     def listen_for(self, wanted: Sequence[CanFilter]) -> None:
         """Pass only frames that are `wanted` from the next `open` on; all of them when it is empty."""
         ...

@@ -296,6 +296,11 @@ class RecordedBus(RecordedFeed[CanFrame]):
         """Frames lost since the bus was opened."""
         return self._bus.overruns
 
+    @property
+    def error_frames(self) -> int:
+        """Error frames since the bus was opened."""
+        return self._bus.error_frames
+
     def listen_for(self, wanted: Sequence[CanFilter]) -> None:
         """Not passed on: a recording is to hold what the vehicle file does not name, too."""
 

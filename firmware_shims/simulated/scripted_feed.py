@@ -69,9 +69,10 @@ class ScriptedFeed(Generic[Item]):
 
 
 class ScriptedBus(ScriptedFeed[CanFrame]):
-    """A scripted vehicle bus; `overruns` is set by whoever plays a flood."""
+    """A scripted vehicle bus; the counts are set by whoever plays a flood or a bad wire."""
 
     overruns = 0
+    error_frames = 0
 
     def listen_for(self, wanted: Sequence[CanFilter]) -> None:
         """All frames are scripted; none is filtered."""

@@ -19,6 +19,8 @@ TICK_S = 0.5
 """How often the bus is looked at when nothing arrives: progress, silence, changes that were held back."""
 OPEN_TIMEOUT_S = 15.0
 """Longer than any adapter takes to settle, shorter than what would starve the watchdog."""
+MANY_ERRORS = 10
+"""So many error frames within `OVERRUN_LASTS_S` are a bus that is disturbed."""
 OVERRUN_LASTS_S = 30.0
 """An overrun is history when no frame was lost for this long."""
 
@@ -42,7 +44,7 @@ class VehicleBus:
     Args:
         feed: the bus; it is asked for what the decoder knows, and tells how much was lost.
         make_decoder: gives what is taken from it; awaited once, while the rest of the agent goes on.
-        health: is told CAN_LOST, CAN_SILENT and CAN_OVERRUN.
+        health: is told CAN_LOST, CAN_SILENT, CAN_OVERRUN and CAN_ERRORS.
         silent_after_s: no wanted frame for this long is silence.
         taps: get all frames, and add what they want to the filters.
     """
@@ -103,7 +105,8 @@ class VehicleBus:
             self._health.raise_(HealthReason.CAN_LOST, str(error), owner=self._feed.name)
             raise
         finally:
-            self._health.clear(HealthReason.CAN_SILENT, HealthReason.CAN_OVERRUN, owner=self._feed.name)
+            reasons = (HealthReason.CAN_SILENT, HealthReason.CAN_OVERRUN, HealthReason.CAN_ERRORS)
+            self._health.clear(*reasons, owner=self._feed.name)
             await self._feed.close()
 
     def report(self) -> dict[str, Any]:
@@ -112,7 +115,12 @@ class VehicleBus:
         if decoder is None:
             return {}
         unheard = () if changes is None else changes.never_told()
-        return {**asdict(decoder.counts), "lost": self._feed.overruns, "signals_never_heard": list(unheard)}
+        return {
+            **asdict(decoder.counts),
+            "lost": self._feed.overruns,
+            "error_frames": self._feed.error_frames,
+            "signals_never_heard": list(unheard),
+        }
 
     async def _made(self, progress: Callable[[], None]) -> CanDecoder:
         making = asyncio.ensure_future(self._make_decoder())
@@ -154,6 +162,8 @@ class _Watch:
         self._heard_boottime_ns = 0
         self._lost = 0
         self._lost_at_s = now_s
+        self._errors = 0
+        self._errors_at_s = now_s
 
     def heard(self, frame: CanFrame, now_s: float) -> None:
         """A wanted frame arrived."""
@@ -181,3 +191,12 @@ class _Watch:
             self._health.raise_(HealthReason.CAN_OVERRUN, detail, owner=name)
         elif now_s - self._lost_at_s > OVERRUN_LASTS_S:
             self._health.clear(HealthReason.CAN_OVERRUN, owner=self._feed.name)
+        errors = self._feed.error_frames
+        if errors - self._errors >= MANY_ERRORS:
+            self._errors, self._errors_at_s = errors, now_s
+            detail = f"{name}: {errors} error frames since it was opened"
+            self._health.raise_(HealthReason.CAN_ERRORS, detail, owner=name)
+        elif now_s - self._errors_at_s > OVERRUN_LASTS_S:
+            # A few in half a minute are a plug being plugged in somewhere.
+            self._errors, self._errors_at_s = errors, now_s
+            self._health.clear(HealthReason.CAN_ERRORS, owner=name)

@@ -12,6 +12,8 @@ import pytest
 
 from agent.cli.decode_nmea import decode_nmea
 from agent.cli.exit_code import ExitCode
+from agent.recorder import recording_format as form
+from agent.recorder.recording_file import RecordingFile
 
 LOG = b"""\
 # a comment that quotes $GPRMC,113258,A,3238.9148,N,10822.4466,W,005.3,247.1,181022,009.3,E*6B
@@ -59,3 +61,18 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     out, err = io.StringIO(), io.StringIO()
     assert decode_nmea(str(tmp_path / "none"), out, err) == ExitCode.NO_INPUT
     assert "No such file" in err.getvalue()
+
+
+def test_what_mdt_record_wrote_is_read_also_without_its_end(tmp_path: Path) -> None:
+    recording = RecordingFile(tmp_path / "a.mcap", {})
+    recording.open()
+    sentence = b"$GPRMC,120010,A,4221.5000,N,07103.9000,W,020.0,045.0,140926,,*0A\r\n"
+    for at, part in enumerate((sentence[:20], sentence[20:])):
+        recording.add(form.NMEA_TOPIC, at, 0, form.pack_nmea(part))
+    recording.flush(sync=False)
+    out, err = io.StringIO(), io.StringIO()
+    assert decode_nmea(str(recording.path), out, err) == 0
+    recording.close()
+    (fix,) = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert fix["lat"] == pytest.approx(42.358333333)
+    assert fix["time"] == "2026-09-14T12:00:10.000+00:00"

@@ -26,6 +26,7 @@ class ScriptedBus:
     def __init__(self) -> None:
         self.name = "can-test"
         self.overruns = 0
+        self.error_frames = 0
         self.is_open = False
         self.wanted: Sequence[CanFilter] = ()
         self.queue: asyncio.Queue[Sequence[CanFrame] | Exception] = asyncio.Queue()
@@ -207,5 +208,25 @@ def test_the_report_tells_what_came_and_what_never_did() -> None:
         report = bench.bus.report()
         assert (report["unwanted"], report["short"], report["lost"]) == (1, 0, 0)
         assert report["signals_never_heard"] == []
+
+    bench.run(script)
+
+
+def test_a_disturbed_bus_is_told_and_a_plug_that_is_plugged_in_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vehicle_bus, "TICK_S", 0.01)
+    monkeypatch.setattr(vehicle_bus, "OVERRUN_LASTS_S", 0.2)
+    bench = Bench()
+
+    async def script(bench: Bench) -> None:
+        bench.feed.error_frames = 9
+        await bench.until(lambda: bench.progress > 3)
+        assert HealthReason.CAN_ERRORS not in bench.health.reasons()
+        bench.feed.error_frames = 40
+        await bench.until(lambda: HealthReason.CAN_ERRORS in bench.health.reasons())
+        assert "40 error frames" in bench.health.details()[HealthReason.CAN_ERRORS]
+        assert bench.bus.report()["error_frames"] == 40
+        await bench.until(lambda: HealthReason.CAN_ERRORS not in bench.health.reasons())
 
     bench.run(script)
