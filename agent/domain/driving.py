@@ -66,6 +66,7 @@ class DrivingWatch:
         self._values: dict[str, SignalValue | None] = {}
         self._speeds: deque[tuple[int, float]] = deque(maxlen=64)
         self._episodes: dict[tuple[DrivingKind, str], Episode] = {}
+        self._begun: dict[tuple[DrivingKind, str], tuple[ResponseMode | None, float]] = {}
         self._spent: dict[DrivingKind, tuple[float, int]] = {}
         self.counts: dict[str, int] = {}
 
@@ -179,6 +180,8 @@ class DrivingWatch:
             if value <= limit:
                 return
             episode = self._episodes[key] = Episode(dwell_ns, _LEAVE_NS)
+        if value > limit and not episode.is_open:
+            self._begun[key] = (self.mode, limit)
         self._over(kind, where, episode.take(value - limit, value, at_ns), told)
 
     def _over(
@@ -189,7 +192,8 @@ class DrivingWatch:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if not self._may_tell(kind, lasted.ended_ns):
             return
-        limit, graver = self._limit_of(kind)
+        mode, limit = self._begun.get((kind, where), (self.mode, 0.0))
+        graver = self._graver(kind)
         is_switch = kind in (DrivingKind.BELT, DrivingKind.DOOR)
         told.append(
             (
@@ -198,15 +202,15 @@ class DrivingWatch:
                     event=kind,
                     grade=None if graver is None else 2 if lasted.extreme >= graver else 1,
                     value=None if is_switch else round(lasted.extreme, 2),
-                    limit=limit,
+                    limit=None if is_switch else limit,
                     duration_ms=(lasted.ended_ns - lasted.begun_ns) // 1_000_000,
-                    response=self.mode,
+                    response=mode,
                     seat=where or None,
                 ),
             )
         )
 
-    def _limit_of(self, kind: DrivingKind) -> tuple[float | None, float | None]:
+    def _graver(self, kind: DrivingKind) -> float | None:
         limits = self._limits
         pairs = {
             DrivingKind.BRAKING: limits.braking_mps2,
@@ -214,12 +218,7 @@ class DrivingWatch:
             DrivingKind.CORNERING: limits.cornering_mps2,
             DrivingKind.REVERSING: limits.reversing_mps,
         }
-        if kind in pairs:
-            return pairs[kind]
-        mode = self.mode
-        return (
-            self._overspeed.get(mode) if kind is DrivingKind.OVERSPEED and mode is not None else None
-        ), None
+        return pairs[kind][1] if kind in pairs else None
 
     def _may_tell(self, kind: DrivingKind, at_ns: int) -> bool:
         spent, before_ns = self._spent.get(kind, (0.0, at_ns))

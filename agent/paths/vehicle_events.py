@@ -62,7 +62,9 @@ class VehicleEvents:
             self._stage(at_ns, excursion)
         if self._driving is not None:
             for at_ns, event in self._driving.take(signals):
-                self._stage(at_ns, replace(event, position=self._position(at_ns)))
+                # Where it ended: that is when it is known to have been one.
+                now_ns = signals[-1].received_boottime_ns
+                self._stage(at_ns, replace(event, position=self._position(now_ns)))
         was_driving = self._trips.is_driving
         for at_ns, trip in self._trips.take(signals, {} if self._driving is None else self._driving.counts):
             self._stage(at_ns, replace(trip, begin=self._begin, end=self._position(at_ns)))

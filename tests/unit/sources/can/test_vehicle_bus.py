@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.trouble_codes import Code, Lamps
 from agent.domain.vehicle import Signal
 from agent.hal.can import CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError
 from agent.sources.can import vehicle_bus
 from agent.sources.can.can_decoder import BitField, CanDecoder, MessageLayout, SignalLayout
 from agent.sources.can.vehicle_bus import VehicleBus
+from agent.sources.diagnostics.j1939_diagnostics import FILTERS, FaultTap
 
 BYTE = SignalLayout(name="Speed", unit="km/h", bits=BitField(0, 0xFF, False), min_interval_ns=50_000_000)
 DECODER_MESSAGE = MessageLayout("M", 1, False, 1, (BYTE,), 0xFF, False)
@@ -228,5 +230,28 @@ def test_a_disturbed_bus_is_told_and_a_plug_that_is_plugged_in_is_not(
         assert "40 error frames" in bench.health.details()[HealthReason.CAN_ERRORS]
         assert bench.bus.report()["error_frames"] == 40
         await bench.until(lambda: HealthReason.CAN_ERRORS not in bench.health.reasons())
+
+    bench.run(script)
+
+
+def test_trouble_codes_are_heard_beside_the_signals() -> None:
+    bench = Bench()
+    heard: list[tuple[int, list[int]]] = []
+
+    def on_faults(controller: int, _lamps: Lamps, codes: list[Code], _at_ns: int) -> None:
+        heard.append((controller, [code.spn for code in codes]))
+
+    bench.bus = VehicleBus(
+        bench.feed, bench.decoder, bench.health, silent_after_s=60, taps=[FaultTap(on_faults)]
+    )
+
+    async def script(bench: Bench) -> None:
+        await bench.until(lambda: bench.feed.is_open)
+        assert set(FILTERS) < set(bench.feed.wanted)
+        data = bytes.fromhex("40FF6E000301FFFF")
+        bench.feed.queue.put_nowait([CanFrame(0x18FECA21, True, data, 5), CanFrame(1, False, b"\x07", 6)])
+        await bench.until(lambda: bench.signals)
+        assert heard == [(0x21, [110])]
+        assert bench.signals[0].value == 7
 
     bench.run(script)
