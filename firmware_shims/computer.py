@@ -48,14 +48,15 @@ class LinuxComputer:
         )
 
     def _cpu_c(self) -> float | None:
-        zones = sorted((self._root / "sys/class/thermal").glob("thermal_zone*"))
+        zones = _matching(self._root / "sys/class/thermal", "thermal_zone*")
         cpu = [zone for zone in zones if "cpu" in (_text(zone / "type") or "").lower()]
         found = [value for zone in cpu or zones if (value := _integer(_text(zone / "temp"))) is not None]
         return max(found) / 1000 if found else None
 
     def _throttled(self) -> int | None:
         text = _first(
-            _text(path) for path in (self._root / "sys/devices/platform").glob("soc*/*firmware/get_throttled")
+            _text(path)
+            for path in _matching(self._root / "sys/devices/platform", "soc*/*firmware/get_throttled")
         )
         try:
             return None if text is None else int(text, 16)
@@ -63,7 +64,7 @@ class LinuxComputer:
             return None
 
     def _volt_alarm(self) -> bool | None:
-        for sensor in (self._root / "sys/class/hwmon").glob("hwmon*"):
+        for sensor in _matching(self._root / "sys/class/hwmon", "hwmon*"):
             if _text(sensor / "name") == "rpi_volt":
                 alarm = _integer(_text(sensor / "in0_lcrit_alarm"))
                 return None if alarm is None else bool(alarm)
@@ -118,6 +119,14 @@ class LinuxComputer:
         known = [step for step in steps if step in _LIFE_TIMES]
         # 0 is "not defined"; 1 is 0 to 10 % used, and so on; 11 is beyond its life.
         return float(max(known) * _LIFE_STEP_PERCENT) if known else None
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """What matches in a folder, sorted; nothing where it can not be looked into."""
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:
+        return []
 
 
 def _text(path: Path) -> str | None:

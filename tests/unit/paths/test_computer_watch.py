@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,21 @@ def test_files_with_nonsense_are_unknown(tmp_path: Path, text: str) -> None:
     put(tmp_path, "proc/uptime", text)
     state = LinuxComputer(tmp_path, tmp_path).read()
     assert (state.cpu_c, state.is_throttled, state.memory_free_mib, state.uptime_s) == (None,) * 4
+
+
+def test_without_a_free_descriptor_everything_is_unknown_and_nothing_raises(tmp_path: Path) -> None:
+    put(tmp_path, "sys/class/thermal/thermal_zone0/temp", "67123")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    computer = LinuxComputer(tmp_path, tmp_path)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        state = computer.read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert state.cpu_c is None
+    assert computer.read().cpu_c == 67.123
 
 
 def run(read: Callable[[], ComputerState], script: Callable[[HealthBoard, list[int]], object]) -> None:
