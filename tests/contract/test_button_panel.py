@@ -133,11 +133,11 @@ def test_press_outlives_a_kill_of_the_agent_between_reading_and_storing(tmp_path
         (first,) = await rig.edges(1)
         await rig.panel.close()
         rig.panel = rig.new_panel()
-        await asyncio.sleep(0.3)  # the press grows old; its time must not
+        await asyncio.sleep(1.2)  # the press grows old; its time must not
         await rig.panel.open()
         (again,) = await rig.edges(1)
         assert (again.device_session, again.device_seq) == (first.device_session, first.device_seq)
-        assert abs(again.at_boottime_ns - pressed_ns) < 50_000_000
+        assert abs(again.at_boottime_ns - pressed_ns) < 1_000_000_000
         await rig.panel.acknowledge(again)
         async with rig.reading():
             await rig.box.wait_acknowledged()
@@ -160,7 +160,7 @@ def test_press_while_the_cable_is_out_arrives_after_it_with_its_own_time(tmp_pat
         await rig.panel.open()
         (edge,) = await rig.edges(1)
         assert edge.key == "en_route"
-        assert abs(edge.at_boottime_ns - pressed_ns) < 50_000_000
+        assert abs(edge.at_boottime_ns - pressed_ns) < 1_000_000_000
 
     on_rig(tmp_path, run)
 
