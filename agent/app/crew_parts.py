@@ -87,6 +87,7 @@ class CrewParts:
             context=self.run,
             undo_s=crew.undo_s,
             receipts=config.uplink.confirm == "dispatch",
+            silent=crew.emergency_silent,
             on_change=self._changed,
         )
         self.run.listen(self.presses.publish)

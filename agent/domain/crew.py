@@ -23,6 +23,9 @@ CANCEL_AFTER_NS: Final = 5_000_000_000
 CANCEL_WITHIN_NS: Final = 20_000_000_000
 """A hold between these two cancels an emergency; a longer one is a jammed button, or somebody lying on it."""
 
+CANCEL_TOLD_NS: Final = 19_000_000_000
+"""Until here the crew is told that letting go cancels: who follows that is not too late."""
+
 CANCEL_GUARD_NS: Final = 10_000_000_000
 """A hold cancels only when the button had been left alone for this long: a person under attack presses hard,
 often and long, and that must never take the alarm back."""
@@ -281,6 +284,16 @@ class CrewRules:
         """The status that holds was corrected: it is not the one that was pressed."""
         self._state = replace(self._state, status=status)
         self._undo = None
+
+    def cancelling(self, now_ns: int) -> tuple[str, ...]:
+        """Keys that are held so that letting them go now cancels the emergency."""
+        if not self._state.emergency:
+            return ()
+        return tuple(
+            key
+            for key, hold in self._holds.items()
+            if hold.may_cancel and CANCEL_AFTER_NS <= now_ns - hold.pressed_at_ns < CANCEL_TOLD_NS
+        )
 
     def cancel_emergency(self) -> CrewOutcome:
         """End the emergency by a word that only the crew has; nothing when there is none."""

@@ -143,6 +143,7 @@ class CrewPath:
         context: Context | None = None,
         undo_s: float = 0.0,
         receipts: bool = False,
+        silent: bool = False,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Store the parts.
@@ -156,11 +157,16 @@ class CrewPath:
             context: what belongs to the run; None for presses alone.
             undo_s: how long a status can be taken back; 0 for never.
             receipts: whether delivered means that dispatch's receipt came, and not the broker's PUBACK.
+            silent: whether the lamps of emergency keys stay dark, so that nobody in the cab sees that one was
+                pressed; told as such.
             on_change: called when the crew's page has something new to show.
         """
         self._context: Context = NoContext() if context is None else context
         self._undo_ns = round(undo_s * 1e9)
         self._receipts = receipts
+        self._silent = silent
+        self._cancelling: tuple[str, ...] = ()
+        """Emergency keys whose lamps say that the hold counts: let go now, and it is cancelled."""
         self._on_change = on_change
         self._before: _Held | None = None
         """The status before the one that holds, to go back to."""
@@ -194,6 +200,7 @@ class CrewPath:
             progress()
             await self._restore()
             self._tell_what_is_due()
+            self._tell_that_holds_count()
             now = self._time_base.source(self._clock.boottime_ns())
             if self._restored and (now > source or self._outbox.journal != self._told_journal):
                 self._publish()
@@ -206,6 +213,15 @@ class CrewPath:
         for alert in self._rules.due(now_ns):
             log.warning("panel", code=alert.code, text=alert.text)
             self._outbox.put(Draft(self._time_base.stamp(now_ns), alert)).add_done_callback(_look_at)
+
+    def _tell_that_holds_count(self) -> None:
+        """The lamp flickers while letting the emergency key go would cancel, also where it is dark else."""
+        before, self._cancelling = self._cancelling, self._rules.cancelling(self._clock.boottime_ns())
+        for key in {*before, *self._cancelling}:
+            counts = key in self._cancelling
+            if counts != (key in before):
+                for voice in self._voices:
+                    voice.show(key, Lamp.NOT_STORED if counts else self._lamps.get(key, Lamp.OFF))
 
     def attach(self, voice: Voice) -> Callable[[ButtonEdge], None]:
         """Tell `voice` what its lamps are to show, now and from now on; returns what takes its edges."""
@@ -315,6 +331,8 @@ class CrewPath:
         for body in presses:
             if isinstance(body, StatusChange):
                 self._context.status_holds(body.status, pressed=True)
+        if self._silent and any(isinstance(body, Emergency) for body in presses):
+            voice.show(edge.key, Lamp.OFF)  # a box lights it by itself when the key goes down
         if presses:
             # Told at once, without a sequence number: a disk that refuses must not keep it from dispatch.
             self._publish()
@@ -322,6 +340,8 @@ class CrewPath:
 
     def _worded(self, body: Body, edge: ButtonEdge, made: Made | None, reason: str | None) -> Body:
         body = self._context.dressed(body, edge.at_boottime_ns)
+        if isinstance(body, Emergency):
+            body = replace(body, silent=self._silent or None)
         if made is not None and isinstance(body, StatusChange | Emergency):
             body = replace(body, made=str(made))
         return replace(body, reason=reason) if reason and isinstance(body, StatusChange) else body
@@ -526,6 +546,7 @@ class CrewPath:
                 "sent": fate is Fate.DELIVERED,
                 "received": fate is Fate.DELIVERED and self._receipts,
                 "test": False,
+                "silent": self._silent,
             },
             "recent": [
                 {"seq": seq, "token": one.body.status, "time": self._time_of_day(one)}
@@ -626,9 +647,17 @@ class CrewPath:
             emergency_seq=self._seq_of(emergency),
             journal=self._outbox.journal or None,
             reason=status.body.reason if status and isinstance(status.body, StatusChange) else None,
+            emergency_silent=self._told_silent(),
         )
         self._states.set_state(self._context.dressed_state(state))
         self._on_change()
+
+    def _told_silent(self) -> bool | None:
+        """As the record of the standing emergency says it; None without one."""
+        held = self._emergency
+        if held is None or not self._rules.state.emergency or not isinstance(held.body, Emergency):
+            return None
+        return held.body.silent
 
     def _seq_of(self, held: _Held | None) -> int | None:
         """Its sequence number in the journal in use."""
@@ -650,6 +679,8 @@ class CrewPath:
 
     def _light(self, key: str) -> None:
         """Show what is true of the newest press of a key, which is stored after all earlier ones."""
+        if self._silent and self._keys.get(key) == EMERGENCY:
+            return
         lamp = {
             Fate.NOT_STORED: Lamp.NOT_STORED,
             Fate.STORED: Lamp.STORED,

@@ -58,12 +58,28 @@ class LampChange:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The agent has all events of a power-up up to one of them.
+
+    Attributes:
+        session: the power-up.
+        through: sequence number of the last that it has.
+        at_s: when, in the time of the box's owner.
+    """
+
+    session: int
+    through: int
+    at_s: float
+
+
 class BoxFirmware:
     """What runs in a box, without its wires: handed the time, never asking for it.
 
     Attributes:
         lamps: what each lamp shows that was ever told anything.
         changes: every change of a lamp since the box was made, oldest first.
+        acknowledgements: every acknowledgement that let the box forget something, oldest first.
 
     Args:
         rng: makes the session number of each power-up.
@@ -74,6 +90,7 @@ class BoxFirmware:
         self._rng = rng
         self.lamps: dict[str, Lamp] = {}
         self.changes: list[LampChange] = []
+        self.acknowledgements: list[Acknowledged] = []
         self.power_cycle(now_s)
 
     def power_cycle(self, now_s: float) -> None:
@@ -152,6 +169,8 @@ class BoxFirmware:
     def _obey(self, message: Message, now_s: float) -> None:
         match message:
             case Acknowledge(session, through) if session == self.session:
+                if self._kept and self._kept[0].seq <= through:
+                    self.acknowledgements.append(Acknowledged(session, through, now_s))
                 while self._kept and self._kept[0].seq <= through:
                     self._kept.popleft()
             case SetLamp(key, lamp):

@@ -19,6 +19,7 @@ from agent.domain.state import LinkState
 from agent.runtime.plain_text import harmless
 from firmware_shims.can_bus import socketcan_available
 from hil.broker_process import BrokerUnavailableError
+from hil.demo.crew_page import CrewPage
 from hil.demo.page import CALL, DemoPage
 from hil.demo.screen import Screen, print_summary
 from hil.demo.summary import Summary, summarise
@@ -144,15 +145,21 @@ class _Demo:
         # Where the kernel has SocketCAN the same shift runs on it; elsewhere on an SLCAN adapter's PTY.
         vcan = VCAN if socketcan_available(VCAN) else None
         # Lamps say delivered by the receipts of dispatch's real service, and by nothing else.
-        overrides = {"clock": {"replay": self._speed != 1}, "uplink": {"confirm": "dispatch"}}
+        crew_page = CrewPage(self._directory / "agent.toml", self._directory)
+        overrides = {
+            "clock": {"replay": self._speed != 1},
+            "uplink": {"confirm": "dispatch"},
+            **crew_page.settings,
+        }
         rig = ProcessRig(self._directory, overrides=overrides, seed=self._seed, vcan=vcan, receipts=False)
-        async with rig as self._rig, self._dispatch(rig) as page:
+        async with rig as self._rig, self._dispatch(rig) as page, self._crew(crew_page):
             self._console.print(
                 f"the daemon speaks to {rig.broker.kind} on 127.0.0.1:{rig.broker.port}; its files are "
                 + (f"in {self._directory}" if self._kept else "deleted at the end (--keep DIR keeps them)"),
                 soft_wrap=True,
             )
             self._console.print(f"dispatch's page: {page.address}", style="bold", soft_wrap=True)
+            self._console.print(f"the crew's page: {crew_page.address}", style="bold", soft_wrap=True)
             await rig.boot()
             assigning = asyncio.get_running_loop().create_task(self._assign(page), name="demo-call")
             with Screen(self._console, rig.dispatch, self._clock_text) as self._screen:
@@ -180,6 +187,15 @@ class _Demo:
         await asyncio.to_thread(page.start)
         try:
             yield page
+        finally:
+            await asyncio.to_thread(page.stop)
+
+    @contextlib.asynccontextmanager
+    async def _crew(self, page: CrewPage) -> AsyncIterator[None]:
+        """The server of the crew's page, as a process of its own."""
+        await asyncio.to_thread(page.start)
+        try:
+            yield
         finally:
             await asyncio.to_thread(page.stop)
 

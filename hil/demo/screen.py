@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.domain.fix import FixMode
-from agent.domain.record import Emergency, Health, StatusChange
+from agent.domain.record import CallRecord, Emergency, Health, StatusChange
 from agent.domain.state import HealthState, LinkState, LocationState, StatusState, VehicleState
 from agent.runtime.plain_text import counted, harmless
 from hil.demo.summary import Summary
@@ -83,6 +83,8 @@ class Screen:
                     self.tell(
                         f"dispatch has status  {status}   (events #{arrival.record.seq})", f"bold {colour}"
                     )
+                case CallRecord(step=step, incident=incident):
+                    self.tell(f"call {incident} {step}", "bold")
                 case Emergency(active=active):
                     self.tell("EMERGENCY raised" if active else "emergency cancelled", "bold white on red")
                 case Health(raised=raised, cleared=cleared):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.domain.crew import EMERGENCY
 from agent.domain.record import Emergency, StatusChange
 from agent.hal.buttons import Lamp
 from firmware_shims.simulated.button_box import BoxFirmware
@@ -19,8 +20,9 @@ class LoggedPress:
         session: power-up of the box.
         seq: the box's sequence number of the press.
         pressed_s: when the button went down.
-        stored_s: when its lamp said stored (or delivered, when that came first).
-        delivered_s: when its lamp said delivered.
+        stored_s: when its lamp said stored (or delivered or received, when that came first). The emergency
+            key's stays dark: of its presses it is when the box was told that it may forget them.
+        delivered_s: when its lamp said delivered or received; never known of the emergency key.
         dispatched_s: when dispatch had its record.
         released_s: when the button went up.
     """
@@ -41,6 +43,7 @@ class PressLog:
     def __init__(self) -> None:
         self.presses: list[LoggedPress] = []
         self._lamps_seen = 0
+        self._acknowledgements_seen = 0
         self._arrivals_seen = 0
 
     def pressed(self, key: str, at_s: float, firmware: BoxFirmware) -> None:
@@ -58,8 +61,15 @@ class PressLog:
         changes = firmware.changes[self._lamps_seen :]
         self._lamps_seen += len(changes)
         for change in changes:
-            if change.lamp not in (Lamp.OFF, Lamp.NOT_STORED):
+            if change.key != EMERGENCY and change.lamp not in (Lamp.OFF, Lamp.NOT_STORED):
                 self._lit(change.key, change.lamp, change.at_s)
+        acknowledgements = firmware.acknowledgements[self._acknowledgements_seen :]
+        self._acknowledgements_seen += len(acknowledgements)
+        for one in acknowledgements:
+            for press in self.presses:
+                kept = press.key == EMERGENCY and press.session == one.session and press.seq <= one.through
+                if kept and press.stored_s is None:
+                    press.stored_s = one.at_s
         arrivals = dispatch.arrivals[self._arrivals_seen :]
         self._arrivals_seen += len(arrivals)
         for arrival in arrivals:

@@ -10,18 +10,22 @@ from pathlib import Path
 WITHIN_S = 55
 
 
-def run_demo(checkout: Path, out: Path, *options: str) -> dict[str, object]:
+def run_demo(checkout: Path, out: Path, *options: str, says: tuple[str, ...] = ()) -> dict[str, object]:
     command = [sys.executable, "-m", "hil", "demo", "--json", str(out), *options]
     done = subprocess.run(
         command, cwd=checkout, capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for words in ("the crew's page: http://127.0.0.1:", *says):
+        assert words in done.stdout, done.stdout[-3000:]
     summary: dict[str, object] = json.loads(out.read_text())
     return summary
 
 
 def test_the_shift_in_boston(checkout: Path, tmp_path: Path) -> None:
-    summary = run_demo(checkout, tmp_path / "summary.json", "--for", "16")
+    call = "call 26-000117"
+    says = (f"{call} received", f"{call} acknowledged", f"{call} ended")
+    summary = run_demo(checkout, tmp_path / "summary.json", "--for", "16", says=says)
     assert summary["lost"] == 0
     assert summary["duplicates"] == 0
     assert summary["records_made"] == summary["records_received"]

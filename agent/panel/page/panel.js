@@ -160,7 +160,7 @@ function drawCall() {
   const call = now.call;
   show("call", call !== null);
   if (call === null) return;
-  text("address", [call.priority, call.address ?? call.incident].filter(Boolean).join("  "));
+  text("address", [call.priority, call.address ?? call.incident].filter(Boolean).join(" · "));
   text("nature", [call.nature, call.response_mode, ...(call.alternates ?? [])].filter(Boolean).join(" · "));
   text("destination", call.destination ? `→ ${call.destination}${call.eta_min === null || call.eta_min === undefined ? "" : ` ${call.eta_min} ${w("minutes")} (${w("estimated")})`}` : "");
   show("ack-call", !call.acknowledged);

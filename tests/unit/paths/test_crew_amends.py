@@ -43,7 +43,7 @@ class Voice:
 class Bench:
     """A crew path on a real store, and a clock that the test moves."""
 
-    def __init__(self, folder: Path, *, receipts: bool = False) -> None:
+    def __init__(self, folder: Path, *, receipts: bool = False, silent: bool = False) -> None:
         self.now_ns = 100 * S
         self.clock = ManualClock(lambda: self.now_ns, boot_id="ab" * 16, unix_ms=1_789_387_200_000)
         self.outbox = Outbox(Store(directory=folder), self.clock, InlineWorker(), HealthBoard())
@@ -58,6 +58,7 @@ class Bench:
             self,
             undo_s=10,
             receipts=receipts,
+            silent=silent,
         )
         self.act = self.path.actions("4711")
         self._seq = 0
@@ -108,9 +109,15 @@ class Bench:
         return [unpack_body(row.kind, row.body) for row in rows]
 
 
-def run(folder: Path, work: Callable[[Bench], Awaitable[None]], *, receipts: bool = False) -> None:
+def run(
+    folder: Path,
+    work: Callable[[Bench], Awaitable[None]],
+    *,
+    receipts: bool = False,
+    silent: bool = False,
+) -> None:
     async def main() -> None:
-        bench = Bench(folder, receipts=receipts)
+        bench = Bench(folder, receipts=receipts, silent=silent)
         await bench.open()
         try:
             await work(bench)
@@ -295,3 +302,60 @@ def test_an_amendment_of_nothing_or_by_nonsense_changes_nothing(
         assert bench.newest().status == "on_scene"
 
     run(tmp_path, work)
+
+
+def test_a_silent_emergency_leaves_its_lamp_dark_and_is_told_as_silent(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bench.voice.lamps["emergency"] = Lamp.NOT_STORED  # as a box does by itself
+        bench.press("emergency")
+        assert bench.lamp("emergency") is Lamp.OFF
+        await bench.settle()
+        bench.outbox.confirm(Stream.EVENTS, bench.outbox.last_seq(Stream.EVENTS))
+        await bench.settle()
+        assert bench.lamp("emergency") is Lamp.OFF
+        assert 1 in bench.voice.acknowledged
+        (body,) = [body for body in await bench.bodies() if isinstance(body, Emergency)]
+        assert body.silent
+        assert bench.newest().emergency_silent
+        assert bench.path.page()["emergency"]["sent"]
+        assert bench.path.page()["emergency"]["silent"]
+        # The lamps of other keys are lit as ever.
+        bench.press("on_scene")
+        await bench.settle()
+        assert bench.lamp("on_scene") is Lamp.STORED
+
+    run(tmp_path, work, silent=True)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_lamp_flickers_while_letting_go_cancels(tmp_path: Path, silent: bool) -> None:
+    async def work(bench: Bench) -> None:
+        def tick(after_s: float) -> Lamp:
+            bench.now_ns += round(after_s * S)
+            bench.path._tell_that_holds_count()
+            return bench.lamp("emergency")
+
+        dark = Lamp.OFF if silent else Lamp.STORED
+        bench.press("emergency")
+        bench.now_ns += 20 * S
+        bench.edge("emergency", True)
+        await bench.settle()
+        assert tick(4) is dark
+        assert tick(2) is Lamp.NOT_STORED
+        assert tick(12) is Lamp.NOT_STORED
+        assert tick(1.5) is dark  # too late: who follows the lamp lets go before
+        bench.now_ns += S
+        bench.edge("emergency", False)
+        bench.now_ns += 20 * S
+        bench.edge("emergency", True)
+        await bench.settle()
+        assert tick(6) is Lamp.NOT_STORED
+        bench.edge("emergency", False)
+        await bench.settle()
+        assert tick(1) is Lamp.OFF
+        told = [(b.active, b.repeat) for b in await bench.bodies() if isinstance(b, Emergency)]
+        assert told == [(True, None), (True, True), (True, True), (False, None)]
+        assert not bench.newest().emergency
+        assert bench.newest().emergency_silent is None
+
+    run(tmp_path, work, silent=silent)
