@@ -134,8 +134,9 @@ def _table(rows: Iterable[Row]) -> list[str]:
         kind = row.form.name + (" or null" if row.nullable else "")
         scale = f"{row.row.scale:g}" if row.row.scale else ""
         words = _words(row.row.tokens)
+        since = f" Since revision {row.row.since}." if row.row.since > 1 else ""
         lines.append(
-            f"| {at} | `{row.name}` | {kind} | {row.row.unit} | {scale} | {row.row.sentence}{words} |"
+            f"| {at} | `{row.name}` | {kind} | {row.row.unit} | {scale} | {row.row.sentence}{words}{since} |"
         )
     return lines
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-REVISION = 1
-"""Revision of the contract; a field that is added gets the next one. Readers need not know it."""
-
 TEXT_BYTES = 64
 ITEMS = 32
 
@@ -30,7 +27,8 @@ class Field:
         most: most bytes of a text, in UTF-8; what is longer is cut and ends with an ellipsis.
         items: most elements of a list or map; of a longer list the last one kept is an ellipsis.
         tokens: the tokens it may hold. A reader takes others for what they are: tokens of a later revision.
-        since: revision of the contract that brought it.
+        since: revision of the contract that brought it: 1 is the first, a release that adds fields gives them
+            the next. Readers need not know it.
     """
 
     sentence: str
@@ -40,7 +38,7 @@ class Field:
     most: int = TEXT_BYTES
     items: int = ITEMS
     tokens: type[Token] | None = None
-    since: int = REVISION
+    since: int = 1
 
 
 class Token(StrEnum):

@@ -38,5 +38,9 @@ def test_fields_stand_where_they_stood(name: str) -> None:
     now = [[row.name, row.form.name, row.row.scale] for row in layout(TABLES[name]).rows]
     frozen = FROZEN["fields"][name]
     assert now[: len(frozen)] == frozen
+    for row in layout(TABLES[name]).rows[len(frozen) :]:
+        assert row.row.since > 1, (
+            f"{name}.{row.name} is not of revision 1: say since=2 (or later) in its Field"
+        )
     if name.split("/", maxsplit=1)[0] not in ("command", "receipt", "reply"):  # maps by name have no order
         assert all(row.nullable for row in layout(TABLES[name]).rows[len(frozen) :])

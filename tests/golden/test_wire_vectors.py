@@ -324,8 +324,9 @@ def test_there_is_a_file_for_each_vector_and_no_other() -> None:
 def test_the_codec_still_speaks_as_the_vectors_say(name: str) -> None:
     stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     made = VECTORS[name]
-    for key in ("description", "topic", "json"):
+    for key in ("description", "topic"):
         assert stored[key] == made[key]
+    assert as_of(stored["json"], made["json"]) == stored["json"]
     # Deflated bytes may differ between zlib versions; what they inflate to may not.
     assert inflated(bytes.fromhex(stored["payload_hex"])) == inflated(bytes.fromhex(made["payload_hex"]))
 
@@ -382,7 +383,17 @@ def test_a_reader_in_javascript_made_from_the_document_alone_reads_every_vector(
     assert set(told) == set(VECTORS)
     for name in VECTORS:
         stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-        assert told[name] == stored["json"], name
+        assert as_of(stored["json"], told[name]) == stored["json"], name
+
+
+def as_of(then: Any, now: Any) -> Any:
+    """What is said now, without the fields that came later: in a vector of before they are null."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        later = {name for name, value in now.items() if value is None} - then.keys()
+        return {name: as_of(then.get(name), value) for name, value in now.items() if name not in later}
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        return [as_of(*pair) for pair in zip(then, now, strict=True)]
+    return now
 
 
 def inflated(payload: bytes) -> bytes:

@@ -16,6 +16,7 @@ from agent.reader.journal_reader import JournalReader
 from agent.wire.batch import Batch, JournalRecord
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, Encoding, decode_batch, decode_state, encode_batch
+from agent.wire.fields import layout
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 from agent.wire.uvarint import uvarint
@@ -28,6 +29,11 @@ HERE = Position(42.36, -71.05, 12.3, 8.25, 271.4, FixMode.FIX_3D, 9, 0.9)
 NEW_KIND = 99
 PRESS = StatusChange("on_scene", "en_route", "on_scene", 7, 1)
 STAMP = [UTC_MS, 1000 - UTC_MS, 500]
+
+
+def padded(row: list[Any], of: type[Any]) -> list[Any]:
+    """A body with all the fields of today, so that the next one is of the future."""
+    return [*row, *[None] * (len(layout(of).rows) - len(row))]
 
 
 def columns(kinds: list[int], positions: list[Any], others: list[Any], source: int = 3) -> bytes:
@@ -56,7 +62,7 @@ def press_in_json(**more: Any) -> dict[str, Any]:
 
 def compact_future() -> bytes:
     new_body = ["something", {"quite": [1, 2, {"new": None}]}, 5]
-    press = [*msgpack.unpackb(pack_body(PRESS)), *[None] * 6, "later", {"and": "more"}]
+    press = [*padded(msgpack.unpackb(pack_body(PRESS)), StatusChange), "later", {"and": "more"}]
     return PREFIX + columns(
         [NEW_KIND, Kind.STATUS, NEW_KIND, Kind.ALERT], [], [new_body, press, [], ["a", "b"]]
     )
@@ -92,7 +98,7 @@ def test_records_of_unknown_kinds_are_handed_on_and_cost_no_other(payload: bytes
 def test_position_columns_of_the_future_are_ignored_and_missing_ones_are_null() -> None:
     """[MDT-V-02] [MDT-V-03] [MDT-C-02]"""
     row = msgpack.unpackb(pack_body(HERE))
-    full = [*row, None, None, None, [0, "rainy", [1, 2]], 7]
+    full = [*padded(row, Position), [0, "rainy", [1, 2]], 7]
     for cut, expected in (
         (full, HERE),
         (row[:6], Position(42.36, -71.05, 12.3, 8.25, 271.4, FixMode.FIX_3D, None, None)),
@@ -102,7 +108,7 @@ def test_position_columns_of_the_future_are_ignored_and_missing_ones_are_null() 
 
 
 def test_a_lone_position_of_the_future_is_read() -> None:
-    numbers = [*msgpack.unpackb(pack_body(HERE)), None, None, None, 5, -6]
+    numbers = [*padded(msgpack.unpackb(pack_body(HERE)), Position), 5, -6]
     tail = b"".join(uvarint(0 if n is None else 1 + (2 * n if n >= 0 else -2 * n - 1)) for n in numbers)
     payload = b"\x1c" + TRAIL_PREFIX[1:] + b"\x05\x23" + uvarint(1000) + uvarint(UTC_MS + 1) + b"\x01" + tail
     assert decode_batch(payload).records[0].body == HERE
@@ -184,7 +190,7 @@ def test_rows_of_another_version_of_the_agent_are_sent_as_they_are(encoding: Enc
     """[MDT-V-06]"""
     stamp = (3, 1000, UTC_MS, 3, 500)
     raw = msgpack.packb(["something", {"new": [1]}])
-    longer = msgpack.packb([*msgpack.unpackb(pack_body(PRESS)), *[None] * 6, "later"])
+    longer = msgpack.packb([*padded(msgpack.unpackb(pack_body(PRESS)), StatusChange), "later"])
     rows = [
         Row(4, NEW_KIND, *stamp, raw),
         Row(5, int(Kind.STATUS), *stamp, longer),
