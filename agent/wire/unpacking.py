@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgpack
@@ -43,9 +44,18 @@ def parse(text: bytes) -> Any:
     if text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
         raise CodecError(f"more than {MAX_CONTAINERS} lists and objects")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"not JSON: {error}") from error
+
+
+def _no_number(_word: str) -> None:
+    """NaN, Infinity and -Infinity are no JSON, and where they come all the same they are null."""
+
+
+def _finite(digits: str) -> float | None:
+    value = float(digits)
+    return value if math.isfinite(value) else None
 
 
 def _check_size(payload: bytes) -> None:
