@@ -10,10 +10,12 @@ from pydantic import Field, model_validator
 
 from agent.config import ConfigError, Section, validate
 from hil.rig import RigKind
+from hil.scenario import expect_calls as calls
 from hil.scenario import expect_journal as journal
 from hil.scenario import expect_state as state
 from hil.scenario import fault_computer as computer
 from hil.scenario import fault_device as device
+from hil.scenario import fault_dispatch as dispatch
 from hil.scenario import fault_network as network
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
@@ -50,7 +52,8 @@ AnyFault = Annotated[
     | device.ButtonBounce
     | device.ButtonStuck
     | device.ButtonsUnplugged
-    | device.ButtonBoxRestart,
+    | device.ButtonBoxRestart
+    | dispatch.DispatchTells,
     Field(discriminator="kind"),
 ]
 
@@ -79,7 +82,10 @@ AnyExpectation = Annotated[
     | state.NoUnitRestarts
     | state.StateTrueAtEnd
     | state.BoundedMemory
-    | state.DaemonStarts,
+    | state.DaemonStarts
+    | calls.CallSteps
+    | calls.PressesOfIncident
+    | calls.IncidentAtEnd,
     Field(discriminator="kind"),
 ]
 
