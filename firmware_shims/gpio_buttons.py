@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -43,6 +44,8 @@ class ButtonGpio(ButtonDevice):
     kind: Literal["button_gpio"] = "button_gpio"
     chip: DevicePath = "/dev/gpiochip0"
     """The chip's device."""
+    chip_label: str | None = Field(None, min_length=1, max_length=32)
+    """The chip's label, as `gpiodetect` shows it; `chip`, whose number differs between models, is unused."""
     lines: dict[str, Offset] = Field(min_length=1)
     """Key name to line offset."""
     lamp_lines: dict[str, Offset] = Field(default_factory=dict)
@@ -55,13 +58,13 @@ class ButtonGpio(ButtonDevice):
     """How long a contact must rest before its edge counts."""
 
     def files(self) -> tuple[str, ...]:
-        """The chip."""
-        return (self.chip,)
+        """The chip, where it is known before anybody looked for its label."""
+        return (self.chip,) if self.chip_label is None else ()
 
     def takes(self) -> tuple[str, ...]:
         """The lines."""
         offsets = sorted([*self.lines.values(), *self.lamp_lines.values()])
-        return tuple(f"{self.chip} line {offset}" for offset in offsets)
+        return tuple(f"{self.chip_label or self.chip} line {offset}" for offset in offsets)
 
     def keys(self) -> tuple[str, ...]:
         """The keys that have a line."""
@@ -105,7 +108,8 @@ class GpioButtons:
     @property
     def name(self) -> str:
         """The chip as configured, and which of its lines: another panel may be on the same chip."""
-        return f"{self._settings.chip} lines {' '.join(map(str, self._keys))}"
+        chip = self._settings.chip_label or self._settings.chip
+        return f"{chip} lines {' '.join(map(str, self._keys))}"
 
     async def open(self) -> None:
         """Request the lines. Raises DeviceNotFoundError: no chip, no permission, or a line in use."""
@@ -182,8 +186,9 @@ class GpioButtons:
         lines: dict[Iterable[int | str] | int | str, gpiod.LineSettings | None] = {tuple(self._keys): button}
         if self._settings.lamp_lines:
             lines[tuple(self._settings.lamp_lines.values())] = gpiod.LineSettings(direction=Direction.OUTPUT)
+        label = self._settings.chip_label
         return gpiod.request_lines(
-            self._settings.chip,
+            self._settings.chip if label is None else labelled(label),
             consumer=CONSUMER,
             config=lines,
             event_buffer_size=EVENTS_PER_LINE * len(self._keys),
@@ -276,6 +281,23 @@ class GpioButtons:
         if self._request is None:
             raise DeviceLostError(self.name, "not open")
         return self._request
+
+
+def labelled(label: str, folder: Path = Path("/dev")) -> str:
+    """The device of the GPIO chip of that label. Raises OSError: there is none, or it may not be opened."""
+    import gpiod
+
+    refused: OSError | None = None
+    for path in sorted(folder.glob("gpiochip*")):
+        try:
+            with gpiod.Chip(str(path)) as chip:
+                if chip.get_info().label == label:
+                    return str(path)
+        except OSError as error:
+            refused = error  # of another user, or going away right now: the next may be the one
+    if refused is not None:
+        raise refused
+    raise FileNotFoundError(errno.ENOENT, f"no GPIO chip is labelled {label!r}")
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

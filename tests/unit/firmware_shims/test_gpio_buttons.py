@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from gpiod.line import Value
 
 from agent.hal.buttons import ButtonEdge, Lamp
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
-from firmware_shims.gpio_buttons import ButtonGpio, GpioButtons
+from firmware_shims.gpio_buttons import ButtonGpio, GpioButtons, labelled
 from firmware_shims.system_clock import SystemClock
 
 DOWN, UP = EdgeEvent.Type.RISING_EDGE, EdgeEvent.Type.FALLING_EDGE
@@ -96,6 +97,48 @@ class Bench:
                 while True:
                     found += await self.panel.read()
         return found
+
+
+@pytest.fixture
+def chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of chips with labels; the first may not be opened."""
+    labels = {"gpiochip0": None, "gpiochip1": "brcmvirt-gpio", "gpiochip4": "pinctrl-rp1"}
+    for name in labels:
+        (tmp_path / name).touch()
+
+    class FakeChip:
+        def __init__(self, path: str) -> None:
+            self.label = labels[Path(path).name]
+            if self.label is None:
+                raise PermissionError(errno.EACCES, "Permission denied")
+
+        def __enter__(self) -> FakeChip:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def get_info(self) -> FakeChip:
+            return self
+
+    monkeypatch.setattr("gpiod.Chip", FakeChip)
+    return tmp_path
+
+
+def test_a_chip_is_found_by_its_label_whatever_its_number(chips: Path) -> None:
+    assert labelled("pinctrl-rp1", chips) == str(chips / "gpiochip4")
+    with pytest.raises(PermissionError):
+        labelled("pinctrl-bcm2711", chips)  # it may be the one that may not be opened
+    (chips / "gpiochip0").unlink()
+    with pytest.raises(OSError, match="no GPIO chip is labelled 'pinctrl-bcm2711'"):
+        labelled("pinctrl-bcm2711", chips)
+
+
+def test_a_label_names_the_panel_and_its_lines() -> None:
+    settings = ButtonGpio(chip_label="pinctrl-rp1", lines={"scene": 2})
+    assert settings.takes() == ("pinctrl-rp1 line 2",)
+    assert settings.files() == ()
+    assert GpioButtons(settings, SystemClock()).name == "pinctrl-rp1 lines 2"
 
 
 def shape(edges: list[ButtonEdge]) -> str:
