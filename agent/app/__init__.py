@@ -1,1 +1,1 @@
-"""The composition root, and the three paths from event to record: fixes, vehicle signals, presses."""
+"""The composition root: daemon, table of devices, platforms."""

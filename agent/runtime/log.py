@@ -1,4 +1,4 @@
-"""The log: one structured line an event, to the journal under systemd, else to standard error.
+"""The log: one structured line an event, to systemd's log under systemd, else to standard error.
 
 What a line says may come from outside, and so may the pace of lines. Values are quoted, so that no value can
 make a second line or a second key; each event has a budget of lines, and what goes beyond is counted.
@@ -110,15 +110,15 @@ class EventHandler(logging.StreamHandler[TextIO]):
 
     Args:
         out: where lines go.
-        journal: prefix each line with its priority, as journald reads it; it adds the time itself.
+        under_systemd: prefix each line with its priority, as journald reads it; it adds the time itself.
         now_s: a clock that only moves forward, in seconds.
     """
 
     def __init__(
-        self, out: TextIO, *, journal: bool = False, now_s: Callable[[], float] = time.monotonic
+        self, out: TextIO, *, under_systemd: bool = False, now_s: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(out)
-        self._journal = journal
+        self._under_systemd = under_systemd
         self._now_s = now_s
         self._budgets: dict[tuple[str, str], _Budget] = {}
 
@@ -139,7 +139,7 @@ class EventHandler(logging.StreamHandler[TextIO]):
         line = str(record.msg) if isinstance(record.msg, _Line) else f"message={_quoted(record.getMessage())}"
         suppressed = getattr(record, "suppressed", 0)
         lines = [f"{line} suppressed={suppressed}" if suppressed else line, *_trace(record)]
-        if self._journal:
+        if self._under_systemd:
             start = f"<{_PRIORITY.get(record.levelno, 6)}>{name}"
         else:
             start = f"{_clock(record)} {record.levelname:<7} {record.name}"
@@ -184,7 +184,7 @@ def set_up(level: Literal["debug", "info", "warning", "error"]) -> None:
 
     What libraries log goes the same way, from warnings on: a line of theirs is quoted like any other.
     """
-    handler = EventHandler(sys.stderr, journal="JOURNAL_STREAM" in os.environ)
+    handler = EventHandler(sys.stderr, under_systemd="JOURNAL_STREAM" in os.environ)
     logging.getLogger().handlers = [handler]
     logging.getLogger().setLevel(logging.WARNING)
     root = logging.getLogger("mdt")

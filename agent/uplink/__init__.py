@@ -1,1 +1,1 @@
-"""Topics, codec, MQTT session and publisher: the way to dispatch."""
+"""Publisher, lanes and commands: the way to dispatch."""

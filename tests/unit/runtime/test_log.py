@@ -21,10 +21,10 @@ HOSTILE = 'A1\n2026-11-27 12:00:00,000 ERROR   mdt.crew press_lost\x1b[2J\u2028\
 class Written:
     """A log that writes into memory under a clock that is moved by hand."""
 
-    def __init__(self, *, journal: bool) -> None:
+    def __init__(self, *, under_systemd: bool) -> None:
         self.now_s = 0.0
         self.out = io.StringIO()
-        self.handler = EventHandler(self.out, journal=journal, now_s=lambda: self.now_s)
+        self.handler = EventHandler(self.out, under_systemd=under_systemd, now_s=lambda: self.now_s)
         self.log = EventLog("trial")
 
     @property
@@ -34,8 +34,8 @@ class Written:
 
 
 @contextmanager
-def written(*, journal: bool = False) -> Iterator[Written]:
-    trial = Written(journal=journal)
+def written(*, under_systemd: bool = False) -> Iterator[Written]:
+    trial = Written(under_systemd=under_systemd)
     logger = logging.getLogger("mdt.trial")
     logger.addHandler(trial.handler)
     logger.setLevel(logging.DEBUG)
@@ -47,9 +47,9 @@ def written(*, journal: bool = False) -> Iterator[Written]:
         logger.propagate = True
 
 
-@pytest.mark.parametrize("journal", [False, True])
-def test_a_value_from_outside_can_not_make_a_second_line(*, journal: bool) -> None:
-    with written(journal=journal) as trial:
+@pytest.mark.parametrize("under_systemd", [False, True])
+def test_a_value_from_outside_can_not_make_a_second_line(*, under_systemd: bool) -> None:
+    with written(under_systemd=under_systemd) as trial:
         trial.log.warning("uplink_bad_request", topic=HOSTILE, why=ValueError(HOSTILE))
         assert len(trial.lines) == 1
         assert trial.lines[0].isprintable()
@@ -58,7 +58,7 @@ def test_a_value_from_outside_can_not_make_a_second_line(*, journal: bool) -> No
 
 @given(st.text(st.characters(), max_size=60))
 def test_no_text_at_all_breaks_its_line_or_its_quotes(text: str) -> None:
-    with written(journal=True) as trial:
+    with written(under_systemd=True) as trial:
         trial.log.info("event", value=text, after=1)
     assert len(trial.lines) == 1
     assert trial.lines[0].isprintable()
@@ -73,7 +73,7 @@ def test_the_words_of_an_exception_can_not_forge_a_line_of_the_traceback() -> No
     def fail() -> None:
         raise ValueError("x\n<3>crew press_lost key=emergency")
 
-    with written(journal=True) as trial:
+    with written(under_systemd=True) as trial:
         try:
             fail()
         except ValueError as error:
