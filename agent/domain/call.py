@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from agent.domain.record import CallStep
 from agent.domain.status import UnitStatus
 
 MOST_CALLS: Final = 16
@@ -72,24 +73,6 @@ class Call:
         return self.lat_deg, self.lon_deg
 
 
-class CallEvent(StrEnum):
-    """What became of a call; each is a record with its own time."""
-
-    RECEIVED = "received"
-    SHOWN = "shown"
-    ACKNOWLEDGED = "acknowledged"
-    UPDATED = "updated"
-    CANCELLED = "cancelled"
-    DIVERTED = "diverted"
-    """Another call took the unit away."""
-    ENDED = "ended"
-    """The unit became free."""
-    REOPENED = "reopened"
-    """The press that ended it was taken back."""
-    UNACKNOWLEDGED = "unacknowledged"
-    """Nobody acknowledged it within the time configured."""
-
-
 class Refusal(StrEnum):
     """Why a command from dispatch changes nothing."""
 
@@ -111,7 +94,7 @@ class CallNews:
         sound: whether the crew's attention is asked for.
     """
 
-    event: CallEvent
+    event: CallStep
     call: Call
     changed: tuple[str, ...] = ()
     sound: bool = False
@@ -169,11 +152,11 @@ class CallBook:
         if self._current is not None:
             before = self._entries[self._current]
             before.ended_ns = now_ns
-            news.append(CallNews(CallEvent.DIVERTED, before.call))
+            news.append(CallNews(CallStep.DIVERTED, before.call))
         self._entries[call.incident] = _Entry(call, now_ns)
         self._current, self._ended_by_press = call.incident, None
         self._forget_surplus()
-        news.append(CallNews(CallEvent.RECEIVED, call, sound=True))
+        news.append(CallNews(CallStep.RECEIVED, call, sound=True))
         return tuple(news)
 
     def update(
@@ -202,7 +185,7 @@ class CallBook:
         entry.ended_ns = now_ns
         if self._current == incident:
             self._current = None
-        return (CallNews(CallEvent.CANCELLED, entry.call, sound=True),)
+        return (CallNews(CallStep.CANCELLED, entry.call, sound=True),)
 
     def shown(self, incident: str) -> tuple[CallNews, ...]:
         """A screen shows the call; said once."""
@@ -210,7 +193,7 @@ class CallBook:
         if entry is None or entry.shown or entry.ended_ns is not None:
             return ()
         entry.shown = True
-        return (CallNews(CallEvent.SHOWN, entry.call),)
+        return (CallNews(CallStep.SHOWN, entry.call),)
 
     def acknowledge(self, incident: str | None = None) -> tuple[CallNews, ...]:
         """The crew acknowledges the call, by its own key or by any status of the run; said once."""
@@ -218,7 +201,7 @@ class CallBook:
         if entry is None or entry.acknowledged or entry.ended_ns is not None:
             return ()
         entry.acknowledged = True
-        return (CallNews(CallEvent.ACKNOWLEDGED, entry.call),)
+        return (CallNews(CallStep.ACKNOWLEDGED, entry.call),)
 
     def status_set(self, status: str, now_ns: int) -> tuple[CallNews, ...]:
         """A status was set: it acknowledges the call, or ends it. Ask `incident` before this."""
@@ -230,7 +213,7 @@ class CallBook:
             return self.acknowledge()
         entry.ended_ns = now_ns
         self._current, self._ended_by_press = None, self._current
-        return (CallNews(CallEvent.ENDED, entry.call),)
+        return (CallNews(CallStep.ENDED, entry.call),)
 
     def reopen(self) -> tuple[CallNews, ...]:
         """The newest status was taken back: a call that it had ended is the unit's again."""
@@ -239,7 +222,7 @@ class CallBook:
         if incident is None or entry is None or self._current is not None:
             return ()
         entry.ended_ns, self._current = None, incident
-        return (CallNews(CallEvent.REOPENED, entry.call),)
+        return (CallNews(CallStep.REOPENED, entry.call),)
 
     def remembered(self) -> dict[str, Any]:
         """What a restart must know, JSON-able: the call that stands, and what was done already.
@@ -295,7 +278,7 @@ class CallBook:
         if entry.acknowledged or now_ns - since_ns < self._remind_ns:
             return ()
         first, entry.reminded_ns = entry.reminded_ns is None, now_ns
-        event = CallNews(CallEvent.UNACKNOWLEDGED, entry.call, sound=True)
+        event = CallNews(CallStep.UNACKNOWLEDGED, entry.call, sound=True)
         # Dispatch is told once; the crew is asked again and again.
         return (event,) if first else (replace(event, changed=("again",)),)
 
@@ -306,7 +289,7 @@ class CallBook:
         if not changed:
             return ()
         entry.call = call
-        return (CallNews(CallEvent.UPDATED, call, changed, sound=True),)
+        return (CallNews(CallStep.UPDATED, call, changed, sound=True),)
 
     def _seen(self, command_id: str) -> bool:
         if command_id in self._commands:

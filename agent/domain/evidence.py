@@ -8,11 +8,11 @@ never refused and never changed, it is flagged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from agent.domain.geodesy import distance_m
 from agent.domain.motion import Motion
 from agent.domain.places import Places
+from agent.domain.record import Contradicts
 from agent.domain.status import UnitStatus
 
 ROLLING_AT_LEAST_MPS = 2.5
@@ -32,15 +32,6 @@ STANDING_STATUSES = frozenset(
 )
 """Statuses that say that the unit stands: NEMSIS defines on scene as "vehicle stopped moving"."""
 AT_INCIDENT = frozenset({UnitStatus.ON_SCENE, UnitStatus.AT_PATIENT})
-
-
-class Contradiction(StrEnum):
-    """Why the vehicle's own evidence does not agree with a press."""
-
-    ROLLING = "rolling"
-    """The status says that the unit stands, and it rolled."""
-    FAR_FROM_INCIDENT = "far_from_incident"
-    """The status says that the unit is at the incident, and it was far away from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +88,7 @@ def gather(
     )
 
 
-def contradictions(status: str, evidence: Evidence) -> tuple[Contradiction, ...]:
+def contradictions(status: str, evidence: Evidence) -> tuple[Contradicts, ...]:
     """What speaks against a press of this status; empty when nothing does, or when nobody can tell."""
     found = []
     motion = evidence.motion
@@ -107,8 +98,8 @@ def contradictions(status: str, evidence: Evidence) -> tuple[Contradiction, ...]
         and motion.speed_mps is not None
         and motion.speed_mps >= ROLLING_AT_LEAST_MPS
     ):
-        found.append(Contradiction.ROLLING)
+        found.append(Contradicts.ROLLING)
     away_m = evidence.incident_distance_m
     if status in AT_INCIDENT and away_m is not None and away_m > FAR_FROM_INCIDENT_M:
-        found.append(Contradiction.FAR_FROM_INCIDENT)
+        found.append(Contradicts.FAR_FROM_INCIDENT)
     return tuple(found)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from agent.config.crew import Crew
-from agent.domain.call import ENDING, Call, CallBook, CallEvent, CallNews, Refusal
+from agent.domain.call import ENDING, Call, CallBook, CallNews, Refusal
 from agent.domain.evidence import Evidence, contradictions
 from agent.domain.fix import Fix
 from agent.domain.geodesy import distance_m
@@ -68,7 +68,7 @@ ODOMETER_SIGNAL = "TraveledDistance"
 SLOWEST_MPS = 3.0
 """For an arrival time a unit in traffic is not slower than this; below it nobody can say."""
 _SPEED_SMOOTHING = 0.02
-_SAYING_MODE = (CallEvent.RECEIVED, CallEvent.UPDATED)
+_SAYING_MODE = (CallStep.RECEIVED, CallStep.UPDATED)
 
 
 class Records(Protocol):
@@ -449,24 +449,24 @@ class RunPath:
     # ------------------------------------------------------------------ records and states
 
     def _told(self, news: tuple[CallNews, ...], made: Made | None, request: str | None = None) -> None:
-        diverted = next((one.call.incident for one in news if one.event is CallEvent.DIVERTED), None)
+        diverted = next((one.call.incident for one in news if one.event is CallStep.DIVERTED), None)
         for one in news:
             if "again" in one.changed:
                 continue  # the crew is asked once more; dispatch knows
             self._put(
                 CallRecord(
-                    step=str(CallStep(one.event.value)),
+                    step=str(one.event),
                     incident=one.call.incident,
                     request=request,
                     made=None if made is None else str(made),
                     by=self._roster.driver if made in (Made.PANEL, Made.BUTTON) else None,
-                    diverted_from=diverted if one.event is CallEvent.RECEIVED else None,
+                    diverted_from=diverted if one.event is CallStep.RECEIVED else None,
                     response_mode=one.call.response_mode if one.event in _SAYING_MODE else None,
                 )
             )
             log.info("call", step=one.event.value)  # never what the call says
         if news:
-            if any(one.event is CallEvent.RECEIVED for one in news):
+            if any(one.event is CallStep.RECEIVED for one in news):
                 self._call_after_seq = self._newest_seq()
             if self._calls.current is None:
                 self._eta_told_ns = None

@@ -14,12 +14,12 @@ from agent.domain.call import (
     MOST_COMMANDS,
     Call,
     CallBook,
-    CallEvent,
     CallNews,
     Refusal,
     call_fields,
     call_from,
 )
+from agent.domain.record import CallStep
 from agent.domain.status import UnitStatus
 
 S = 1_000_000_000
@@ -48,7 +48,7 @@ class Calls(RuleBasedStateMachine):
         assert not isinstance(news, Refusal)
         if not known:
             events = [one.event for one in news]
-            assert events == ([] if before is None else [CallEvent.DIVERTED]) + [CallEvent.RECEIVED]
+            assert events == ([] if before is None else [CallStep.DIVERTED]) + [CallStep.RECEIVED]
             self.open.discard(before or "")
             self.open.add(incident)
             self.acknowledged.discard(incident)
@@ -60,7 +60,7 @@ class Calls(RuleBasedStateMachine):
     def cancel(self, incident: str) -> None:
         news = self.book.cancel(self.command(), incident, self.now_ns)
         if incident in self.open:
-            assert [one.event for one in news if isinstance(one, CallNews)] == [CallEvent.CANCELLED]
+            assert [one.event for one in news if isinstance(one, CallNews)] == [CallStep.CANCELLED]
             self.open.discard(incident)
             self.current = None if self.current == incident else self.current
         else:
@@ -72,7 +72,7 @@ class Calls(RuleBasedStateMachine):
         if incident not in self.open:
             assert news in (Refusal.UNKNOWN_INCIDENT, Refusal.INCIDENT_CLOSED)
         elif news:
-            assert [one.event for one in news if isinstance(one, CallNews)] == [CallEvent.UPDATED]
+            assert [one.event for one in news if isinstance(one, CallNews)] == [CallStep.UPDATED]
 
     @rule(status=st.sampled_from(list(UnitStatus)))
     def press(self, status: UnitStatus) -> None:
@@ -80,11 +80,11 @@ class Calls(RuleBasedStateMachine):
         if self.current is None:
             assert news == ()
         elif status in ENDING:
-            assert [one.event for one in news] == [CallEvent.ENDED]
+            assert [one.event for one in news] == [CallStep.ENDED]
             self.open.discard(self.current)
             self.current = None
         elif status not in (UnitStatus.TALK_REQUEST, UnitStatus.DISPATCHED):
-            expected = [] if self.current in self.acknowledged else [CallEvent.ACKNOWLEDGED]
+            expected = [] if self.current in self.acknowledged else [CallStep.ACKNOWLEDGED]
             assert [one.event for one in news] == expected
             self.acknowledged.add(self.current)
 
@@ -93,7 +93,7 @@ class Calls(RuleBasedStateMachine):
         self.now_ns += seconds * S
         news = self.book.due(self.now_ns)
         for one in news:
-            assert one.event is CallEvent.UNACKNOWLEDGED
+            assert one.event is CallStep.UNACKNOWLEDGED
             assert one.call.incident == self.current
             assert self.current not in self.acknowledged
 
@@ -109,9 +109,9 @@ TestCalls = Calls.TestCase
 def test_shown_and_acknowledged_are_said_once() -> None:
     book = CallBook()
     book.assign("1", Call("I"), 0)
-    assert [news.event for news in book.shown("I")] == [CallEvent.SHOWN]
+    assert [news.event for news in book.shown("I")] == [CallStep.SHOWN]
     assert book.shown("I") == ()
-    assert [news.event for news in book.acknowledge()] == [CallEvent.ACKNOWLEDGED]
+    assert [news.event for news in book.acknowledge()] == [CallStep.ACKNOWLEDGED]
     assert book.acknowledge() == ()
     assert book.shown("nobody") == ()
 
@@ -121,7 +121,7 @@ def test_an_unacknowledged_call_asks_again_and_is_told_to_dispatch_once() -> Non
     book.assign("1", Call("I"), 0)
     assert book.due(29 * S) == ()
     (first,) = book.due(30 * S)
-    assert (first.event, first.changed, first.sound) == (CallEvent.UNACKNOWLEDGED, (), True)
+    assert (first.event, first.changed, first.sound) == (CallStep.UNACKNOWLEDGED, (), True)
     assert book.due(31 * S) == ()
     (second,) = book.due(60 * S)
     assert second.changed == ("again",)

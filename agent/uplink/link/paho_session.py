@@ -1,4 +1,4 @@
-"""One connection over paho-mqtt: the one module that imports it.
+"""One connection over paho-mqtt: the one module of the uplink that imports it.
 
 paho is used as a protocol engine only. Sockets, waiting, keep-alive, reconnection and the in-flight window
 are ours: paho's own thread can hang while it still calls itself connected, and its reconnection

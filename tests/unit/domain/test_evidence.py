@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from agent.domain.evidence import Contradiction, contradictions, gather
+from agent.domain.evidence import contradictions, gather
 from agent.domain.motion import Motion, SpeedSource
 from agent.domain.places import Place, Places
+from agent.domain.record import Contradicts
 from agent.domain.run_order import COMMITTED, FOLLOWS, is_expected
 from agent.domain.status import MOMENTARY, UnitStatus
 
@@ -33,7 +34,7 @@ def test_without_a_position_no_distance_is_invented() -> None:
 
 @pytest.mark.parametrize("status", [UnitStatus.ON_SCENE, UnitStatus.AT_DESTINATION, UnitStatus.IN_QUARTERS])
 def test_arrived_while_rolling_is_flagged(status: UnitStatus) -> None:
-    assert contradictions(status, gather(ROLLING, None, None, None, PLACES)) == (Contradiction.ROLLING,)
+    assert contradictions(status, gather(ROLLING, None, None, None, PLACES)) == (Contradicts.ROLLING,)
     assert contradictions(status, gather(STANDING, None, None, None, PLACES)) == ()
     assert contradictions(status, gather(UNKNOWN, None, None, None, PLACES)) == ()
 
@@ -51,7 +52,7 @@ def test_rolling_the_last_metres_is_not() -> None:
 
 def test_on_scene_far_from_the_incident_is_flagged() -> None:
     found = contradictions(UnitStatus.ON_SCENE, gather(STANDING, HERE, 0, FAR, PLACES))
-    assert found == (Contradiction.FAR_FROM_INCIDENT,)
+    assert found == (Contradicts.FAR_FROM_INCIDENT,)
 
 
 def test_a_token_of_the_future_contradicts_nothing() -> None:
