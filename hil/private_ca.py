@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 
@@ -79,6 +80,35 @@ class PrivateCa:
             *("-out", str(made.certificate_file)),
         )
         return made
+
+    def redated(self, made: Certificate, begins: datetime, ends: datetime) -> Certificate:
+        """The same certificate, this authority's own among them, with other dates; its key stays."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+
+        key = serialization.load_pem_private_key(self._authority().key_file.read_bytes(), None)
+        before = x509.load_pem_x509_certificate(made.certificate_file.read_bytes())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(before.subject)
+            .issuer_name(before.issuer)
+            .public_key(before.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(ends)
+        )
+        for extension in before.extensions:
+            builder = builder.add_extension(extension.value, critical=extension.critical)
+        signed = builder.sign(key, hashes.SHA256())  # type: ignore[arg-type]  # openssl made an elliptic curve's key
+        self._made += 1
+        file = self._folder / f"{self._made}-redated.crt"
+        file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        return Certificate(file, made.key_file)
+
+    @property
+    def authority(self) -> Certificate:
+        """The authority's own certificate and key."""
+        return self._authority()
 
     def _authority(self) -> Certificate:
         made = Certificate(self._folder / "ca.crt", self._folder / "ca.key")

@@ -17,6 +17,7 @@ from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
 from agent.domain.record import Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
+from agent.domain.stamp import Utc
 from agent.domain.state import State, VehicleState
 from agent.domain.telemetry import TelemetryPolicy
 from agent.domain.time_base import TimeBase
@@ -101,7 +102,9 @@ class Daemon:
             self.health,
             rng=self._rng,
             agent_version=__version__,
-            utc_now=lambda: self.time_base.utc(self._clock.boottime_ns()),
+            utc_now=self._utc_now,
+            # A recording's time is not that of the broker's certificates.
+            certificate_utc=(lambda: None) if config.clock.of_the_past else self._utc_now,
             resolve_utc=rows,
             commands=self._crew_parts.commands(),
         )
@@ -174,6 +177,9 @@ class Daemon:
     def set_state(self, state: State) -> None:
         """Publish what the crew and the run say; a status makes the position follow."""
         self._crew_states.set_state(state)
+
+    def _utc_now(self) -> Utc | None:
+        return self.time_base.utc(self._clock.boottime_ns())
 
     def stop(self) -> None:
         """Begin the orderly stop."""

@@ -19,6 +19,11 @@ class Clock(Section):
     replay: bool = False
     """For recordings that are played faster than life: each epoch's time is believed as it comes."""
 
+    @property
+    def of_the_past(self) -> bool:
+        """Whether the receiver's time is that of a recording, and not the present."""
+        return self.replay or self.not_before is not None
+
     def floor(self, built_utc_ms: int | None) -> DateFloor:
         """Which dates can be, for a program made at that UTC."""
         if self.not_before is None:

@@ -21,6 +21,7 @@ from agent.uplink.broker.connector import Connector, Probe
 from agent.uplink.commands import Command, CommandTable
 from agent.uplink.connection import Carried, Connection
 from agent.uplink.identity import Identity
+from agent.uplink.link.credentials import judged_at_unix_s
 from agent.uplink.link.link import (
     Acknowledged,
     Closed,
@@ -124,6 +125,7 @@ class Publisher:
         rng: random.Random,
         agent_version: str = "",
         utc_now: Callable[[], Utc | None] = lambda: None,
+        certificate_utc: Callable[[], Utc | None] | None = None,
         resolve_utc: Callable[[Row], Row] = lambda row: row,
         probe: Probe = reachable,
         commands: Sequence[Command] = (),
@@ -140,6 +142,7 @@ class Publisher:
             rng: session numbers and jitter.
             agent_version: told in the birth.
             utc_now: the derived UTC of this moment, None while none is trusted.
+            certificate_utc: by which certificates are judged; `utc_now` when left out.
             resolve_utc: gives a row of this boot its UTC when it has none and one is known by now.
             probe: looks whether the preferred broker can be reached again.
             commands: what dispatch may tell the unit beside asking for records again.
@@ -151,9 +154,11 @@ class Publisher:
         self._topics = topics
         self._records = records
         self._link = link
+        self._clock = clock
         self._health = health
         self._presence = Presence(records, clock, rng, agent_version=agent_version, utc_now=utc_now)
-        self._connector = Connector(settings, health, rng, utc_now=utc_now, probe=probe)
+        self._certificate_utc = certificate_utc or utc_now
+        self._connector = Connector(settings, health, rng, utc_now=self._certificate_utc, probe=probe)
         self._states: dict[str, State] = {}
         self._requests = {stream: ReplayRequests(records) for stream in Stream}
         limit = PacketLimit(settings.max_packet_bytes)
@@ -384,6 +389,9 @@ class Publisher:
             inbound_packet_bytes=INBOUND_PACKET_BYTES,
             inbound_per_s=INBOUND_PER_S,
             least_packet_bytes=LEAST_BYTES,
+            certificates_at_unix_s=judged_at_unix_s(
+                self._certificate_utc(), self._clock.system_utc().unix_ms / 1000
+            ),
         )
         self._connector.tried(now)
         try:

@@ -60,6 +60,8 @@ class Connector:
         self._choice = BrokerChoice(settings, rng)
         self._attempt: Attempt | None = None
         self._tried_at = -math.inf
+        self._tried_with_time = False
+        self._tls_failed = False
         self._planned: Attempt | None = None
         self._redirect: config.Broker | None = None
         self._redirects = 0
@@ -101,6 +103,7 @@ class Connector:
     def tried(self, now: float) -> None:
         """An attempt begins."""
         self._tried_at = now
+        self._tried_with_time = self._trusted_utc() is not None
 
     def hurry(self, now: float) -> None:
         """Somebody pressed something: try at once, yet not more than once in `PRESS_EVERY_S`."""
@@ -119,6 +122,8 @@ class Connector:
     def due_in_s(self, now: float, *, press_waits: bool = False) -> float:
         """How long to wait before the next attempt; changed credentials end the wait.
 
+        So does a time that is known at last, when certificates were refused by a clock that nobody trusts.
+
         Args:
             now: time of the loop in seconds.
             press_waits: whether something that a person pressed is not delivered.
@@ -126,6 +131,9 @@ class Connector:
         self._look_at_certificates(now)
         if self._attempt is None:
             self._attempt = self._choice.first(now)
+        if self._tls_failed and not self._tried_with_time and self._trusted_utc() is not None:
+            self._tried_with_time = True
+            self._attempt = self._choice.try_soon(now)
         marks = fingerprint(credential_files(self.broker))
         if self._marks not in (None, marks):
             self._attempt = self._choice.try_soon(now)
@@ -136,6 +144,7 @@ class Connector:
     def opened(self, opened: Opened, now: float) -> None:
         """A broker took us."""
         self._opened, self._opened_at = opened, now
+        self._tls_failed = False
         self._opened_to = (self.broker.host, self.broker.port)
         self._certificates_at = None
         self._server_certificate = None
@@ -170,6 +179,7 @@ class Connector:
         index = self._choice.index
         said_no = closed.said_no or closed.server_moved_to is not None
         self._attempt = planned or self._choice.closed(now, taken_over=closed.taken_over, said_no=said_no)
+        self._tls_failed = closed.reason == HealthReason.TLS_FAILED
         if closed.reason:
             self._health.clear(*(reason for reason in _REASONS if reason != closed.reason))
             self._health.raise_(HealthReason(closed.reason), closed.detail)
@@ -285,8 +295,8 @@ class Connector:
         """Tell of certificates near their end; without a connection too, since that may be the cause."""
         if self._certificates_at is not None and now - self._certificates_at < CERTIFICATES_EVERY_S:
             return
-        utc = self._utc_now()
-        if utc is None or utc.source < UtcSource.NTP:
+        utc = self._trusted_utc()
+        if utc is None:
             return  # an unset clock would cry wolf
         self._certificates_at = now
         sentences = self._certificates.expiring(self._server_certificate, utc.unix_ms / 1000)
@@ -294,6 +304,10 @@ class Connector:
             self._health.raise_(HealthReason.CERTIFICATE_EXPIRING, "; ".join(sentences))
         else:
             self._health.clear(HealthReason.CERTIFICATE_EXPIRING)
+
+    def _trusted_utc(self) -> Utc | None:
+        utc = self._utc_now()
+        return None if utc is None or utc.source < UtcSource.NTP else utc
 
 
 def _certificate_files(settings: config.Uplink) -> CertificateFiles:

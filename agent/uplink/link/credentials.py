@@ -1,4 +1,4 @@
-"""Certificates, keys and passwords: read at each opening, watched for changes and for their end."""
+"""Certificates, keys and passwords: read at each opening, judged by the best UTC, watched for their end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.config import Broker, Tls
+from agent.domain.stamp import Utc, UtcSource
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 """(path, inode, modification time in ns, size) of each credential file; -1 for a file that is not there."""
@@ -15,6 +16,10 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 WARN_BEFORE_S = 14 * 86_400
 """How long before its end a certificate is told of."""
 
+CLOCK_AGREES_WITHIN_S = 60.0
+"""A system clock that is no further from a trusted UTC may judge certificates itself."""
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL: all is verified but the dates. Python has no name for it."""
 _SEQUENCE = 0x30
 _CONTEXT_0 = 0xA0
 _UTC_TIME = 0x17
@@ -22,17 +27,98 @@ _GENERALIZED_TIME = 0x18
 _LONG_FORM = 0x80
 
 
-def tls_context(tls: Tls) -> ssl.SSLContext:
+class DatesError(Exception):
+    """A certificate of the broker's chain is not valid at the time it is judged by; says which and why."""
+
+
+def judged_at_unix_s(utc: Utc | None, system_unix_s: float) -> float | None:
+    """By which time dates of certificates are to be judged by us; None to leave that to the system clock.
+
+    It is left to it when it agrees with the best UTC, and where no UTC is trusted.
+    """
+    if utc is None or utc.source < UtcSource.NTP:
+        return None
+    unix_s = utc.unix_ms / 1000
+    return None if abs(unix_s - system_unix_s) <= CLOCK_AGREES_WITHIN_S else unix_s
+
+
+def tls_context(tls: Tls, judged_at_unix_s: float | None = None) -> ssl.SSLContext:
     """A client's context from the files as they are now; the server's name and chain are always verified.
+
+    Args:
+        tls: which files.
+        judged_at_unix_s: the true time, when the system clock has another one. OpenSSL then looks at no date:
+            whoever uses the context calls `check_dates` of the verified chain before a byte is sent. Of the
+            authorities only those are taken that are valid at that time, as OpenSSL would: of one that was
+            renewed under its old name it might else find the old certificate.
 
     Raises:
         OSError: a file can not be read, or holds no certificate or key (ssl.SSLError is one).
+        ValueError: no authority of the file is valid at that time.
     """
-    context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
+    context = _client_context(tls.ca_file, judged_at_unix_s)
+    if judged_at_unix_s is not None:
+        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
     if tls.certificate_file is not None:
         # Without a password of its own OpenSSL would ask for one on the terminal, and wait there for ever.
         context.load_cert_chain(tls.certificate_file, tls.key_file, password="")
     return context
+
+
+def _client_context(ca_file: Path | None, judged_at_unix_s: float | None) -> ssl.SSLContext:
+    if ca_file is None:
+        return ssl.create_default_context()
+    if judged_at_unix_s is not None:
+        authorities = _certificates(ca_file)
+        valid = [der for der in authorities if not _dates_problem(der, judged_at_unix_s)]
+        if authorities and not valid:
+            raise ValueError(f"{ca_file}: no authority is valid on {_day(judged_at_unix_s)}")
+        if len(valid) < len(authorities):
+            return ssl.create_default_context(cadata=b"".join(valid))
+    return ssl.create_default_context(cafile=str(ca_file))
+
+
+def verified_chain(sock: ssl.SSLSocket) -> list[bytes]:
+    """The chain that OpenSSL verified, from the peer's own certificate to the authority, in DER.
+
+    Empty when it can not be told. Python has a public name for it from 3.13 on.
+    """
+    public = getattr(sock, "get_verified_chain", None)
+    if public is not None:
+        return [bytes(der) for der in public()]
+    inner = getattr(getattr(sock, "_sslobj", None), "get_verified_chain", None)
+    certificates = None if inner is None else inner()
+    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in certificates or ()]
+
+
+def check_dates(chain: Sequence[bytes], at_unix_s: float) -> None:
+    """Refuse a verified chain of which a certificate is not valid at that time, or can not be read.
+
+    Raises:
+        DatesError: which one, and why.
+    """
+    if not chain:
+        raise DatesError("its chain can not be read, and so nobody can tell whether it is valid")
+    for index, der in enumerate(chain):
+        problem = _dates_problem(der, at_unix_s)
+        if problem:
+            raise DatesError(problem if index == 0 else f"its authority's: {problem}")
+
+
+def _dates_problem(der: bytes, at_unix_s: float) -> str:
+    try:
+        begins, ends = _validity(der)
+    except ValueError as error:
+        return f"its dates can not be read: {error}"
+    if at_unix_s < begins:
+        return f"not yet valid: it begins on {_day(begins)}, and it is {_day(at_unix_s)}"
+    if at_unix_s > ends:
+        return f"expired: it ended on {_day(ends)}, and it is {_day(at_unix_s)}"
+    return ""
+
+
+def _day(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).date().isoformat()
 
 
 def credential_files(broker: Broker) -> tuple[Path, ...]:
@@ -62,21 +148,28 @@ def expires_unix_s(file: Path, *, latest: bool = False) -> int:
         OSError: it can not be read.
         ValueError: it holds no certificate.
     """
-    text = file.read_text(encoding="ascii", errors="replace")
-    ends = []
-    for part in text.split("-----BEGIN CERTIFICATE-----")[1:]:
-        body, mark, _ = part.partition("-----END CERTIFICATE-----")
-        if not mark:
-            break
-        der = ssl.PEM_cert_to_DER_cert(f"-----BEGIN CERTIFICATE-----{body}-----END CERTIFICATE-----\n")
-        ends.append(_not_after(der))
+    ends = [_validity(der)[1] for der in _certificates(file)]
     if not ends:
         raise ValueError(f"{file}: no certificate")
     return max(ends) if latest else min(ends)
 
 
-def _not_after(der: bytes) -> int:
-    """End of validity of an X.509 certificate (RFC 5280, 4.1): tbsCertificate > validity > notAfter."""
+def _certificates(file: Path) -> list[bytes]:
+    """The certificates of a PEM file, in DER. Raises OSError, or ValueError for one that is mangled."""
+    text = file.read_text(encoding="ascii", errors="replace")
+    found = []
+    for part in text.split("-----BEGIN CERTIFICATE-----")[1:]:
+        body, mark, _ = part.partition("-----END CERTIFICATE-----")
+        if not mark:
+            break
+        found.append(
+            ssl.PEM_cert_to_DER_cert(f"-----BEGIN CERTIFICATE-----{body}-----END CERTIFICATE-----\n")
+        )
+    return found
+
+
+def _validity(der: bytes) -> tuple[int, int]:
+    """Begin and end of an X.509 certificate in Unix seconds (RFC 5280, 4.1): tbsCertificate > validity."""
     try:
         _, certificate, _ = _element(der)
         _, rest, _ = _element(certificate)
@@ -86,9 +179,9 @@ def _not_after(der: bytes) -> int:
         for _ in range(3):  # serial number, signature algorithm, issuer
             _, _, rest = _element(rest)
         _, validity, _ = _element(rest)
-        _, _, after_start = _element(validity)
-        tag, end, _ = _element(after_start)
-        return _time(tag, end)
+        begin_tag, begin, after_begin = _element(validity)
+        end_tag, end, _ = _element(after_begin)
+        return _time(begin_tag, begin), _time(end_tag, end)
     except IndexError:
         raise ValueError("not a certificate") from None
 

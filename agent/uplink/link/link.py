@@ -72,6 +72,8 @@ class Opening:
         inbound_per_s: messages that are taken in the long run, ten times as many at once; what comes faster
             is dropped unread, and told by `Flooded`. None for a reader, which wants them all.
         least_packet_bytes: a broker that says it takes no packets of this size is not used.
+        certificates_at_unix_s: the true time, by which the dates of the broker's certificates are judged;
+            None leaves them to the system clock.
     """
 
     broker: Broker
@@ -85,6 +87,7 @@ class Opening:
     inbound_packet_bytes: int = 1 << 20
     inbound_per_s: float | None = None
     least_packet_bytes: int = 0
+    certificates_at_unix_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

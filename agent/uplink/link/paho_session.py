@@ -28,7 +28,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.uplink.link import tcp
-from agent.uplink.link.credentials import tls_context
+from agent.uplink.link.credentials import (
+    DatesError,
+    check_dates,
+    tls_context,
+    verified_chain,
+)
 from agent.uplink.link.link import Acknowledged, Closed, Flooded, Message, Opened, Opening, Received
 from agent.uplink.link.link_thread import LinkThread
 from agent.uplink.link.refusal import (
@@ -61,6 +66,8 @@ BURST_S = 10.0
 GOODBYE_S = 2.0
 """How long an orderly end may take."""
 _PACKED_PROPERTIES = 64
+_DATE_ERRORS = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL."""
 
 
 class _ExcessError(OSError):
@@ -216,8 +223,9 @@ class Session:
         """A socket ready for CONNECT, and when the broker's certificate ends."""
         broker, timeout_s = self._opening.broker, self._opening.connect_timeout_s
         interrupt = self._thread.wake_read.fileno()
+        judged_at = self._opening.certificates_at_unix_s
         try:
-            context = None if broker.tls is None else tls_context(broker.tls)
+            context = None if broker.tls is None else tls_context(broker.tls, judged_at)
         except (OSError, ValueError) as error:
             raise _NotConnectedError(self._ended("tls_failed", f"TLS can not be set up: {error}")) from error
         try:
@@ -234,7 +242,19 @@ class Session:
             raise _NotConnectedError(self._tls_failed(error)) from error
         except OSError as error:
             raise _NotConnectedError(self._lost(error.strerror or str(error))) from error
+        if judged_at is not None:
+            self._check_dates(secured, judged_at)
         return secured, tcp.certificate_expires_unix_s(secured)
+
+    def _check_dates(self, secured: ssl.SSLSocket, judged_at: float) -> None:
+        """What OpenSSL was told to leave to us, before a password or a byte of MQTT goes out."""
+        try:
+            check_dates(verified_chain(secured), judged_at)
+        except DatesError as error:
+            secured.close()
+            raise _NotConnectedError(
+                self._ended("tls_failed", f"the broker's certificate: {error}")
+            ) from error
 
     def _introduce(self, engine: _Engine) -> None:
         """Send CONNECT."""
@@ -462,7 +482,9 @@ class Session:
 
     def _tls_failed(self, error: ssl.SSLError) -> Closed:
         if isinstance(error, ssl.SSLCertVerificationError):
-            words = f"{error.verify_message} (a wrong clock makes a good certificate look bad)"
+            words = error.verify_message
+            if error.verify_code in _DATE_ERRORS:
+                words += " by this computer's clock (judged anew when GNSS tells another time)"
             return self._ended("tls_failed", f"the broker's certificate: {words}")
         return self._ended("tls_failed", f"TLS: {error.reason or error}")
 

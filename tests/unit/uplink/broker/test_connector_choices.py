@@ -340,6 +340,31 @@ def test_certificates_are_looked_at_without_a_connection_and_read_only_when_they
     virtually(work)
 
 
+def test_certificate_that_a_clock_nobody_trusts_refused_is_tried_again_once_the_time_is_known() -> None:
+    async def work() -> None:
+        scene = Scene(count=1)
+        scene.utc = None
+        refused = Closed("tls_failed", "not yet valid", said_no=True)
+        for _ in range(100):
+            scene.connector.tried(scene.now)
+            scene.connector.closed(refused, scene.now)
+            if scene.connector.due_in_s(scene.now) >= 5:
+                break
+        scene.utc = Utc(NOW_UNIX_S * 1000, UtcSource.LAST_KNOWN, None)
+        assert scene.connector.due_in_s(scene.now) >= 5
+        scene.utc = Utc(NOW_UNIX_S * 1000, UtcSource.GNSS, 1)
+        assert scene.connector.due_in_s(scene.now) == 0.0
+        scene.connector.tried(scene.now)
+        waits = []
+        for _ in range(12):
+            scene.connector.closed(refused, scene.now)
+            waits.append(scene.connector.due_in_s(scene.now))
+            scene.connector.tried(scene.now)
+        assert max(waits) > 5  # refused by the true time, it is tried no faster than any other broker
+
+    virtually(work)
+
+
 def test_end_of_the_brokers_certificate_is_not_forgotten_with_the_connection() -> None:
     async def work() -> None:
         scene = Scene(count=1)
