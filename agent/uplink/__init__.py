@@ -1,1 +1,1 @@
-"""Publisher, lanes and commands: the way to dispatch."""
+"""Publisher, connection, senders and commands: the way to dispatch."""

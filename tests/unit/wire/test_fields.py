@@ -232,6 +232,16 @@ def test_a_kind_without_a_complete_row_is_told_what_is_missing() -> None:
         make(Kind, 200, (Stream.EVENTS,), True, 1, Position)
 
 
+def test_a_body_or_state_that_misses_its_row_is_named() -> None:
+    def made_in(base: type[Any]) -> set[str]:
+        return {one.__name__ for one in base.__subclasses__() if one.__module__ == base.__module__}
+
+    rows = {kind.body.__name__ for kind in Kind} | {Opaque.__name__}
+    assert made_in(Body) == rows, "give each Body its row in Kind: number, streams, durable, given up, body"
+    states = {state.__name__ for state in STATES}
+    assert made_in(State) == states, "put each State into STATES, or it has no topic"
+
+
 def test_a_token_without_its_sentence_is_told_what_to_write() -> None:
     with pytest.raises(TypeError, match="What it says"):
 
