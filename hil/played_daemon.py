@@ -127,8 +127,9 @@ class PlayedDaemon:
         assert done.wait(30)
 
     def _begin(self) -> None:
-        names = ("press", "undo", "emergency", "cancel_emergency", "acknowledge_call", "shown", "destination",
-                 "available_for_calls", "acknowledge_message", "amend", "sign_on", "sign_off",)  # fmt: skip
+        names = ("press", "undo", "emergency", "cancel_emergency", "emergency_test", "acknowledge_call",
+                 "shown", "destination", "available_for_calls", "acknowledge_message",
+                 "amend", "sign_on", "sign_off",)  # fmt: skip
         self._socket = PanelSocket(self.path, lambda: self.says, dict.fromkeys(names, self._act))
         self._daemon = asyncio.get_running_loop().create_task(self._socket.run(lambda: None))
 

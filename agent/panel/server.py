@@ -40,6 +40,7 @@ ACTIONS: Final = frozenset(
         "amend",
         "emergency",
         "cancel_emergency",
+        "emergency_test",
         "acknowledge_call",
         "shown",
         "destination",

@@ -45,6 +45,8 @@ _TICK_S = 1.0
 _MOST_RECENT = 8
 """Presses that can be amended on the page."""
 _MOST_EARLIER_S = 6 * 3600.0
+_TEST_WITHIN_NS = 60_000_000_000
+"""So long after it was announced the next emergency is a test; the one after that never is."""
 _NO_VOICE = NoVoice()
 
 
@@ -165,6 +167,7 @@ class CrewPath:
         self._undo_ns = round(undo_s * 1e9)
         self._receipts = receipts
         self._silent = silent
+        self._test_until_ns = 0
         self._cancelling: tuple[str, ...] = ()
         """Emergency keys whose lamps say that the hold counts: let go now, and it is cancelled."""
         self._on_change = on_change
@@ -341,10 +344,24 @@ class CrewPath:
     def _worded(self, body: Body, edge: ButtonEdge, made: Made | None, reason: str | None) -> Body:
         body = self._context.dressed(body, edge.at_boottime_ns)
         if isinstance(body, Emergency):
-            body = replace(body, silent=self._silent or None)
+            body = replace(body, silent=self._silent or None, test=self._is_test(body) or None)
         if made is not None and isinstance(body, StatusChange | Emergency):
             body = replace(body, made=str(made))
         return replace(body, reason=reason) if reason and isinstance(body, StatusChange) else body
+
+    def _is_test(self, body: Emergency) -> bool:
+        """Whether it was announced as a test, or ends one. Whoever presses again means it."""
+        standing = self._emergency
+        if not body.active:
+            return standing is not None and isinstance(standing.body, Emergency) and bool(standing.body.test)
+        until_ns, self._test_until_ns = self._test_until_ns, 0
+        return not body.repeat and self._clock.boottime_ns() < until_ns
+
+    def _announce_test(self) -> Mapping[str, Any]:
+        if self._rules.state.emergency:
+            return {"error": "emergency_stands", "text": "An emergency stands: it is not made a test."}
+        self._test_until_ns = self._clock.boottime_ns() + _TEST_WITHIN_NS
+        return {"ok": True}
 
     def _withdraw(self, voice: Voice, edge: ButtonEdge, outcome: CrewOutcome, made: Made | None) -> None:
         """Take the status that holds back; what was before it holds again, at once."""
@@ -514,6 +531,7 @@ class CrewPath:
             "press": lambda given: self._touch(str(given["key"]), given.get("reason")),
             "undo": lambda _: self._touched(self._rules.undo(self._clock.boottime_ns())),
             "emergency": lambda _: self._touch(self._emergency_key(), None),
+            "emergency_test": lambda _: self._announce_test(),
             "cancel_emergency": lambda given: self._cancel(str(given.get("code", "")), cancel_code),
             "amend": self._amend_earlier,
         }
@@ -545,7 +563,7 @@ class CrewPath:
                 "active": state.emergency,
                 "sent": fate is Fate.DELIVERED,
                 "received": fate is Fate.DELIVERED and self._receipts,
-                "test": False,
+                "test": now_ns < self._test_until_ns,
                 "silent": self._silent,
             },
             "recent": [
@@ -635,7 +653,7 @@ class CrewPath:
     def _publish(self) -> None:
         self._told_journal = self._outbox.journal
         now_ns = self._clock.boottime_ns()
-        status, emergency = self._status, self._emergency
+        status, emergency, standing = self._status, self._emergency, self._standing()
         state = StatusState(
             boottime_ms=now_ns // 1_000_000,
             utc=self._time_base.utc(now_ns),
@@ -647,17 +665,18 @@ class CrewPath:
             emergency_seq=self._seq_of(emergency),
             journal=self._outbox.journal or None,
             reason=status.body.reason if status and isinstance(status.body, StatusChange) else None,
-            emergency_silent=self._told_silent(),
+            emergency_silent=None if standing is None else standing.silent,
+            emergency_test=None if standing is None else standing.test,
         )
         self._states.set_state(self._context.dressed_state(state))
         self._on_change()
 
-    def _told_silent(self) -> bool | None:
-        """As the record of the standing emergency says it; None without one."""
+    def _standing(self) -> Emergency | None:
+        """The newest record of the emergency that stands; None without one."""
         held = self._emergency
         if held is None or not self._rules.state.emergency or not isinstance(held.body, Emergency):
             return None
-        return held.body.silent
+        return held.body
 
     def _seq_of(self, held: _Held | None) -> int | None:
         """Its sequence number in the journal in use."""

@@ -190,6 +190,20 @@ def test_a_raised_emergency_looks_normal_but_for_a_small_sign(
     assert not browser.find_element(By.ID, "answer").is_displayed()
 
 
+def test_an_emergency_is_announced_as_a_test_and_the_guard_says_so(
+    browser: WebDriver, daemon: PlayedDaemon
+) -> None:
+    opened(browser, daemon)
+    browser.find_element(By.ID, "more").click()
+    words = "Test the emergency"
+    entry = f"//button[normalize-space()='{words}']"
+    until(browser, lambda: browser.find_elements(By.XPATH, entry))
+    browser.find_element(By.XPATH, entry).click()
+    until(browser, lambda: {"do": "emergency_test"} in daemon.done)
+    daemon.set(emergency={"active": False, "sent": False, "received": False, "test": True})
+    until(browser, lambda: "TEST" in browser.find_element(By.ID, "emergency").text)
+
+
 def test_while_driving_nothing_is_left_to_read_or_type(browser: WebDriver, daemon: PlayedDaemon) -> None:
     opened(browser, daemon)
     daemon.set(call=CALL, motion={"driving": True})

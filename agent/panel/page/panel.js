@@ -201,6 +201,7 @@ function more() {
     [w("amend"), amend], [w("health"), health]];
   for (const key of now?.more_keys ?? []) entries.push([words[`status_${key.token}`] ?? key.token, () => press(key)]);
   if (now?.emergency.active) entries.push([w("cancel_emergency"), () => ask(w("cancel_emergency"), w("code"), (code) => act({ do: "cancel_emergency", code }), true)]);
+  else if (now && !now.emergency.test) entries.push([w("test_emergency"), () => act({ do: "emergency_test" })]);
   sheet(w("more"), entries);
 }
 

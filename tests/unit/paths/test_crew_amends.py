@@ -359,3 +359,37 @@ def test_the_lamp_flickers_while_letting_go_cancels(tmp_path: Path, silent: bool
         assert bench.newest().emergency_silent is None
 
     run(tmp_path, work, silent=silent)
+
+
+def test_an_announced_test_is_told_as_one_and_the_press_after_it_is_meant(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        assert bench.act["emergency_test"]({}) == {"ok": True}
+        assert bench.path.page()["emergency"]["test"]
+        bench.press("emergency")
+        assert bench.newest().emergency_test
+        assert not bench.path.page()["emergency"]["test"]
+        assert "error" in bench.act["emergency_test"]({})
+        bench.act["cancel_emergency"]({"code": "4711"})
+        bench.now_ns += 10 * S
+        bench.act["emergency_test"]({})
+        bench.press("emergency")
+        bench.now_ns += 5 * S
+        bench.press("emergency")
+        assert bench.newest().emergency_test is None
+        bench.act["cancel_emergency"]({"code": "4711"})
+        bench.now_ns += 10 * S
+        bench.act["emergency_test"]({})
+        bench.now_ns += 61 * S
+        bench.press("emergency")
+        await bench.settle()
+        told = [(b.active, b.test, b.repeat) for b in await bench.bodies() if isinstance(b, Emergency)]
+        assert told == [
+            (True, True, None),
+            (False, True, None),
+            (True, True, None),
+            (True, None, True),
+            (False, None, None),
+            (True, None, None),
+        ]
+
+    run(tmp_path, work)
