@@ -225,9 +225,12 @@ class Writer:
             if store.refused and (not self._staged or self._group_max == BATCH_MAX):
                 store.accept()
         if self._unsaved_confirmations():
-            # So many at once that a commit did not hold them, or some came meanwhile.
+            # So many at once that a commit did not hold them, or some came meanwhile: those wait for their
+            # time, or a drain would be one commit after the other.
             self._confirmed_since_s = self._confirmed_since_s or asyncio.get_running_loop().time()
-            self._commit_wanted |= not (batch.presses or self._presses) and bool(batch.confirmed)
+            report = store.report
+            held = all(report.confirmed_seq(stream) >= seq for stream, seq in batch.confirmed.items())
+            self._commit_wanted |= not (batch.presses or self._presses) and (self._closing or not held)
         if store.refused or store.lost or store.alerts:
             # While this lasts nobody else asks for a commit, also not for what was staged during this one.
             self._commit_wanted = True

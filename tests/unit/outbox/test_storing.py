@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -23,6 +23,8 @@ from hil.sim.outbox_bench import (
     run,
     until,
 )
+
+T = TypeVar("T")
 
 
 def test_put_resolves_when_the_record_is_in_the_files(tmp_path: Path, scribe: Any) -> None:
@@ -149,6 +151,44 @@ def test_confirmations_survive_a_restart(tmp_path: Path, scribe: Any) -> None:
             assert bench.outbox.boot == 1
             assert bench.outbox.confirmed(Stream.TRAIL) == 40
             assert (await bench.outbox.read(Stream.TRAIL, 40, **MANY))[0].seq == 41
+
+    run(scenario)
+
+
+class _MeanwhileWorker(InlineWorker):
+    """Counts what it does, and lets something happen while the disk is busy with it."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.done = 0
+        self.meanwhile = meanwhile
+
+    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
+        self.done += 1
+        result = await super().run(work, urgent=urgent)
+        self.meanwhile()
+        return result
+
+
+def test_confirmations_that_come_during_a_commit_wait_for_their_time(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        worker = _MeanwhileWorker(lambda: None)
+        outbox = Outbox(config.Store(directory=tmp_path), scribe.clock, worker, HealthBoard())
+        await outbox.open()
+        for draft in scribe.trail(100):
+            outbox.stage(draft)
+        await outbox.flush()
+        before = worker.done
+        worker.meanwhile = lambda: outbox.confirm(Stream.TRAIL, outbox.confirmed(Stream.TRAIL) + 1)
+        outbox.confirm(Stream.TRAIL, 1)
+        await outbox.flush()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert worker.done == before + 1
+        assert outbox.confirmed(Stream.TRAIL) == 2
+        worker.meanwhile = lambda: None
+        await outbox.close()
+        async with opened(tmp_path, scribe) as bench:
+            assert bench.outbox.confirmed(Stream.TRAIL) == 2
 
     run(scenario)
 
