@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 
 from agent import config
 from agent.domain.record import Gap, Kind, Stream, token_of
@@ -19,6 +22,10 @@ from agent.wire.row import Row
 from agent.wire.topics import Topics
 
 _MAX_BOOT = (1 << 32) - 1
+_KIND, _BOOT, _UTC_SOURCE, _BODY = map(
+    itemgetter, map(Row._fields.index, ("kind", "boot", "utc_source", "body"))
+)
+_GAP = Kind.GAP.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +96,16 @@ class Batcher:
             self._most = len(cut)
 
     def _cut(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows of the next message; a long backlog passes through here, so that C code looks at each."""
         cut = list(rows[: self._most])
         boot = cut[0].boot
-        cut = cut[: next((index for index, row in enumerate(cut) if row.boot != boot), None)]
-        left = self._settings.batch_bytes
-        for index, row in enumerate(cut):
-            left -= len(row.body)
-            if left < 0 and index:
-                del cut[index:]
-                break
-        if boot == self._records.boot:
+        boots = list(map(_BOOT, cut))
+        if boots.count(boot) < len(boots):
+            del cut[next(index for index, other in enumerate(boots) if other != boot) :]
+        sizes = list(accumulate(map(len, map(_BODY, cut))))
+        if sizes[-1] > self._settings.batch_bytes:
+            del cut[max(1, bisect_right(sizes, self._settings.batch_bytes)) :]
+        if boot == self._records.boot and min(map(_UTC_SOURCE, cut)) < UtcSource.NTP:
             resolve = self._resolve_utc
             # A wall clock that nobody set is no better than none: such a row gets its UTC here as well.
             cut = [resolve(row) if row.utc_source < UtcSource.NTP else row for row in cut]
@@ -106,6 +113,8 @@ class Batcher:
 
     def _with_sound_gaps(self, rows: Sequence[Row], cut: list[Row]) -> list[Row]:
         """`cut`, with a gap that went bad told as such: believed, it would take what follows it for gone."""
+        if _GAP not in map(_KIND, cut):
+            return cut
         for index, row in enumerate(cut):
             if row.kind != Kind.GAP:
                 continue

@@ -21,7 +21,7 @@ from agent.wire.batch import MAX_BYTES, MAX_RECORDS, BatchHeader, CodecError
 from agent.wire.body import body_from_fields, unpack_body
 from agent.wire.fields import layout
 from agent.wire.row import Row
-from agent.wire.unpacking import unpack
+from agent.wire.unpacking import unpack, unpack_own
 from agent.wire.uvarint import take_uvarint, uvarint
 
 VERSION = 1
@@ -247,7 +247,7 @@ def _orders() -> tuple[int, ...]:
 
 def _position_columns(bodies: Sequence[bytes]) -> list[Column]:
     """The fields of all bodies, unpacked in one go. Raises CodecError when one is no position."""
-    columns: list[Column] = list(zip_longest(*unpack(_array_header(len(bodies)) + b"".join(bodies))))
+    columns: list[Column] = list(zip_longest(*unpack_own(_array_header(len(bodies)) + b"".join(bodies))))
     if len(columns) > _POSITION_COLUMNS_MAX or not layout(Position).fits_columns(columns):
         raise CodecError("the body of a position is not one")
     return columns
