@@ -378,6 +378,16 @@ class Store:
             self._follow_call(batch, record)
         elif is_emergency(record):
             self._note_emergency(batch, record)
+        elif record.kind == Kind.EMERGENCY:
+            # Garbled, or of a later version: whoever raised it is helped first.
+            self._raise_alarm(
+                batch.topics,
+                at_ms(record, batch.message.received_ms),
+                kind="emergency",
+                priority="high",
+                text="The unit sent an emergency that can not be read here.",
+                record=record,
+            )
         elif isinstance(record.body, CallRecord):
             self._follow_call_step(batch, record, record.body)
         elif isinstance(record.body, CORRECTING):

@@ -59,6 +59,9 @@ def test_records_of_kinds_and_bodies_of_the_future_are_stored_and_confirmed(
     assert [one["seq"] for one in found] == [1, 2, 3, 4, 5]
     assert [one["kind"] for one in found] == ["kind_99", "kind_32768", "kind_65535", "emergency", "alert"]
     json.dumps(found, allow_nan=False)
+    (alarm,) = queries.alarms(store.connection, open_only=True)
+    assert (alarm["kind"], alarm["priority"], alarm["seq"]) == ("emergency", "high", 4)
+    assert "can not be read" in alarm["text"]
     assert store.rebuild() == 5
     assert queries.records(store.connection, since_ms=0, until_ms=NOW_MS + 1) == found
     store.close()
