@@ -5,11 +5,11 @@ A log that lost power in the middle of a line goes on behind it: what can not be
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,10 +101,11 @@ def read_can_log(path: Path, met: LogCounts | None = None) -> Iterator[LoggedFra
         with _open(path, can, reader_type) as file:
             lines = _Lines(file, torn) if hasattr(file, "readline") and hasattr(file, "encoding") else None
             try:
-                for number, message in enumerate(reader_type(lines or file)):
-                    if number >= given:
-                        given += 1
-                        yield from _of_message(message, met)
+                with _reading(reader_type(lines or file), stops=lines is None) as messages:
+                    for number, message in enumerate(messages):
+                        if number >= given:
+                            given += 1
+                            yield from _of_message(message, met)
             except OSError:
                 raise
             except Exception as error:  # the readers raise whatever their parsing runs into
@@ -114,6 +115,16 @@ def read_can_log(path: Path, met: LogCounts | None = None) -> Iterator[LoggedFra
                 met.unreadable += 1
                 continue
         return
+
+
+@contextlib.contextmanager
+def _reading(reader: Any, *, stops: bool) -> Iterator[Any]:
+    """A reader that is stopped afterwards: some of them open more than the file (SQLite's a connection)."""
+    try:
+        yield reader
+    finally:
+        if stops:
+            reader.stop()
 
 
 class _Lines:
@@ -269,7 +280,7 @@ def _mf4_reader(path: Path) -> Any:
     return module.MF4Reader
 
 
-def _open(path: Path, can: Any, reader_type: Any) -> AbstractContextManager[Any]:
+def _open(path: Path, can: Any, reader_type: Any) -> contextlib.AbstractContextManager[Any]:
     is_packed = path.suffix.lower() == ".gz"
     if issubclass(reader_type, can.io.generic.TextIOMessageReader):
         if is_packed:
@@ -278,7 +289,7 @@ def _open(path: Path, can: Any, reader_type: Any) -> AbstractContextManager[Any]
     if issubclass(reader_type, can.io.generic.BinaryIOMessageReader):
         return gzip.open(path, "rb") if is_packed else path.open("rb")
     path.stat()  # a database opens its file by itself
-    return nullcontext(str(path))
+    return contextlib.nullcontext(str(path))
 
 
 def _of_message(message: Any, met: LogCounts) -> Iterator[LoggedFrame]:

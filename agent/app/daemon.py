@@ -121,6 +121,8 @@ class Daemon:
             states=self.publisher,
             health=self.health,
             on_believed=self._crew_parts.run.on_fix,
+            # Played fast, two lines that are a tenth of a second apart are seconds apart on the road.
+            wheels_keep_pace=not config.clock.replay,
         )
         self._crew_states = StatusWatch(self.publisher, self._fixes)
         self._clock_watch = ClockWatch(

@@ -17,8 +17,10 @@ from pydantic import ValidationError
 from agent.cli.exit_code import ExitCode
 from agent.cli.watch_display import Display, JsonDisplay, TextDisplay
 from agent.config import Broker, Secret, Tls
+from agent.domain.health import HealthReason
 from agent.reader.consumer import Consumer
 from agent.reader.journal_reader import JournalReader
+from agent.runtime.plain_text import harmless
 from agent.uplink.link.link import Closed, Link, LinkEvent, Message, Opened, Opening, Received
 from agent.wire.topics import subscriptions
 
@@ -27,6 +29,8 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _KEEPALIVE_S = 20.0
 _CONNECT_TIMEOUT_S = 10.0
 _RECONNECT_S = (1.0, 30.0)
+_WAIT_FIRST_S = 2.0
+"""Between attempts at a broker that never answered."""
 _REFRESH_S = 0.25
 
 
@@ -145,6 +149,13 @@ class Watcher:
         self._consumer = Consumer()
         self._wait_s = _RECONNECT_S[0]
         self._was_open = False
+        self._waiting_because = ""
+        self._where = harmless(f"{broker.host}:{broker.port}")
+
+    @property
+    def _longest_wait_s(self) -> float:
+        """Who has just typed the command sits there; a broker that was up once may be away for hours."""
+        return _RECONNECT_S[1] if self._was_open else _WAIT_FIRST_S
 
     @property
     def reader(self) -> JournalReader:
@@ -152,19 +163,28 @@ class Watcher:
         return self._consumer.reader
 
     async def run(self) -> int:
-        """Watch until cancelled; ends with an exit code when the first connection fails."""
+        """Watch until cancelled.
+
+        A broker that is not up yet is waited for, saying so. One that answered and said no (credentials, TLS)
+        before it ever let us in is not: what is wrong then is mended by whoever typed it.
+        """
         link = self._new_link()
         try:
             while True:
                 closed = await self._follow_one_connection(link)
-                where = f"{self._broker.host}:{self._broker.port}"
-                if not self._was_open:
-                    self._err.write(f"mdt watch: {where}: {closed.detail}\n")
+                why = harmless(closed.detail or closed.reason)
+                if self._was_open:
+                    self._display.note(f"connection to {self._where} ended: {why}")
+                    self._display.refresh()
+                elif closed.reason != HealthReason.BROKER_UNREACHABLE:
+                    self._err.write(f"mdt watch: {self._where}: {why}\n")
                     return ExitCode.UNAVAILABLE
-                self._display.note(f"connection to {where} ended: {closed.detail or closed.reason}")
-                self._display.refresh()
+                elif why != self._waiting_because:
+                    self._waiting_because = why
+                    self._err.write(f"mdt watch: waiting for the broker: {self._where}: {why}\n")
+                    self._err.flush()
                 await asyncio.sleep(self._wait_s)
-                self._wait_s = min(self._wait_s * 2, _RECONNECT_S[1])
+                self._wait_s = min(self._wait_s * 2, self._longest_wait_s)
         finally:
             await link.close()
             with suppress(BrokenPipeError):
@@ -203,6 +223,8 @@ class Watcher:
 
     def _take(self, event: LinkEvent) -> None:
         if isinstance(event, Opened):
+            if self._waiting_because and not self._was_open:
+                self._display.note(f"connected to {self._where}")
             self._was_open, self._wait_s = True, _RECONNECT_S[0]
             for refused in event.refused_subscriptions:
                 self._display.note(f"the broker does not let us read {refused}")

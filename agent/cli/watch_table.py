@@ -26,6 +26,7 @@ from agent.domain.state import (
     StatusState,
     VehicleState,
 )
+from agent.domain.steady_health import told_reasons
 from agent.runtime.plain_text import counted, harmless
 from agent.wire.body import body_to_json
 from agent.wire.codec import JournalRecord
@@ -284,7 +285,7 @@ def _health_text(health: HealthState | None) -> tuple[str, bool]:
         return "well", False
     # With their number in front: a narrow terminal cuts the rest.
     number = f"{len(health.reasons)}: " if len(health.reasons) > 1 else ""
-    return number + ", ".join(health.reasons), True
+    return number + ", ".join(told_reasons(health)), True
 
 
 def _body_text(record: JournalRecord) -> tuple[str, str]:  # noqa: PLR0911  # one return a kind

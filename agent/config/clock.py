@@ -17,7 +17,8 @@ class Clock(Section):
     """No true date lies before this day; without it, before that of the program. For playing recordings of
     past years."""
     replay: bool = False
-    """For recordings that are played faster than life: each epoch's time is believed as it comes."""
+    """For recordings that are played faster than life: each epoch's time is believed as it comes,
+    and the wheels are not compared with the receiver."""
 
     @property
     def of_the_past(self) -> bool:

@@ -67,6 +67,10 @@ class HealthReason(Token):
     DISK_WORN = "disk_worn", "The card nears the end of its life."
     RECORDER_STOPPED = "recorder_stopped", "The black box is configured and can not write."
     UNIT_RESTARTED = "unit_restarted", "A part of the agent failed unexpectedly and was started again."
+    NO_DESCRIPTORS = (
+        "no_descriptors",
+        "Too many files are open to open another; a part waits for one.",
+    )
 
 
 class HealthBoard:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.domain.health import HealthReason
+from agent.domain.state import HealthState
 
 _S: Final = 1_000_000_000
 
@@ -17,6 +18,9 @@ FIRST_HOLD_NS: Final = 5 * _S
 """How long a reason that came back once must be away to be told as over; doubles with each return."""
 
 LONGEST_HOLD_NS: Final = 300 * _S
+
+AWAY_NOW: Final = "away at this moment"
+"""How the detail begins of a reason that is told to hold although it does not at this moment: it flaps."""
 
 BLIPS_TOLD: Final = 3
 """A reason too short to be seen is told after it came and went this often."""
@@ -119,6 +123,15 @@ class SteadyHealth:
     def flaps(self) -> dict[HealthReason, int]:
         """How often each reason that flaps came back since it was last quiet for ten minutes."""
         return {reason: course.flaps for reason, course in self._courses.items() if course.flaps}
+
+
+def told_reasons(state: HealthState) -> list[str]:
+    """The reasons of a unit's health for a person, who may see a fix beside a `gnss_no_fix` that flaps."""
+    details = dict(state.details)
+    return [
+        f"{reason} (on and off)" if details.get(reason, "").startswith(AWAY_NOW) else reason
+        for reason in state.reasons
+    ]
 
 
 @dataclass(slots=True)

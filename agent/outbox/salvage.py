@@ -302,10 +302,12 @@ def _copy_with_new_header(path: Path, folder: Path) -> Path:
     """
     fresh = folder / (_COPY_NAME + "-fresh")
     connection = database.connect(fresh, "OFF")
-    connection.execute("BEGIN IMMEDIATE")
-    create(connection, 1)
-    connection.execute("COMMIT")
-    connection.close()
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        create(connection, 1)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
     header = bytearray(fresh.read_bytes()[: database.PAGE_BYTES])
     pages = path.stat().st_size // database.PAGE_BYTES
     header[28:32] = pages.to_bytes(4, "big")

@@ -62,7 +62,10 @@ class StoreFile:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._held = database.connect(self.path, self._synchronous)
                 self._inode = self._found_inode()
-        except StoreFaultError:
+        except BaseException as error:
+            self.abandon()
+            if not isinstance(error, StoreFaultError):
+                raise
             # SQLite says "unable to open" for many reasons; the operating system says which.
             self.probe()
             raise

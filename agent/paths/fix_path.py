@@ -61,7 +61,9 @@ class FixPath:
         states: StateSink,
         health: HealthBoard,
         on_believed: Callable[[Fix], None] = lambda _: None,
+        wheels_keep_pace: bool = True,
     ) -> None:
+        self._wheels_keep_pace = wheels_keep_pace
         self._on_believed = on_believed
         self._live = live
         self._trail = trail
@@ -133,6 +135,8 @@ class FixPath:
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Take the wheels' speed: it judges fixes, and carries on where there are none."""
+        if not self._wheels_keep_pace:
+            return
         for signal in signals:
             if signal.name == WHEEL_SPEED and isinstance(signal.value, int | float):
                 speed_mps = signal.value / KMH_PER_MPS

@@ -9,7 +9,7 @@ from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Draft, Health
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState
-from agent.domain.steady_health import HealthRecordBudget, SteadyHealth
+from agent.domain.steady_health import AWAY_NOW, HealthRecordBudget, SteadyHealth
 from agent.domain.time_base import TimeBase
 from agent.hal.clock import Clock
 from agent.outbox.backlog import Backlog
@@ -118,7 +118,7 @@ def _tokens(reasons: Iterable[HealthReason]) -> tuple[str, ...]:
 
 def _detail(detail: str | None, flaps: int) -> str:
     """What a person is told of a reason: of one that flaps how often, and when it is just not there."""
-    parts = ["away at this moment" if detail is None else detail]
+    parts = [AWAY_NOW if detail is None else detail]
     if flaps:
         parts.append("came and went once" if flaps == 1 else f"came and went {flaps} times")
     return masked("; ".join(part for part in parts if part))

@@ -34,8 +34,13 @@ def masked(text: str) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number with its noun: 1 record, 2 records."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    """A number with its noun: 1 record, 2 records, 2 presses."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('s') else 's'}"
+
+
+def how_often(number: int) -> str:
+    """How often, in words: never, once, 2 times."""
+    return {0: "never", 1: "once"}.get(number, f"{number} times")
 
 
 def told(error: BaseException) -> str:

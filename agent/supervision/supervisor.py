@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,8 @@ from agent.runtime.plain_text import told
 log = EventLog("supervisor")
 _MOST_DOUBLINGS = 16
 """A device may be absent for weeks; a pause that doubles for ever overflows after a thousand attempts."""
+_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE})
+"""No descriptor is free for the process, or for the whole computer."""
 Progress = Callable[[], None]
 
 
@@ -49,6 +52,7 @@ class Supervisor:
         self._states: dict[str, str] = {}
         self._failures: dict[str, deque[float]] = {}
         self._said_running: set[str] = set()
+        self._lacking: set[str] = set()
         self._fatal: asyncio.Future[None] | None = None
 
     def start(self, unit: Unit) -> None:
@@ -80,6 +84,8 @@ class Supervisor:
         for name in names:
             self._progress_at.pop(name, None)
             self._states.pop(name, None)
+            self._lacking.discard(name)
+            self._health.clear(HealthReason.NO_DESCRIPTORS, owner=name)
 
     def laggards(self) -> list[str]:
         """Units that reported no progress within the time-out; empty when all is well."""
@@ -124,16 +130,29 @@ class Supervisor:
     def _progressed(self, unit: Unit) -> None:
         self._progress_at[unit.name] = asyncio.get_running_loop().time()
         self._states[unit.name] = "running"
+        if unit.name in self._lacking:
+            self._lacking.discard(unit.name)
+            self._health.clear(HealthReason.NO_DESCRIPTORS, owner=unit.name)
         if unit.name not in self._said_running:
             # Said once for each loss, not at every attempt to open what is absent.
             self._said_running.add(unit.name)
             log.info("unit_running", unit=unit.name)
+
+    def _lacks_descriptors(self, unit: Unit, why: str) -> None:
+        """A state of the computer and no defect of the unit: starting the agent anew would lose more."""
+        if unit.name not in self._lacking:
+            log.warning("no_descriptors", unit=unit.name, why=why)
+        self._lacking.add(unit.name)
+        self._health.raise_(HealthReason.NO_DESCRIPTORS, f"{unit.name}: {why}", owner=unit.name)
 
     def _long_enough(self, started_at: float) -> bool:
         """Whether a unit ran for so long that its next failure is a new story."""
         return asyncio.get_running_loop().time() - started_at > self._settings.backoff_max_s
 
     def _may_restart(self, unit: Unit, error: BaseException) -> bool:
+        if _is_shortage(error):
+            self._lacks_descriptors(unit, told(error))
+            return True
         loop = asyncio.get_running_loop()
         now = loop.time()
         failures = self._failures[unit.name]
@@ -171,6 +190,23 @@ class Supervisor:
             step_s = min(remaining_s, 1.0)
             await asyncio.sleep(step_s)
             remaining_s -= step_s
+
+
+def _is_shortage(error: BaseException) -> bool:
+    """True when a lack of descriptors is what the unit failed by, or what its failure was caused by."""
+    seen: set[int] = set()
+    to_look: list[BaseException | None] = [error]
+    while to_look:
+        one = to_look.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, OSError) and one.errno in _SHORTAGE:
+            return True
+        if isinstance(one, BaseExceptionGroup):
+            to_look += one.exceptions
+        to_look.append(one.__cause__)
+    return False
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -149,6 +149,8 @@ class _Demo:
         overrides = {
             "clock": {"replay": self._speed != 1},
             "uplink": {"confirm": "dispatch"},
+            # As often on the road of the drive as a vehicle tells it by default.
+            "reporting": {"vehicle_state_interval_s": 10 / max(self._speed, 1)},
             **crew_page.settings,
         }
         rig = ProcessRig(self._directory, overrides=overrides, seed=self._seed, vcan=vcan, receipts=False)
@@ -249,7 +251,7 @@ class _Demo:
 
     def _see_truth(self, item: TruthItem) -> None:
         if self._truth is not None and self._truth.has_fix != item.has_fix:
-            self._screen.tell("the receiver has a fix" if item.has_fix else "into a tunnel: no fix")
+            self._screen.tell("out under the sky again" if item.has_fix else "into a tunnel")
         self._truth = item
 
     async def _refresh(self) -> None:

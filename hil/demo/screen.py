@@ -16,7 +16,8 @@ from rich.text import Text
 from agent.domain.fix import FixMode
 from agent.domain.record import CallRecord, Emergency, Health, StatusChange
 from agent.domain.state import HealthState, LinkState, LocationState, StatusState, VehicleState
-from agent.runtime.plain_text import counted, harmless
+from agent.domain.steady_health import told_reasons
+from agent.runtime.plain_text import counted, harmless, how_often
 from hil.demo.summary import Summary
 from hil.dispatch import Dispatch
 
@@ -139,6 +140,8 @@ def _position_text(location: LocationState | None) -> Text:
     if location is None:
         return Text("-")
     position = location.position
+    if position is not None and location.mode is FixMode.NONE:
+        return Text(f"no fix   by the wheels {position.lat_deg:.5f} {position.lon_deg:.5f}", style="yellow")
     if position is not None:
         return Text(
             f"{position.lat_deg:.5f} {position.lon_deg:.5f}   {position.satellites or '-'} satellites"
@@ -168,7 +171,9 @@ def _vehicle_text(vehicle: VehicleState | None) -> Text:
 def _health_text(health: HealthState | None) -> Text:
     if health is None:
         return Text("-")
-    return Text(harmless(", ".join(health.reasons)) or "well", style="yellow" if health.reasons else "green")
+    return Text(
+        harmless(", ".join(told_reasons(health))) or "well", style="yellow" if health.reasons else "green"
+    )
 
 
 def print_summary(console: Console, summary: Summary) -> None:
@@ -192,7 +197,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     )
     if not in_order:
         table.add_row("pressed", Text(harmless(" > ".join(summary.statuses_pressed))))
-    table.add_row("lamps green", f"{summary.lamps_delivered} presses, by dispatch's receipt")
+    table.add_row("lamps green", f"{counted(summary.lamps_delivered, 'press')}, by dispatch's receipt")
     table.add_row("without coverage", f"{summary.outage_s} s")
     for name, values in (
         ("press to stored", summary.press_to_stored_ms),
@@ -201,7 +206,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     ):
         table.add_row(name, f"p50 {values.p50} ms, p99 {values.p99} ms")
     if summary.daemon_starts > 1:
-        table.add_row("daemon started", f"{summary.daemon_starts} times")
+        table.add_row("daemon started", how_often(summary.daemon_starts))
     spoken = {5: "MQTT 5", 4: "MQTT 3.1.1"}.get(summary.mqtt_version or 0, "MQTT")
     table.add_row("broker", f"{summary.broker}, {spoken}")
     console.print(table)

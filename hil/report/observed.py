@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.runtime.plain_text import counted, how_often
 from hil.report.builder import RunMaterial, build_report
 from hil.report.model import ExpectationRow, FaultBar, RunReport
 from hil.report.words import in_words, settings_in_words, value_in_words
@@ -30,14 +31,18 @@ def observed_run(
         wall_s: how long the run took.
     """
     notes = (
-        [f"Dispatch could not read {len(seen.refused)} payloads: {seen.refused[0]}."] if seen.refused else []
+        [f"Dispatch could not read {counted(len(seen.refused), 'payload')}: {seen.refused[0]}."]
+        if seen.refused
+        else []
     )
     if not seen.delivered:
         notes.append("When the run ended, records still waited in the vehicle or dispatch missed some.")
     if seen.counts.told_gone:
-        notes.append(f"{seen.counts.told_gone} records are gone, and gap records tell dispatch which.")
+        gone = seen.counts.told_gone
+        are = "is" if gone == 1 else "are"
+        notes.append(f"{counted(gone, 'record')} {are} gone, and gap records tell dispatch which.")
     if seen.starts > 1:
-        notes.append(f"The daemon was started {seen.starts} times.")
+        notes.append(f"The daemon was started {how_often(seen.starts)}.")
     return build_report(
         RunMaterial(
             title=seen.title,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from agent.domain.record import Emergency, Gap, Kind, StatusChange
 from agent.domain.stamp import UtcSource
+from agent.runtime.plain_text import counted
 from hil.process.press_log import LoggedPress
 from hil.scenario.expectation import Expectation, Verdict, listed, within
 from hil.scenario.expected_presses import CANCELLED, RAISED, expected_events
@@ -45,7 +46,7 @@ class EveryPressOnceInOrder(Expectation):
         if have == wanted:
             tokens = [token for token, _ in have]
             more = ", ..." if len(tokens) > MOST_TOKENS else ""
-            return Verdict(True, f"{len(have)} presses: {', '.join(tokens[:MOST_TOKENS])}{more}")
+            return Verdict(True, f"{counted(len(have), 'press')}: {', '.join(tokens[:MOST_TOKENS])}{more}")
         return Verdict(
             False,
             f"dispatch has {', '.join(token for token, _ in have) or 'nothing'}; "
@@ -118,7 +119,9 @@ class NothingLost(Expectation):
         made = sum(seen.made.values())
         told = f", {seen.counts.told_gone} of them told as gone" if seen.counts.told_gone else ""
         again = f", {seen.counts.duplicates_removed} came twice" if seen.counts.duplicates_removed else ""
-        return listed(problems, f"{made} made, {made} accounted for{told}{again} ({len(newest)} streams)")
+        return listed(
+            problems, f"{made} made, {made} accounted for{told}{again} ({counted(len(newest), 'stream')})"
+        )
 
 
 class SequenceWithoutHoles(Expectation):
@@ -137,7 +140,7 @@ class SequenceWithoutHoles(Expectation):
         doubled = len(identities) - len(set(identities))
         if doubled:
             problems.append(f"{doubled} records were handed on twice")
-        return listed(problems, f"{len(identities)} records, no hole, none twice")
+        return listed(problems, f"{counted(len(identities), 'record')}, no hole, none twice")
 
 
 class GapTold(Expectation):
@@ -152,7 +155,9 @@ class GapTold(Expectation):
         good = [gap for _, gap in gaps if gap.reason in self.reasons]
         gone = sum(gap.last_seq - seq + 1 for seq, gap in gaps)
         reasons = ", ".join(sorted({gap.reason for _, gap in gaps})) or "none"
-        return Verdict(bool(good), f"{len(gaps)} gap records over {gone} records ({reasons})")
+        return Verdict(
+            bool(good), f"{counted(len(gaps), 'gap record')} over {counted(gone, 'record')} ({reasons})"
+        )
 
 
 class PressesNeverEvicted(Expectation):

@@ -10,6 +10,7 @@ from pydantic import Field
 from agent.domain.health import HealthReason
 from agent.domain.record import Health, Position, PositionQuality
 from agent.domain.state import HealthState, LinkState, LocationState, StatusState
+from agent.runtime.plain_text import counted, how_often
 from hil.drive.items import TruthItem
 from hil.drive.route import distance_m
 from hil.process.press_log import LoggedPress
@@ -74,11 +75,11 @@ class PositionsNearTruth(Expectation):
         """Measure each."""
         errors = position_errors(seen)
         if len(errors) < self.at_least:
-            return Verdict(False, f"only {len(errors)} positions")
+            return Verdict(False, f"only {counted(len(errors), 'position')}")
         far = [error for error in errors if error > self.metres]
         ordered = sorted(errors)
         text = (
-            f"{len(errors)} positions: median {ordered[len(ordered) // 2]:.1f} m, "
+            f"{counted(len(errors), 'position')}: median {ordered[len(ordered) // 2]:.1f} m, "
             f"worst {ordered[-1]:.1f} m, {len(far)} beyond {self.metres:g} m"
         )
         return Verdict(len(far) <= self.share * len(errors), text)
@@ -162,7 +163,7 @@ class BackLiveWithin(Expectation):
         if not waits and not problems:
             return Verdict(False, "no fault cut dispatch off")
         worst = f"worst {max(waits):.1f} s" if waits else ""
-        return listed(problems, f"{len(waits)} times cut off, back live {worst}")
+        return listed(problems, f"cut off {how_often(len(waits))}, back live {worst}")
 
 
 class OfflineTold(Expectation):
@@ -175,7 +176,7 @@ class OfflineTold(Expectation):
         told = [
             one for one in seen.state_history if isinstance(one.state, LinkState) and not one.state.online
         ]
-        return Verdict(bool(told), f"told {len(told)} times")
+        return Verdict(bool(told), f"told {how_often(len(told))}")
 
 
 class OfflineToldWithin(Expectation):
@@ -202,7 +203,7 @@ class OfflineToldWithin(Expectation):
                 waits.append(told_s - span.from_s)
         if not waits and not problems:
             return Verdict(False, f"no fault cut dispatch off for {self.seconds:g} s")
-        return listed(problems, f"told {len(waits)} times, worst after {max(waits, default=0):.1f} s")
+        return listed(problems, f"told {how_often(len(waits))}, worst after {max(waits, default=0):.1f} s")
 
 
 def _offline_at_s(seen: Observation) -> list[float]:
@@ -269,7 +270,7 @@ class HealthReasonSeen(Expectation):
         begins = [span.from_s for span in seen.faults]
         times = [at_s - begins[0] for at_s in raised if at_s is not None and begins and at_s >= begins[0] - 1]
         if self.seconds is None:
-            return Verdict(True, f"raised {len(raised)} times")
+            return Verdict(True, f"raised {how_often(len(raised))}")
         first = min(times, default=None)
         told = "never after the fault" if first is None else f"{first:.1f} s after the fault"
         return Verdict(first is not None and first <= self.seconds, f"raised {told}")
@@ -406,7 +407,7 @@ class DaemonStarts(Expectation):
 
     def check(self, seen: Observation) -> Verdict:
         """Count."""
-        return Verdict(seen.starts == self.times, f"started {seen.starts} times")
+        return Verdict(seen.starts == self.times, f"started {how_often(seen.starts)}")
 
 
 def position_errors(seen: Observation) -> list[float]:

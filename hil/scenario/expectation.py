@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.config import Section
+from agent.runtime.plain_text import counted
 from hil.process.press_log import percentile_ms
 from hil.rig import RigKind
 from hil.scenario.observation import Observation
@@ -59,7 +60,7 @@ def within(durations_s: list[float], bound_s: float, missing: int) -> Verdict:
     if not durations_s:
         return Verdict(missing == 0, f"none of {missing} presses came" if missing else "no press to measure")
     text = (
-        f"presses {len(durations_s)}: p50 {percentile_ms(durations_s, 50):.0f} ms, "
+        f"{counted(len(durations_s), 'press')}: p50 {percentile_ms(durations_s, 50):.0f} ms, "
         f"p99 {percentile_ms(durations_s, 99):.0f} ms, worst {max(durations_s):.2f} s"
     )
     if missing:

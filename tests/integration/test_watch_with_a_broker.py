@@ -86,3 +86,36 @@ def test_a_hole_is_filled_by_asking(tmp_path: Path) -> None:
 
     with Mosquitto(tmp_path, BrokerOptions()) as broker:
         assert asyncio.run(scenario(f"mqtt://{broker.host}:{broker.port}")) == [1, 2, 6, 7, 3, 4, 5]
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+def test_a_broker_that_is_not_up_yet_is_waited_for_saying_so(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path, BrokerOptions())
+    with broker:
+        url = f"mqtt://{broker.host}:{broker.port}"
+
+    async def scenario() -> str:
+        out, err = io.StringIO(), io.StringIO()
+        watcher = Watcher(PahoLink, broker_of(url), subscriptions(), JsonDisplay(out, err), err)
+        watching = asyncio.create_task(watcher.run())
+
+        async def says(text: str) -> None:
+            async with asyncio.timeout(30):
+                while text not in err.getvalue() and not watching.done():
+                    await asyncio.wait({watching}, timeout=0.02)
+
+        await says("waiting for the broker")
+        await asyncio.to_thread(broker.start)
+        try:
+            await says("connected")
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await asyncio.to_thread(broker.stop)
+        return err.getvalue()
+
+    said = asyncio.run(scenario())
+    where = url.removeprefix("mqtt://")
+    assert said.startswith(f"mdt watch: waiting for the broker: {where}: ")
+    assert said.count("waiting for the broker") == 1, "said once, not at every attempt"
+    assert f"connected to {where}" in said

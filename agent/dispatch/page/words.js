@@ -11,7 +11,7 @@ const REASONS = {
   buttons_lost: "crew buttons lost", button_stuck: "a crew button is stuck", store_full: "its disk is full",
   store_read_only: "its disk is read-only", store_io_error: "its disk fails", time_unsynchronised: "its clock is not set",
   certificate_expiring: "its certificate ends soon", broker_not_preferred: "connected by the second way",
-  unit_restarted: "a part was started again", recorder_stopped: "its black box stopped",
+  unit_restarted: "a part was started again", no_descriptors: "its computer opens no more files", recorder_stopped: "its black box stopped",
 };
 
 export function element(tag, attributes = {}, ...children) {

@@ -28,7 +28,11 @@ class SqliteEngine:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             owner = self._claim()
-            connection = SqliteConnection(self._open(), owner)
+            try:
+                connection = SqliteConnection(self._open(), owner)
+            except BaseException:
+                owner.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{self.where}: {error}") from error
         try:
@@ -57,9 +61,13 @@ class SqliteEngine:
             if not self._path.exists():
                 raise StoreError(f"{self.where}: there is no such store")
             connection = SqliteConnection(self._open(read_only=True))
-            self._check_version(connection)
         except sqlite3.Error as error:
             raise StoreError(f"{self.where}: {error}") from error
+        try:
+            self._check_version(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def before_insert(self, connection: Connection, table: str, received_day: int) -> None:
@@ -76,8 +84,10 @@ class SqliteEngine:
         )
         try:
             owner.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             owner.close()
+            if not isinstance(error, sqlite3.OperationalError):
+                raise
             raise StoreError(f"{self.where}: another service writes to it ({error})") from error
         return owner
 
@@ -101,7 +111,6 @@ class SqliteEngine:
     def _check_version(self, connection: Connection) -> None:
         version = connection.query("SELECT value FROM meta WHERE name = 'version'")
         if version != [(str(VERSION),)]:
-            connection.close()
             raise StoreError(f"{self.where}: a store of version {version}; this service knows {VERSION}")
 
 

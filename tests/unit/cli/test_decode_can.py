@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
+import sqlite3
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,33 @@ def test_every_format_of_python_can(tmp_path: Path, suffix: str) -> None:
     code, rows, err = decode(log)
     assert code == 0, err
     assert [row["value"] for row in rows] == [100, None]
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_no_connection_to_a_database_of_frames_is_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    can = import_can()
+    log = tmp_path / "a.db"
+    with can.Logger(str(log)) as writer:
+        for number in range(3):
+            writer.on_message_received(can.Message(timestamp=number, arbitration_id=0x120, data=b"1"))
+    connections: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def watched(*args: Any, **options: Any) -> sqlite3.Connection:
+        connections.append(connect(*args, **options))
+        return connections[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    frames = read_can_log(log)
+    read = list(itertools.islice(frames, most))
+    assert len(read) == min(most, 3)
+    assert isinstance(frames, Generator)
+    frames.close()
+    assert len(connections) == 1
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connections[0].execute("SELECT 1")
 
 
 @pytest.mark.parametrize(

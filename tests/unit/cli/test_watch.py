@@ -31,6 +31,7 @@ from agent.domain.record import (
 )
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import HealthState, LinkState, LocationState, State, StatusState
+from agent.domain.steady_health import AWAY_NOW
 from agent.uplink.link.link import Closed, LinkEvent, Message, Opened, Opening, Received
 from agent.wire.body import pack_body
 from agent.wire.codec import BatchHeader, JournalRecord, decode_batch, encode_batch, encode_state
@@ -152,6 +153,8 @@ def test_it_connects_again_after_a_lost_connection_and_gives_up_only_on_the_firs
     assert "it went away" in out.getvalue()
     refused = ScriptedLink([Closed("broker_refused", "no")])
     assert run_watcher(refused, display, lambda: False) == ExitCode.UNAVAILABLE
+    untrusted = ScriptedLink([Closed("tls_failed", "its certificate is not known")])
+    assert run_watcher(untrusted, display, lambda: False) == ExitCode.UNAVAILABLE
 
 
 def test_plain_lines_tell_events_and_thin_positions() -> None:
@@ -320,6 +323,15 @@ def test_a_plain_terminal_shows_backlog_and_health_of_every_unit(monkeypatch: py
     assert heading.split() == ["UNIT", "STATUS", "LINK", "BACKLOG", "HEALTH"]
     assert line == "A7      EMERGENCY transporti… online    1234 waiting  2: gnss_no_fix, store_fu…"
     assert max(map(len, screen)) < 80
+
+
+def test_a_reason_that_flaps_is_shown_as_such_beside_a_fix_that_is_there() -> None:
+    away = f"{AWAY_NOW}; came and went once"
+    line = line_of(
+        LocationState(1, utc(60_000), HERE, FixMode.FIX_3D),
+        HealthState(1, None, ("gnss_no_fix", "store_full"), (("gnss_no_fix", away), ("store_full", "0 B"))),
+    )
+    assert "2: gnss_no_fix (on and off), store_full" in line
 
 
 def test_a_low_terminal_shows_emergencies_first_and_says_what_it_leaves_out() -> None:

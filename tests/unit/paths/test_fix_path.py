@@ -40,7 +40,7 @@ class Told:
 class Vehicle:
     """A path, and fixes and wheels for it, second by second."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wheels_keep_pace: bool = True) -> None:
         self.told, self.health = Told(), HealthBoard()
         self.path = FixPath(
             LivePolicy(Bounds()),
@@ -49,6 +49,7 @@ class Vehicle:
             outbox=cast("Outbox", self.told),
             states=self.told,
             health=self.health,
+            wheels_keep_pace=wheels_keep_pace,
         )
 
     def wheels(self, second: float, speed_mps: float) -> None:
@@ -141,6 +142,19 @@ def test_in_a_tunnel_the_wheels_carry_on_for_a_minute_and_never_as_a_fix() -> No
     assert states[-1].last_known.quality is None, "what is known is the last fix"
     vehicle.fix(80, lat_deg=42.0080)
     assert vehicle.told.locations[-1].mode is FixMode.FIX_3D
+
+
+def test_wheels_that_do_not_keep_pace_with_the_receiver_neither_judge_nor_estimate() -> None:
+    vehicle = Vehicle(wheels_keep_pace=False)
+    for second in range(20):
+        vehicle.wheels(second, 30)
+        vehicle.fix(second)
+    assert vehicle.health.reasons() == ()
+    told = len(vehicle.told.locations)
+    for second in range(20, 30):
+        vehicle.wheels(second, 30)
+        vehicle.no_fix(second)
+    assert all(state.position is None for state in vehicle.told.locations[told:])
 
 
 def test_a_frozen_receiver_is_marked_told_in_health_and_forgiven() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Coroutine
 from itertools import pairwise
@@ -69,6 +70,51 @@ def test_a_defect_spends_the_budget_and_ends_the_agent() -> None:
             await kept.failed()
         assert HealthReason.UNIT_RESTARTED in health.reasons()
         await kept.stop(["telemetry"], 1)
+
+    simulated(main())
+
+
+def chained() -> Exception:
+    """A lack of descriptors behind another fault, as libraries hide it."""
+    error = RuntimeError("the decoder could not be made")
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.ENFILE, "Too many open files in system"),
+        ExceptionGroup("parts", [OSError(errno.EMFILE, "Too many open files")]),
+        chained(),
+    ],
+)
+def test_a_lack_of_descriptors_is_a_named_state_and_spends_no_budget(error: Exception) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        health = HealthBoard()
+        kept = Supervisor(SETTINGS, health, random.Random(1))
+        attempts: list[float] = []
+
+        async def opens_a_file(progress: Progress) -> None:
+            attempts.append(loop.time())
+            if len(attempts) < 20:
+                raise error
+            while True:
+                progress()
+                await asyncio.sleep(1)
+
+        kept.start(Unit("can", opens_a_file))
+        await asyncio.sleep(120)
+        assert health.reasons() == (HealthReason.NO_DESCRIPTORS,)
+        assert "can: " in health.details()[HealthReason.NO_DESCRIPTORS]
+        assert kept.laggards() == []
+        assert attempts[-1] - attempts[-2] >= 15, "with a back-off"
+        await asyncio.sleep(1200)
+        assert len(attempts) == 20
+        assert health.reasons() == ()
+        await kept.stop(["can"], 1)
 
     simulated(main())
 
