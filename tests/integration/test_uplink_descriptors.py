@@ -39,6 +39,7 @@ async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
 
 async def without_a_connection(rig: ProcessRig) -> None:
     """No descriptor is left, and the connection is lost."""
+    await until(lambda: "mdt.daemon ready" in rig.agent.log_file.read_text(encoding="utf-8"))
     log = rig.agent.log_file.read_text(encoding="utf-8")
     descriptors(rig, 3)
     await rig.proxy.drop_connections()
