@@ -35,7 +35,14 @@ from agent.domain.record import (
 from agent.domain.state import STATES
 from agent.domain.status import UnitStatus
 from agent.wire.fields import Row, layout, schema
-from agent.wire.reader_request import JournalRequest, Receipt, RefusalReason, ReplayRequest, Reply
+from agent.wire.reader_request import (
+    JournalRequest,
+    Receipt,
+    RefusalReason,
+    ReplayRequest,
+    Reply,
+    ReportRequest,
+)
 from agent.wire.topics import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +51,7 @@ FOLDER = ROOT / "config" / "contract"
 REQUESTS: dict[str, type[Any]] = {
     "command/replay": ReplayRequest,
     "command/new-journal": JournalRequest,
+    "command/report-now": ReportRequest,
     "receipt": Receipt,
     "reply/{command}": Reply,
 }

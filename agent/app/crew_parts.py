@@ -42,6 +42,7 @@ class CrewParts:
         connected: whether a broker has us.
         signals: newest vehicle signals by name.
         worker: writes what of the run a restart must know.
+        on_crossing: called when the unit came to a known place or left it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CrewParts:
         connected: Callable[[], bool],
         signals: Callable[[], Mapping[str, Any]],
         worker: Worker,
+        on_crossing: Callable[[], None],
     ) -> None:
         self._config = config
         self._clock = clock
@@ -77,6 +79,7 @@ class CrewParts:
             signals=signals,
             newest_seq=lambda: outbox.last_seq(Stream.EVENTS),
             keep=self._memory.keep,
+            on_crossing=on_crossing,
         )
         self.presses = CrewPath(
             config.buttons.keys,

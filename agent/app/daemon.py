@@ -15,7 +15,7 @@ from agent.app.platform import Platform
 from agent.config import Config
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
-from agent.domain.record import Stream
+from agent.domain.record import Outcome, Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.stamp import Utc
 from agent.domain.state import State, VehicleState
@@ -36,9 +36,11 @@ from agent.supervision.service_manager import ServiceManager
 from agent.supervision.staged_stop import stage
 from agent.supervision.status_socket import StatusSocket
 from agent.supervision.supervisor import Supervisor, Unit
+from agent.uplink.commands import Command
 from agent.uplink.network_watch import NetworkWatch
 from agent.uplink.publisher import Publisher
-from agent.wire.topics import Topics
+from agent.wire.reader_request import Reply, ReportRequest, decode_report_request
+from agent.wire.topics import REPORT_NOW, Topics
 
 if TYPE_CHECKING:
     from agent.app.black_box import BlackBox
@@ -91,6 +93,7 @@ class Daemon:
             connected=lambda: self.publisher.connected,
             signals=lambda: {} if self._signals is None else self._signals.snapshot(),
             worker=platform.worker("run-memory"),
+            on_crossing=self._on_crossing,
         )
         self._crew = self._crew_parts.presses
         self.publisher = Publisher(
@@ -106,7 +109,10 @@ class Daemon:
             # A recording's time is not that of the broker's certificates.
             certificate_utc=(lambda: None) if config.clock.of_the_past else self._utc_now,
             resolve_utc=rows,
-            commands=self._crew_parts.commands(),
+            commands=[
+                *self._crew_parts.commands(),
+                Command(REPORT_NOW, decode_report_request, self._report_now),
+            ],
         )
         self._fixes = FixPath(
             LivePolicy(config.reporting.bounds()),
@@ -175,6 +181,15 @@ class Daemon:
             on_ignition=self._on_ignition,
             on_tick=self._vehicle.look,
         )
+
+    def _on_crossing(self) -> None:
+        self._fixes.tell_next()
+
+    def _report_now(self, request: ReportRequest) -> None:
+        """Dispatch wants to know: every state as it is, and the next fix, which is at most seconds away."""
+        self._fixes.tell_next()
+        self.publisher.tell_states()
+        self.publisher.reply(Reply(REPORT_NOW, Outcome.ACCEPTED, request.id))
 
     def set_state(self, state: State) -> None:
         """Publish what the crew and the run say; a status makes the position follow."""

@@ -98,6 +98,7 @@ class RunPath:
         signals: newest signals of the vehicle by name, None where there is no fresh one.
         newest_seq: newest sequence number of the events on the disk.
         keep: given, whenever it changed, what `restore` must be given after a restart.
+        on_crossing: called when the unit came to a known place or left it.
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class RunPath:
         signals: Callable[[], Mapping[str, Any]] = dict,
         newest_seq: Callable[[], int] = lambda: 0,
         keep: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        on_crossing: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_crossing = on_crossing
         self._signals = signals
         self._newest_seq = newest_seq
         self._keep = keep
@@ -514,6 +517,7 @@ class RunPath:
             incident=self.incident,
         )
         self._stage(body, event.since_boottime_ns)
+        self._on_crossing()
 
     def _hinted(self, hint: Hint) -> None:
         self._hint = hint

@@ -218,6 +218,13 @@ class Publisher:
             elif isinstance(state, StatusState):
                 self._hurry()
 
+    def tell_states(self) -> None:
+        """Send every state again as it is now: somebody asked. Without a connection the next one does it."""
+        with self._failing_run():
+            if self._connection is not None:
+                for name in self._states:
+                    self._connection.states.changed(name)
+
     def reply(self, reply: Reply) -> None:
         """Answer a command. Without a connection the answer goes nowhere; whoever asked asks again."""
         if self._connection is not None:

@@ -64,6 +64,13 @@ class JournalRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """Asks for every state now and for the next fix whatever it says; goes to `command/report-now`."""
+
+    id: Annotated[str | None, Field("Any text of the asker's; the answer repeats it.")] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The unit's answer to a command; comes on `reply/{command}`, not retained, QoS 1."""
 
@@ -129,6 +136,11 @@ def decode_journal_request(payload: bytes) -> JournalRequest:
     request = decode_map(JournalRequest, payload)
     _check_journal(request.journal)
     return request
+
+
+def decode_report_request(payload: bytes) -> ReportRequest:
+    """A request for a report; nothing at all is one. Raises CodecError on anything else."""
+    return decode_map(ReportRequest, payload) if payload else ReportRequest()
 
 
 def decode_reply(payload: bytes) -> Reply:

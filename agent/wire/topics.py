@@ -36,6 +36,7 @@ class Area(StrEnum):
 
 REPLAY = "replay"
 NEW_JOURNAL = "new-journal"
+REPORT_NOW = "report-now"
 COMMANDS: dict[str, str] = {
     REPLAY: "Send these records again.",
     NEW_JOURNAL: "Begin a new journal: this one has two records under one number.",
@@ -48,7 +49,7 @@ COMMANDS: dict[str, str] = {
     "crew": "Sign somebody on or off.",
     "acknowledge": "Dispatch has seen an emergency or an alarm.",
     "ping": "Are you there?",
-    "report-now": "Send position and states at once.",
+    REPORT_NOW: "Send position and states at once.",
     "diagnostics": "Send the device's own report.",
     "set-rate": "Report at another rate for a while.",
     "signals": "Send vehicle signals at a rate for a while.",

@@ -20,6 +20,8 @@ from agent.hal.samples import Sample
 from agent.outbox.outbox import Outbox
 from agent.supervision.status_socket import DaemonRunningError
 from agent.wire.body import unpack_body
+from agent.wire.reader_request import Reply
+from agent.wire.topics import Topics
 from firmware_shims.simulated.scripted_feed import ScriptedFeed
 from hil.sim.inline_worker import InlineWorker
 
@@ -188,3 +190,17 @@ def test_a_second_agent_with_the_same_socket_does_not_start(tmp_path: Path) -> N
             await Daemon(config, VehiclePlatform()).run()
 
     asyncio.run(running(config, act))
+
+
+def test_dispatch_that_asks_for_a_report_gets_the_states_the_next_fix_and_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(daemon: Daemon) -> None:
+        asked: list[object] = []
+        monkeypatch.setattr(daemon.publisher, "tell_states", lambda: asked.append("states"))
+        monkeypatch.setattr(daemon.publisher, "reply", asked.append)
+        monkeypatch.setattr(daemon._fixes, "tell_next", lambda: asked.append("fix"))
+        daemon.publisher._commands.take(Topics("test", "T1").command("report-now"), b'{"id": "7"}', 0.0)
+        assert asked == ["fix", "states", Reply("report-now", "accepted", "7")]
+
+    asyncio.run(running(configuration(tmp_path), act))

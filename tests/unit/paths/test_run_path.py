@@ -41,6 +41,7 @@ class Bench:
         self.bodies: list[Body] = []
         self.states: list[State] = []
         self.changes = 0
+        self.crossings = 0
         self.signals: dict[str, Any] = {}
         self.path = RunPath(
             Crew(vehicle="V-17", capabilities=("als",)),
@@ -52,6 +53,7 @@ class Bench:
             states=self,
             on_change=self._changed,
             signals=lambda: self.signals,
+            on_crossing=self._crossed,
         )
         self.path.open()
 
@@ -65,6 +67,9 @@ class Bench:
 
     def set_state(self, state: State) -> None:
         self.states.append(state)
+
+    def _crossed(self) -> None:
+        self.crossings += 1
 
     def _changed(self) -> None:
         self.changes += 1
@@ -182,6 +187,15 @@ def test_stops_and_places_are_records_with_the_time_they_began() -> None:
     bench.drive(10, speed_mps=0.0, north_m=2_223.9)
     assert [body.motion for body in bench.of(MotionRecord)] == ["standing"]
     assert [(body.crossing, body.place) for body in bench.of(PlaceRecord)] == [("in", "bmc")]
+
+
+def test_coming_to_a_place_and_leaving_it_asks_for_a_report_of_the_position() -> None:
+    bench = Bench()
+    bench.drive(10, speed_mps=9.0, north_m=2_223.9)
+    assert bench.crossings == 1
+    bench.drive(30, speed_mps=9.0, north_m=9_000)
+    assert [body.crossing for body in bench.of(PlaceRecord)] == ["in", "out"]
+    assert bench.crossings == 2
 
 
 def test_arrived_while_rolling_is_flagged_with_its_evidence() -> None:

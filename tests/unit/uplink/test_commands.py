@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 
+from agent.domain.state import StatusState
 from agent.uplink.commands import BURST, Command, CommandTable
 from agent.uplink.link.link import Received
 from agent.wire.batch import CodecError
-from agent.wire.reader_request import RefusalReason, Reply, decode_reply
-from tests.unit.uplink.publisher_rig import TOPICS, Rig, virtually
+from agent.wire.reader_request import (
+    RefusalReason,
+    Reply,
+    ReportRequest,
+    decode_reply,
+    decode_report_request,
+)
+from tests.unit.uplink.publisher_rig import TOPICS, Rig, until, virtually
 
 ASSIGN = TOPICS.command("assign")
 
@@ -115,3 +122,28 @@ def test_flood_of_commands_is_dropped_before_it_costs_and_told_once(caplog: pyte
     assert len(decoded) <= BURST + 10
     assert sum("commands_dropped" in record.message for record in caplog.records) == 1
     assert one.reasons == [RefusalReason.BUSY]
+
+
+def test_every_state_goes_out_again_when_somebody_asks() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.publisher.set_state(StatusState(boottime_ms=1, utc=None, status="available"))
+            rig.publisher.tell_states()  # without a connection nothing is lost or sent
+            await rig.opened()
+            await rig.settled()
+            before = len(rig.link.on(TOPICS.state("status")))
+            rig.publisher.tell_states()
+            await until(lambda: len(rig.link.on(TOPICS.state("status"))) == before + 1)
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b'{"id": "7"}', b"\x81\xa2id\xa17"])
+def test_request_for_a_report_needs_nothing(payload: bytes) -> None:
+    assert decode_report_request(payload) in (ReportRequest(), ReportRequest("7"))
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"{", b'{"id": 7}', b"\xc1", b"x" * 20_000])
+def test_mangled_request_for_a_report_is_refused(payload: bytes) -> None:
+    with pytest.raises(CodecError):
+        decode_report_request(payload)
