@@ -46,7 +46,7 @@ class Deposit(asyncio.Future[int]):
     _listeners: tuple[Callable[[Deposit], None], ...] = ()
 
     def __init__(self, entry: Entry, *, ours: bool = True) -> None:
-        super().__init__()
+        super().__init__(loop=asyncio.get_running_loop())
         self.entry = entry
         self.ours = ours
 

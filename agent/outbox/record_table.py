@@ -50,12 +50,12 @@ def seal(stream: Stream, row: Sequence[object]) -> int:
     Raises struct.error or TypeError for what no record holds.
     """
     seq, kind, boot, boottime_ms, utc_ms, utc_source, uncertainty_ms, body = row
-    try:
-        columns = _PACKED(seq, kind, boot, boottime_ms, utc_ms, utc_source, uncertainty_ms)
-    except struct.error:
+    if utc_ms is None or uncertainty_ms is None:
         without = utc_ms is None, uncertainty_ms is None
         known = (utc_ms or 0, uncertainty_ms or 0)
         columns = _PACKED(seq, kind, boot, boottime_ms, known[0], utc_source, known[1]) + bytes(without)
+    else:
+        columns = _PACKED(seq, kind, boot, boottime_ms, utc_ms, utc_source, uncertainty_ms)
     return crc32(columns + body, _SEED[stream])  # type: ignore[operator]  # a body that is none raises TypeError
 
 

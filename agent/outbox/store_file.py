@@ -36,6 +36,7 @@ class StoreFile:
     def __init__(self, folder: Path, synchronous: Synchronous) -> None:
         self.folder = folder
         self.path = folder / database.FILE_NAME
+        self._name = str(self.path)
         self._synchronous = synchronous
         self._held: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
@@ -97,7 +98,7 @@ class StoreFile:
             return False  # nobody can say; what the disk thinks of it, the next write tells
 
     def _found_inode(self) -> tuple[int, int]:
-        found = os.stat(self.path)  # noqa: PTH116 - at each commit, and three times as fast
+        found = os.stat(self._name)  # noqa: PTH116 - at each commit, and three times as fast
         return found.st_dev, found.st_ino
 
     # ------------------------------------------------------------------ transactions and the log
