@@ -53,6 +53,7 @@ class StoreFile:
     def connection(self) -> sqlite3.Connection:
         """The one connection. Raises StoreFaultError while there is none."""
         if self._held is None:
+            self.probe()  # which says why, where the disk still refuses
             raise StoreFaultError(HealthReason.STORE_IO_ERROR, f"{self.path}: not open")
         return self._held
 

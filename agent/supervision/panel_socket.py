@@ -105,7 +105,11 @@ class PanelSocket:
     def _tell(self) -> None:
         if not self._clients:
             return
-        line = json.dumps({"v": 1, "snapshot": self._snapshot()}, allow_nan=False).encode() + b"\n"
+        try:
+            line = json.dumps({"v": 1, "snapshot": self._snapshot()}, allow_nan=False).encode() + b"\n"
+        except Exception as error:  # noqa: BLE001  # the daemon does not end because of what a page shows
+            log.error("panel_snapshot_failed", error=error, exc=error)
+            return
         for client in tuple(self._clients):
             if client.transport.get_write_buffer_size() > MOST_UNSENT_BYTES:
                 log.warning("panel_too_slow")
@@ -155,7 +159,7 @@ class PanelSocket:
             return {"error": "unknown_action", "text": "There is no such action."}
         try:
             answer = action(message)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             return {
                 "error": "malformed",
                 "text": f"The action can not be understood: {type(error).__name__}.",

@@ -152,6 +152,8 @@ class Identity:
         self._link: LinkState | None = None
         self._status: StatusState | None = None
         self._why = ""
+        self._looked_at = 0
+        """The journal that was compared with what the broker keeps."""
         self._renewing: asyncio.Task[None] | None = None
         self._renew_at = 0.0
 
@@ -172,6 +174,8 @@ class Identity:
     @property
     def forked(self) -> bool:
         """True while records must not go: their numbers were given out before."""
+        if self._looked_at != self._records.journal:
+            self.look()  # the store could be opened only now, or is another one
         return bool(self._why)
 
     def speak(self, session: int) -> None:
@@ -215,8 +219,9 @@ class Identity:
 
     def look(self) -> None:
         """Whether the numbers of this store were given out before; then none of it goes until they differ."""
-        if self._records.journal == 0 or self.forked:
+        if self._records.journal == 0 or self._why:
             return
+        self._looked_at = self._records.journal
         own = Own(
             self._records.journal,
             self._records.boot,

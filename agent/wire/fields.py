@@ -15,6 +15,8 @@ from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import msgpack
+
 from agent.domain.field import Field
 from agent.domain.record import Signals
 from agent.domain.stamp import Utc, UtcSource
@@ -26,6 +28,25 @@ ELLIPSIS = "…"
 _ELLIPSIS_BYTES = len(ELLIPSIS.encode())
 _LEAST, _LIMIT = -(1 << 63), 1 << 64
 _SOURCES = {source.name.lower(): source for source in UtcSource}
+
+
+def packed(values: Sequence[Any]) -> bytes:
+    """Compact values as msgpack. A whole number beyond 64 bits is no value: nobody could read it."""
+    try:
+        return msgpack.packb(values)  # type: ignore[no-any-return]  # msgpack is untyped
+    except OverflowError:
+        return msgpack.packb(_readable(values))  # type: ignore[no-any-return]  # msgpack is untyped
+
+
+def _readable(value: Any) -> Any:
+    """The same with null in place of whole numbers beyond 64 bits."""
+    if type(value) is int and not _LEAST <= value < _LIMIT:
+        return None
+    if isinstance(value, list | tuple):
+        return [_readable(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _readable(one) for key, one in value.items()}
+    return value
 
 
 class Form(NamedTuple):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from agent.domain.call import Call, call_fields, call_from
 from agent.domain.messages import MOST_TEXT, ORDERS
 from agent.wire.batch import CodecError
+from agent.wire.time_text import utc_text
 
 MOST_BYTES: Final = 8_192
 _MOST_ID: Final = 64
@@ -249,6 +250,8 @@ def _unix_ms(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
         unix_ms = None if moment.tzinfo is None else round(moment.timestamp() * 1000)
+        if unix_ms is not None:
+            utc_text(unix_ms)  # a moment of the years 1 to 9999 there may be none in UTC
     except (ValueError, OverflowError) as error:
         raise CodecError(f"{text!r:.40} is no ISO 8601 date and time") from error
     if unix_ms is None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgpack
-
 from agent.domain.state import STATE_TYPES, State
 from agent.wire.batch import CodecError
-from agent.wire.fields import layout
+from agent.wire.fields import layout, packed
 from agent.wire.unpacking import parse, unpack
 
 VERSION = 1
@@ -17,7 +15,7 @@ VERSION = 1
 
 def pack_state(state: State) -> bytes:
     """A state as a msgpack array: version, then the fields; what is null at the end is left out."""
-    return msgpack.packb([VERSION, *layout(type(state)).pack(state)])  # type: ignore[no-any-return]  # untyped
+    return packed([VERSION, *layout(type(state)).pack(state)])
 
 
 def unpack_state(name: str, payload: bytes) -> State:

@@ -191,10 +191,8 @@ class SignalLayout:
                 return UNUSABLE
             if value is None:
                 return None
-            if isinstance(value, int):
-                unusable = not LEAST_INTEGER <= value <= LARGEST_INTEGER
-            else:
-                unusable = not math.isfinite(value)
+            # Of floats too: 1e300 is finite, and whoever converts or rounds it is left with nothing.
+            unusable = not LEAST_INTEGER <= value <= LARGEST_INTEGER
             below, above = lowest is not None and value < lowest, highest is not None and value > highest
             return UNUSABLE if unusable or below or above else value
 

@@ -221,6 +221,26 @@ def test_a_really_full_disk(small_disk: Path, scribe: Any) -> None:
     run(scenario)
 
 
+def test_a_disk_that_was_full_at_the_start_stays_full_by_name_once_a_press_waits(
+    small_disk: Path, scribe: Any
+) -> None:
+    async def scenario() -> None:
+        filler = small_disk / "filler"
+        fill_up(filler)
+        async with opened(small_disk, scribe) as bench:
+            told: set[HealthReason] = set()
+            bench.health.listen(lambda: told.update(bench.health.reasons()))
+            press = bench.outbox.put(scribe.press())
+            await asyncio.wait({press}, timeout=3)
+            assert bench.health.reasons() == (HealthReason.STORE_FULL,)
+            assert HealthReason.STORE_IO_ERROR not in told
+            filler.unlink()
+            assert await asyncio.wait_for(press, 20) == 1
+            await until(lambda: bench.health.reasons() == ())
+
+    run(scenario)
+
+
 def test_a_disk_that_turns_read_only(small_disk: Path, scribe: Any) -> None:
     def remount(mode: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{mode}", str(small_disk)], check=True, capture_output=True)

@@ -85,6 +85,23 @@ def test_store_that_was_put_back_begins_a_new_journal_before_it_sends_a_record()
     virtually(work)
 
 
+def test_store_that_was_put_back_and_opens_late_begins_a_new_journal_before_it_sends_a_record() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            rig.link.kept = kept(replace(EARLIER, boot=9, boot_id="9" * 32), PRESSED)
+            rig.journal.journal = 0  # the disk was full at the start
+            rig.journal.press()
+            await until(lambda: bool(rig.link.on(TOPICS.state("link"))))
+            await asyncio.sleep(10 * LOOK_S)
+            rig.journal.journal = 7
+            rig.journal.press()
+            await rig.settled()
+            assert len(rig.journal.begun) == 1
+            assert {sent.batch.header.journal for sent in rig.link.on(EVENTS)} == {8}
+
+    virtually(work)
+
+
 def test_unit_that_comes_back_as_it_was_is_live_at_once() -> None:
     async def work() -> None:
         loop = asyncio.get_running_loop()

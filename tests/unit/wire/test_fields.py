@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -44,6 +44,7 @@ from agent.wire.body import (
 )
 from agent.wire.codec import decode_state, encode_state
 from agent.wire.fields import ELLIPSIS, Layout, Row, cut, layout, schema
+from agent.wire.state_codec import pack_state, unpack_state
 
 BODIES = [kind.body for kind in Kind]
 STATE_BYTES = 3900
@@ -308,3 +309,15 @@ def test_every_alert_that_the_agent_makes_has_its_row() -> None:
         and re.search(r'\bAlert\(\s*f?"|_tell\(\s*f?"', path.read_text(encoding="utf-8"))
     ]
     assert found == [], "write Alert(AlertCode.X, ...) and give it a row"
+
+
+@pytest.mark.parametrize("beyond", [1 << 64, -(1 << 63) - 1, 1 << 900])
+def test_a_number_beyond_64_bits_is_no_value_and_keeps_no_press_from_being_stored(beyond: int) -> None:
+    evidence = EvidenceRecord(odometer_m=beyond, place="bmc", speed_mps=float(beyond))
+    press = StatusChange("on_scene", None, "b1", 4, evidence=evidence)
+    given = unpack_body(Kind.STATUS.value, pack_body(press))
+    assert given == replace(press, evidence=EvidenceRecord(place="bmc"))
+    state = VehicleState(1, None, (("TraveledDistance", beyond), ("Speed", 3)))
+    assert unpack_state("vehicle", pack_state(state)) == replace(
+        state, signals=(("TraveledDistance", None), ("Speed", 3))
+    )

@@ -76,6 +76,16 @@ def test_answers_amendments_and_sign_ons_are_read() -> None:
             "offset",
         ),
         (orders.decode_amend, coded(id="1", journal=7, seq=3, utc="noon", reason="x"), "ISO"),
+        (
+            orders.decode_amend,
+            coded(id="1", journal=7, seq=3, utc="9999-12-31T23:59:59-14:00", reason="beyond the calendar"),
+            "ISO",
+        ),
+        (
+            orders.decode_amend,
+            coded(id="1", journal=7, seq=3, utc="0001-01-01T00:00:00+14:00", reason="before it"),
+            "ISO",
+        ),
         (orders.decode_sign_on, coded(id="1", crew=["c"] * 7), "crew"),
     ],
 )

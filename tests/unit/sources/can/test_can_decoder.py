@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.hal.can import CanFrame
 from agent.runtime.absent_library import absent
-from agent.sources.can.can_decoder import CanDecoder, group_number
+from agent.sources.can.can_decoder import LARGEST_INTEGER, LEAST_INTEGER, CanDecoder, group_number
 from agent.sources.can.decoder_compiler import compile_decoder
 from agent.sources.can.vehicle_file import VehicleFile, WantedSignal
 from agent.wire.body import pack_body
@@ -117,8 +118,8 @@ def assert_same(decoder: CanDecoder, message: Any, data: bytes) -> None:
     for name, value in theirs.items():
         signal = message.get_signal_by_name(name)
         mine = ours[name_of(message, signal)]
-        if isinstance(value, NamedSignalValue) or not math.isfinite(value):
-            assert mine is None
+        if isinstance(value, NamedSignalValue) or not LEAST_INTEGER <= value <= LARGEST_INTEGER:
+            assert mine is None  # no number, or one that nobody can hold
             continue
         assert isinstance(mine, int | float)
         # Ours is rounded to remove binary noise: far below a step, and far below a float's own precision.
@@ -257,9 +258,22 @@ def test_what_no_reader_can_hold_is_no_value_and_counted(tmp_path: Path, signal:
     frame = CanFrame(1, False, data, 5)
     changes = SignalChanges(decoder)
     (told,) = changes.take([frame])
-    assert (told.value is None) == ("512@1+ (0.5" not in signal)
-    assert decoder.counts.unusable == (told.value is None)
+    assert told.value is None
+    assert decoder.counts.unusable == 1
     pack_body(Telemetry(signals=((told.name, told.value),)))  # the store and the wire can take it
+
+
+def test_a_float_that_is_finite_and_beyond_anything_is_no_value_and_counted(tmp_path: Path) -> None:
+    from agent.sources.can.signal_changes import SignalChanges
+
+    dbc = 'BO_ 1 M: 8 ECU\n SG_ V : 0|64@1- (1,0) [0|0] "km/h" ECU\n\nSIG_VALTYPE_ 1 V : 2;\n'
+    decoder = decoder_of(tmp_path, dbc, SPEED)
+    assert value_of(decoder, 1, struct.pack("<d", 88.5)) == 88.5
+    changes = SignalChanges(decoder)
+    for second, mad in enumerate((1e300, -1e300, 1e20)):
+        told = changes.take([CanFrame(1, False, struct.pack("<d", mad), second * 10**9)])
+        assert [signal.value for signal in told] in ([None], [])
+    assert decoder.counts.unusable == 3
 
 
 def test_what_lies_outside_the_plausible_range_is_no_value(tmp_path: Path) -> None:
