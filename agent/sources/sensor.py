@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -98,4 +99,6 @@ def _signal(sample: Sample) -> Signal:
             raise ValueError(f"{sample.signal} in {sample.unit}: VSS gives it in {known.unit}")
         scale, offset = scale_offset
         value = value * scale + offset
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None  # what a driver divided by nothing is no reading
     return Signal(sample.signal, value, sample.received_boottime_ns)

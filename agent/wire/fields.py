@@ -133,7 +133,7 @@ class Layout(Generic[T]):
         return {
             row.name: None
             for row, value in values
-            if row.row.scale and row.nullable and value is not None and not math.isfinite(value)
+            if row.row.scale and row.nullable and value is not None and not _has_whole(value, row.row.scale)
         }
 
     def unpack(self, values: Any) -> T:
@@ -320,9 +320,17 @@ def _form(of: type, name: str, inner: Any, told: Field) -> Form:  # noqa: C901, 
 # --- values ---------------------------------------------------------------------------------------
 
 
+def _has_whole(value: float, scale: float) -> bool:
+    """Whether a whole number stands for a value: it is one, and has an end also once it is scaled."""
+    try:
+        return math.isfinite(value * scale)
+    except OverflowError:
+        return False
+
+
 def _scaled(value: float, scale: float) -> int | None:
     """The whole number that stands for a value; None for what is no number."""
-    return round(value * scale) if math.isfinite(value) else None
+    return round(value * scale) if _has_whole(value, scale) else None
 
 
 def _scaled_form(told: Field) -> Form:

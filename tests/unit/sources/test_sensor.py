@@ -141,3 +141,19 @@ def test_a_unit_that_the_signal_can_not_have_is_a_defect() -> None:
         assert isinstance(await bench.run(act), ValueError)
 
     on_virtual_time(main)
+
+
+def test_a_reading_without_an_end_is_no_value() -> None:
+    bench = Bench()
+
+    async def act() -> None:
+        for at_ns, value in enumerate((float("inf"), float("nan"), 21.5)):
+            bench.feed.say(Sample(NAME, value, "celsius", at_ns))
+        await asyncio.sleep(1)
+
+    on_virtual_time(lambda: _ended_well(bench, act))
+    assert [signal.value for signal in bench.signals] == [None, None, 21.5]
+
+
+async def _ended_well(bench: Bench, act: Callable[[], Awaitable[None]]) -> None:
+    assert await bench.run(act) is None

@@ -311,7 +311,7 @@ def test_every_alert_that_the_agent_makes_has_its_row() -> None:
     assert found == [], "write Alert(AlertCode.X, ...) and give it a row"
 
 
-@pytest.mark.parametrize("beyond", [1 << 64, -(1 << 63) - 1, 1 << 900])
+@pytest.mark.parametrize("beyond", [1 << 64, -(1 << 63) - 1, 1 << 900, 1 << 1023])
 def test_a_number_beyond_64_bits_is_no_value_and_keeps_no_press_from_being_stored(beyond: int) -> None:
     evidence = EvidenceRecord(odometer_m=beyond, place="bmc", speed_mps=float(beyond))
     press = StatusChange("on_scene", None, "b1", 4, evidence=evidence)
