@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
+from agent.supervision import daemon_answer
 from agent.supervision.daemon_answer import DaemonAwayError, ask
 from agent.supervision.status_socket import CLIENTS_AT_ONCE, StatusSocket
 
@@ -195,3 +197,41 @@ def test_what_must_be_read_first_is_awaited(tmp_path: Path) -> None:
             await status.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([b"[" * 100_000 + b"\n"], id="nested"),
+        pytest.param([b" " * 65_536] * 100, id="without an end"),
+        pytest.param([b"\xff\xfe\n"], id="no text"),
+        pytest.param([b" "] * 1000, id="by drops"),
+    ],
+)
+def test_whatever_else_listens_on_the_socket_is_no_daemon_and_holds_nobody_up(
+    tmp_path: Path, parts: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_answer, "ANSWER_WITHIN_S", 1.0)
+    path = tmp_path / "mdt.sock"
+    left = threading.Event()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client, contextlib.suppress(OSError):
+                for part in parts:
+                    client.sendall(part)
+                    if len(part) == 1 and left.wait(0.1):
+                        break
+                left.wait(60)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            with pytest.raises(DaemonAwayError):
+                ask(path, "status")
+        finally:
+            left.set()
+            server.join()
