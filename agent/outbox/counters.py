@@ -59,7 +59,8 @@ class Counters:
             raise StoreDamagedError(f"the counters of {stream} are no numbers")
         counters = cls(*row[:7])
         counters.newest = newest
-        if min(row[:7]) < 0 or counters.last_seq >= _MOST_SEQ:
+        # Of the sizes too: what can not be added to any more could not be written back.
+        if min(row[:7]) < 0 or max(row[:7]) >= _MOST_SEQ:
             raise StoreDamagedError(f"the counters of {stream} have impossible values")
         if not 1 <= counters.floor_seq <= counters.confirmed_seq + 1 <= counters.last_seq + 1:
             raise StoreDamagedError(f"the counters of {stream} contradict each other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -38,7 +39,8 @@ def _answered(sock: socket.socket, path: Path, question: bytes) -> bytes:
     deadline = time.monotonic() + ANSWER_WITHIN_S
     sock.settimeout(ANSWER_WITHIN_S)
     sock.connect(str(path))
-    sock.sendall(question)
+    with contextlib.suppress(BrokenPipeError):  # it may have said why, and left
+        sock.sendall(question)
     answer = bytearray()
     while not answer.endswith(b"\n"):
         left_s = deadline - time.monotonic()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgpack
+
 from agent.domain.state import STATE_TYPES, State
 from agent.wire.batch import CodecError
-from agent.wire.fields import layout, packed
+from agent.wire.fields import layout
 from agent.wire.unpacking import parse, unpack
 
 VERSION = 1
@@ -15,7 +17,7 @@ VERSION = 1
 
 def pack_state(state: State) -> bytes:
     """A state as a msgpack array: version, then the fields; what is null at the end is left out."""
-    return packed([VERSION, *layout(type(state)).pack(state)])
+    return msgpack.packb([VERSION, *layout(type(state)).pack(state)])  # type: ignore[no-any-return]  # untyped
 
 
 def unpack_state(name: str, payload: bytes) -> State:

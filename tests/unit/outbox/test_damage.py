@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import sqlite3
@@ -44,6 +45,25 @@ def test_a_damaged_store_is_told_to_dispatch(tmp_path: Path, scribe: Any) -> Non
             assert len(list(tmp_path.glob("outbox-damaged-*.db"))) == 1
 
     run(scenario)
+
+
+@pytest.mark.parametrize("column", ["waiting_bytes", "replay_bytes"])
+def test_a_counter_that_can_not_grow_any_more_ends_no_unit_and_takes_no_press(
+    tmp_path: Path, scribe: Any, column: str
+) -> None:
+    async def before() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            await bench.outbox.put(scribe.press())
+
+    async def after() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            assert await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) > 1
+            assert "store_set_aside" in await alert_codes(bench.outbox)
+
+    run(before)
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as connection, connection:
+        connection.execute(f"UPDATE stream SET {column} = {(1 << 63) - 1}")  # of this test
+    run(after)
 
 
 def test_what_can_not_be_read_for_a_report_takes_no_commit_back(tmp_path: Path, scribe: Any) -> None:

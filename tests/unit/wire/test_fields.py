@@ -44,7 +44,6 @@ from agent.wire.body import (
 )
 from agent.wire.codec import decode_state, encode_state
 from agent.wire.fields import ELLIPSIS, Layout, Row, cut, layout, schema
-from agent.wire.state_codec import pack_state, unpack_state
 
 BODIES = [kind.body for kind in Kind]
 STATE_BYTES = 3900
@@ -317,7 +316,3 @@ def test_a_number_beyond_64_bits_is_no_value_and_keeps_no_press_from_being_store
     press = StatusChange("on_scene", None, "b1", 4, evidence=evidence)
     given = unpack_body(Kind.STATUS.value, pack_body(press))
     assert given == replace(press, evidence=EvidenceRecord(place="bmc"))
-    state = VehicleState(1, None, (("TraveledDistance", beyond), ("Speed", 3)))
-    assert unpack_state("vehicle", pack_state(state)) == replace(
-        state, signals=(("TraveledDistance", None), ("Speed", 3))
-    )
