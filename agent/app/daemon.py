@@ -221,7 +221,12 @@ class Daemon:
         """
         socket = StatusSocket(
             self._config.status_socket,
-            {"status": self.status, "outbox": self.outbox_report, "times": self._crew_parts.times.snapshot},
+            {
+                "status": self.status,
+                "outbox": self.outbox_report,
+                "times": self._crew_parts.times.snapshot,
+                "sky": self._devices.sky,
+            },
         )
         # First, because it tells whether another agent has the store and the devices.
         await self._open_socket(socket)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agent.sources.can.can_decoder import CanDecoder
     from agent.sources.can.vehicle_bus import FrameTap, VehicleBus
     from agent.sources.can.vehicle_file import VehicleFile
+    from agent.sources.gnss.gnss_source import GnssSource
 
 log = EventLog("devices")
 OnFaults = Callable[[int, Lamps, list[Code], int], None]
@@ -44,6 +45,7 @@ class DeviceUnits:
         on_faults: takes what control units say is wrong with them.
 
     Attributes:
+        receivers: the GNSS receivers by the name of their device, once their units were made.
         buses: the vehicle buses by the name of their device, once their units were made.
 
     Raises:
@@ -68,6 +70,7 @@ class DeviceUnits:
         self._crew = crew
         self._make_worker = make_worker
         self._on_faults = on_faults
+        self.receivers: dict[str, GnssSource] = {}
         self.buses: dict[str, VehicleBus] = {}
         self._choice = ReceiverChoice(
             [device.name for device in config.devices if isinstance(device, GnssDevice)]
@@ -83,6 +86,14 @@ class DeviceUnits:
     def gives_signals(self) -> bool:
         """Whether there is a device that gives vehicle signals."""
         return any(isinstance(device, CanDevice | SampleDevice) for device in self._config.devices)
+
+    def sky(self) -> dict[str, Any]:
+        """What the receivers hear, JSON-able."""
+        now_ns = self._clock.boottime_ns()
+        return {
+            "current": self._choice.current,
+            "receivers": {name: receiver.snapshot(now_ns) for name, receiver in self.receivers.items()},
+        }
 
     def stale_after_s(self) -> dict[str, float]:
         """The ages at which single signals are no longer known, by name."""
@@ -130,6 +141,8 @@ class DeviceUnits:
         source = GnssSource(
             feed, self._health, silent_after_s=device.silent_after_s, make_decoder=make_decoder
         )
+
+        self.receivers[device.name] = source
 
         def on_fix(fix: Fix) -> None:
             before = self._choice.current

@@ -18,6 +18,7 @@ examples:
   mdt run --config config/agent.toml      run the agent (systemd does this in the vehicle)
   mdt doctor                              is the vehicle fitted right, and what is to be mended?
   mdt status                              what the running agent thinks
+  mdt sky --live                          which satellites are heard, and why there is no fix
   mdt times                               when the unit did what, run by run
   mdt watch --broker mqtt://localhost     what dispatch sees
   mdt bus drive.log --vehicle van.toml    which identifiers a log has, and which known signals
@@ -52,18 +53,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("file", type=Path, metavar="FILE")
     sub.set_defaults(run=_check_config)
 
-    sub = commands.add_parser("status", help="what the running agent thinks")
-    _socket_options(sub)
-    sub.set_defaults(run=_status)
-
-    sub = commands.add_parser("outbox", help="what is stored and not yet delivered")
-    _socket_options(sub)
-    sub.set_defaults(run=_outbox)
+    for name, run, purpose in (
+        ("status", _status, "what the running agent thinks"),
+        ("outbox", _outbox, "what is stored and not yet delivered"),
+    ):
+        sub = commands.add_parser(name, help=purpose)
+        _socket_options(sub)
+        sub.set_defaults(run=run)
 
     sub = commands.add_parser("times", help="times and legs of the unit's runs")
     _socket_options(sub)
     sub.add_argument("--nemsis", action="store_true", help="elements as NEMSIS v3.5 names them")
     sub.set_defaults(run=_times)
+
+    sub = commands.add_parser("sky", help="satellites, signal, antenna, and why there is no fix")
+    _socket_options(sub)
+    sub.add_argument("--live", action="store_true", help="again every second, until Ctrl-C")
+    sub.set_defaults(run=_sky)
 
     sub = commands.add_parser("watch", help="what dispatch sees, live")
     sub.add_argument(
@@ -228,6 +234,12 @@ def _times(args: argparse.Namespace) -> int:
     from agent.cli.run_times import times
 
     return times(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json, as_nemsis=args.nemsis)
+
+
+def _sky(args: argparse.Namespace) -> int:
+    from agent.cli.sky import sky
+
+    return sky(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json, live=args.live)
 
 
 def _watch(args: argparse.Namespace) -> int:

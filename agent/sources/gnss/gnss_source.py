@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from dataclasses import asdict
+from typing import Any, NoReturn, Protocol
 
-from agent.domain.fix import Fix
+from agent.domain.fix import Fix, FixMode
 from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.errors import DeviceNotFoundError, HardwareError
 from agent.hal.gnss import NmeaBytes, NmeaFeed
 from agent.sources.gnss.nmea_framing import Rejection
 from agent.sources.gnss.receiver_decoder import ReceiverDecoder
+from agent.sources.gnss.sky import Satellite, Sky
 from agent.sources.gnss.ubx import RadioState
 
 PROGRESS_EVERY_S = 1.0
 OPEN_TIMEOUT_S = 15.0
 INDICATED, WORSE = 2, 3
 """Of MON-RF's jamming state and NAV-STATUS's spoofing state: from 2 on there is something, 3 is worse."""
+STRONG_DBHZ = 30
+"""A satellite that is heard so well can be used; below, its message is hardly read."""
+NEEDED = 4
+_FIX_WORDS = {FixMode.NONE: "none", FixMode.FIX_2D: "2D", FixMode.FIX_3D: "3D"}
+_INTERFERENCE = {0: "not told", 1: "none", 2: "indicated", 3: "strong"}
 REOPEN_AFTER = 6
 """So many times `silent_after_s` without a byte, and the device is opened afresh: a forwarder in a router may
 have forgotten us although its TCP still answers."""
@@ -45,6 +52,11 @@ class Decoder(Protocol):
     @property
     def radio(self) -> RadioState:
         """What the receiver says of its antenna and of interference."""
+        ...
+
+    @property
+    def sky(self) -> Sky:
+        """What the receiver says of satellites."""
         ...
 
     def feed(self, chunk: NmeaBytes) -> list[Fix]:
@@ -78,6 +90,58 @@ class GnssSource:
         self._feed = feed
         self._health = health
         self._silent_after_s = silent_after_s
+        self._decoder: Decoder | None = None
+        self._last: Fix | None = None
+
+    def snapshot(self, now_ns: int) -> dict[str, Any]:
+        """What a technician wants to know of the receiver at this boot time, JSON-able and bounded."""
+        fix, decoder = self._last, self._decoder
+        radio = RadioState() if decoder is None else decoder.radio
+        satellites = None if decoder is None else decoder.sky.satellites(now_ns)
+        age_s = None if fix is None else (now_ns - fix.received_boottime_ns) / 1e9
+        fresh = fix is not None and age_s is not None and age_s <= self._silent_after_s
+        placed = fresh and fix is not None and fix.has_position
+        return {
+            "fix": _FIX_WORDS[fix.mode] if fix is not None and placed else "none",
+            "age_s": age_s,
+            "satellites_used": None if fix is None or not fresh else fix.satellites,
+            "hdop": None if fix is None or not fresh else fix.hdop,
+            "antenna": radio.antenna,
+            "jamming": _INTERFERENCE[radio.jamming or 0],
+            "spoofing": _INTERFERENCE[radio.spoofing or 0],
+            "sentences": 0 if decoder is None else decoder.sentences,
+            "rejected": {} if decoder is None else {str(k): n for k, n in decoder.rejections.items()},
+            "satellites": None if satellites is None else [asdict(one) for one in satellites],
+            "why_no_fix": [] if placed else self._why_no_fix(radio, satellites, told=fresh),
+        }
+
+    def _why_no_fix(self, radio: RadioState, satellites: list[Satellite] | None, *, told: bool) -> list[str]:
+        """Sentences, the cause that hides the others first; never empty."""
+        if self._decoder is None:
+            return ["the receiver is not there, or can not be opened: see its cable and its name"]
+        why = []
+        if not told:
+            why.append("the receiver tells no epoch: see its power and its baud")
+        if radio.antenna in ("open", "short"):
+            why.append(f"the antenna is {radio.antenna}: see its cable and plug")
+        if (radio.jamming or 0) >= INDICATED:
+            why.append("the receiver is jammed: look for what transmits near the antenna")
+        if satellites is None or not told:
+            return why or ["the receiver has no fix, and does not tell what it hears"]
+        strong = sum((one.signal_dbhz or 0) >= STRONG_DBHZ for one in satellites)
+        heard = sum(one.signal_dbhz is not None for one in satellites)
+        if not heard:
+            why.append("no satellite is heard: is the antenna connected, and under the open sky?")
+        elif strong < NEEDED:
+            why.append(
+                f"{heard} satellites are heard, {strong} of them with {STRONG_DBHZ} dBHz or more; "
+                f"{NEEDED} are needed: is the antenna under the open sky?"
+            )
+        else:
+            why.append(
+                f"{strong} satellites are heard well: a receiver that was off for long needs a minute or two"
+            )
+        return why
 
     async def run(
         self,
@@ -110,6 +174,7 @@ class GnssSource:
             self._health.raise_(HealthReason.GNSS_LOST, str(error), owner=self._feed.name)
             raise
         finally:
+            self._decoder = self._last = None
             on_silence()
             await self._feed.close()
 
@@ -136,7 +201,7 @@ class GnssSource:
         on_silence: Callable[[], None],
     ) -> NoReturn:
         loop = asyncio.get_running_loop()
-        decoder = self._make_decoder()
+        decoder = self._decoder = self._make_decoder()
         watch = _Watch(self._feed.name, self._health, self._silent_after_s, loop.time())
         while True:
             wait_s = decoder.idle_gap_s
@@ -149,6 +214,7 @@ class GnssSource:
                 watch.heard(loop.time())
                 fixes = [fix for chunk in chunks for fix in decoder.feed(chunk)]
             for fix in fixes:
+                self._last = fix
                 watch.saw(fix, loop.time())
                 on_fix(fix)
             progress()

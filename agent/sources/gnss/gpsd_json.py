@@ -11,6 +11,7 @@ from typing import Any
 from agent.domain.fix import Fix, FixMode
 from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.nmea_framing import Rejection
+from agent.sources.gnss.sky import Sky
 from agent.sources.gnss.ubx import RadioState
 
 MAX_LINE_BYTES = 32_768
@@ -34,6 +35,7 @@ class GpsdDecoder:
         self._satellites: int | None = None
         self._hdop: float | None = None
         self._told_ms: int | None = None
+        self.sky = Sky()
         self.sentences = 0
         self.rejections: Counter[Rejection] = Counter()
 
@@ -83,6 +85,7 @@ class GpsdDecoder:
     def _object(self, said: dict[str, Any], received_boottime_ns: int) -> list[Fix]:
         if said.get("class") == "SKY":
             self._sky(said)
+            self.sky.take_gpsd(said.get("satellites"), received_boottime_ns)
         if said.get("class") != "TPV" or "mode" not in said:
             return []
         fix = self._tpv(said, received_boottime_ns)

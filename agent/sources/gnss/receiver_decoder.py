@@ -9,6 +9,7 @@ from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.nmea_epoch import EpochAssembler
 from agent.sources.gnss.nmea_framing import Frame, NmeaFramer, Rejection
 from agent.sources.gnss.nmea_sentence import parse
+from agent.sources.gnss.sky import NAV_SAT, Sky
 from agent.sources.gnss.ubx import RadioState, UbxDecoder, UbxFrame, UbxSplitter
 
 _TOLD = 16
@@ -22,6 +23,7 @@ class ReceiverDecoder:
 
     Attributes:
         ubx: the binary half, with what the receiver says of its radio.
+        sky: what the receiver says of satellites.
         sentences: number of NMEA sentences received with a right checksum.
         rejections: number of rejections by reason.
     """
@@ -33,6 +35,7 @@ class ReceiverDecoder:
         self._received_boottime_ns: int | None = None
         self._told: deque[tuple[str, int]] = deque(maxlen=_TOLD)
         self.ubx = UbxDecoder()
+        self.sky = Sky()
         self.sentences = 0
         self.rejections: Counter[Rejection] = Counter()
 
@@ -61,6 +64,8 @@ class ReceiverDecoder:
         self._received_boottime_ns = now_ns
         for part in self._splitter.feed(chunk.data, now_ns):
             if isinstance(part, UbxFrame):
+                if part.message == NAV_SAT:
+                    self.sky.take_nav_sat(part.payload, part.received_boottime_ns)
                 fixes += self._once("ubx", self.ubx.accept(part))
             else:
                 fixes += self._once("nmea", self._read(self._framer.feed(part, now_ns)))
@@ -88,6 +93,9 @@ class ReceiverDecoder:
             self.rejections[frame] += 1
             return []
         self.sentences += 1
+        if frame.body[2:6] == "GSV,":
+            self.sky.take_gsv(frame.body, frame.received_boottime_ns)
+            return []
         sentence = parse(frame.body)
         if isinstance(sentence, Rejection):
             self.rejections[sentence] += 1
