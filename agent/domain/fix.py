@@ -44,6 +44,22 @@ class Fix:
     received_boottime_ns: int
     error_m: float | None = None
 
+    @classmethod
+    def without_position(cls, utc_ms: int | None, satellites: int | None, received_boottime_ns: int) -> Fix:
+        """An epoch in which the receiver knew no position: what it goes on to print of it means nothing."""
+        return cls(
+            utc_ms=utc_ms,
+            lat_deg=None,
+            lon_deg=None,
+            alt_m=None,
+            speed_mps=None,
+            course_deg=None,
+            mode=FixMode.NONE,
+            satellites=satellites,
+            hdop=None,
+            received_boottime_ns=received_boottime_ns,
+        )
+
     @property
     def has_position(self) -> bool:
         """True when there is a fix with coordinates."""

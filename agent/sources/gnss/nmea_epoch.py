@@ -352,18 +352,7 @@ def _fix(epoch: _Epoch, solution: _Solution, utc_ms: int | None, mode: FixMode |
     satellites = max((one.satellites for one in said if one.satellites is not None), default=None)
     if not solution.has_position:
         # Receivers go on to print the last altitude, speed and course; without a fix they mean nothing.
-        return Fix(
-            utc_ms=utc_ms,
-            lat_deg=None,
-            lon_deg=None,
-            alt_m=None,
-            speed_mps=None,
-            course_deg=None,
-            mode=FixMode.NONE,
-            satellites=satellites,
-            hdop=None,
-            received_boottime_ns=epoch.received_boottime_ns,
-        )
+        return Fix.without_position(utc_ms, satellites, epoch.received_boottime_ns)
     best = solution.best
     alt_m = next((one.alt_m for one in (best, *said) if one.alt_m is not None), None)
     # RMC and VTG agree; where they do not, RMC's speed comes with a position and a time.

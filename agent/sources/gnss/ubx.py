@@ -292,7 +292,7 @@ class UbxDecoder:
         if utc_ms is None and epoch.week is not None and self._leap_s is not None:
             utc_ms = GPS_EPOCH_MS + epoch.week * WEEK_MS + epoch.itow_ms - self._leap_s * 1000
         if not epoch.valid or epoch.position is None:
-            return _no_fix(utc_ms, epoch.satellites, epoch.received_boottime_ns)
+            return Fix.without_position(utc_ms, epoch.satellites, epoch.received_boottime_ns)
         lat_deg, lon_deg, alt_m = epoch.position
         return Fix(
             utc_ms=utc_ms,
@@ -329,7 +329,7 @@ def _pvt(payload: bytes, received_boottime_ns: int) -> Fix:
     if valid & _DATE_AND_TIME == _DATE_AND_TIME:
         utc_ms = _utc_ms((year, month, day, hour, minute, second), nano)
     if not flags & _FIX_OK or kind not in _MODES:
-        return _no_fix(utc_ms, satellites, received_boottime_ns)
+        return Fix.without_position(utc_ms, satellites, received_boottime_ns)
     lat_deg, lon_deg = _place(lat * 1e-7, lon * 1e-7)
     return Fix(
         utc_ms=utc_ms,
@@ -343,21 +343,6 @@ def _pvt(payload: bytes, received_boottime_ns: int) -> Fix:
         hdop=None,
         received_boottime_ns=received_boottime_ns,
         error_m=accuracy_mm / 1000 or None,
-    )
-
-
-def _no_fix(utc_ms: int | None, satellites: int | None, received_boottime_ns: int) -> Fix:
-    return Fix(
-        utc_ms=utc_ms,
-        lat_deg=None,
-        lon_deg=None,
-        alt_m=None,
-        speed_mps=None,
-        course_deg=None,
-        mode=FixMode.NONE,
-        satellites=satellites,
-        hdop=None,
-        received_boottime_ns=received_boottime_ns,
     )
 
 
