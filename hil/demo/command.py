@@ -133,6 +133,7 @@ class _Demo:
         self._outages_s: list[tuple[float, float]] = []
         self._cut_at_s: float | None = None
         self._truth: TruthItem | None = None
+        self._was_inside = False
         self._screen: Screen
         self._rig: ProcessRig
 
@@ -251,7 +252,9 @@ class _Demo:
 
     def _see_truth(self, item: TruthItem) -> None:
         if self._truth is not None and self._truth.has_fix != item.has_fix:
-            self._screen.tell("out under the sky again" if item.has_fix else "into a tunnel")
+            came_out = "out of the tunnel" if self._was_inside else "the receiver sees the sky"
+            self._screen.tell(came_out if item.has_fix else "into a tunnel")
+            self._was_inside = not item.has_fix
         self._truth = item
 
     async def _refresh(self) -> None:

@@ -123,7 +123,8 @@ class Screen:
             return Text("never seen")
         text = Text("online", style="green") if link.online else Text("offline", style="bold red")
         if not self.network_up:
-            text.append("   no coverage", style="bold red")
+            told = ", not known to dispatch yet" if link.online else ""
+            text.append(f"   no coverage{told}", style="bold red")
         return text
 
 

@@ -127,6 +127,8 @@ class ProcessRig:
         base: dict[str, Any] = {
             "status_socket": str(self.directory / "mdt.sock"),
             "unit": {"agency": AGENCY, "unit": UNIT},
+            # Drives are played several times as fast as life: in seconds of the drive it is about the shipped
+            # group_commit_s. All other settings, but for devices and addresses, are as shipped.
             "store": {"directory": str(self.store_file), "group_commit_s": 2},
             # A drive may be of any year, and this computer's own time is not that of the drive.
             "clock": {"ntp": False, "not_before": "1980-01-06"},
@@ -135,7 +137,6 @@ class ProcessRig:
                 {**self._can_device(), "vehicle": str(DEMO_VEHICLE)},
                 {"kind": "button_box", "device": str(self.box.link)},
             ],
-            "reporting": {"telemetry_interval_s": 2, "health_interval_s": 10},
             "uplink": {
                 "brokers": [{"host": "127.0.0.1", "port": self.proxy.port, "allow_plaintext": True}],
             },
