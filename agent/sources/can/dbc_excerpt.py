@@ -23,9 +23,10 @@ _KEYWORD = re.compile(rf"\s*({'|'.join(_KEYWORDS)})(?=[\s:\"]|$)")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _MARK = re.compile(r'\\.|"|;', re.DOTALL)
 _NUMBER = r"\s*[-+0-9.eE]+\s*"
-_MESSAGE = re.compile(r"\s*BO_\s+(?P<id>\d+)\s+(?P<name>\w+)\s*:\s*\d+\s+\S")
+# No message has as many bytes as five digits tell; who believes more of them counts bits for minutes.
+_MESSAGE = re.compile(r"\s*BO_\s+(?P<id>\d+)\s+(?P<name>\w+)\s*:\s*\d{1,5}\s+\S")
 _SIGNAL = re.compile(
-    rf"\s*SG_\s+(?P<name>\w+)\s*(?P<multiplex>M|m\d+M?)?\s*:\s*\d+\s*\|\s*\d+\s*@\s*[01]\s*[-+]\s*"
+    rf"\s*SG_\s+(?P<name>\w+)\s*(?P<multiplex>M|m\d+M?)?\s*:\s*\d{{1,5}}\s*\|\s*\d{{1,5}}\s*@\s*[01]\s*[-+]\s*"
     rf"\({_NUMBER},{_NUMBER}\)\s*\[{_NUMBER}\|{_NUMBER}\]\s*\"[^\"]*\"",
 )
 _SIGNAL_NAME = re.compile(r"\s*SG_\s+(?P<name>\w+)\s*(?P<multiplex>M|m\d+M?)?")

@@ -153,3 +153,19 @@ def test_a_mangled_file_is_used_or_refused_with_sentences(
         text = text[:at] + put + text[at + length :]
     with suppress(ConfigError):
         read(tmp_path_factory.getbasetemp(), text)
+
+
+@pytest.mark.parametrize(
+    ("good", "mad"),
+    [
+        ("8|16@1+ (0.01", "8|99999999@1+ (0.01"),
+        ("8|16@1+ (0.01", "99999999|16@1+ (0.01"),
+        ("8|16@1+ (0.01", "8|99999@1+ (0.01"),
+        ("BODY: 8 ECU", "BODY: 99999999 ECU"),
+    ],
+)
+def test_sizes_that_no_bus_has_are_a_sentence_and_not_minutes_of_work(
+    tmp_path: Path, good: str, mad: str
+) -> None:
+    with pytest.raises(ConfigError):
+        read(tmp_path, GOOD.replace(good, mad))
