@@ -38,8 +38,9 @@ mf4: setup      ## also what reads MF4 logs (200 MB); the tests for it skip with
 demo: setup     ## a shift in Boston, end to end, no hardware; ARGS="--for 60 --speed 10 --json out.json"
 	@$(BIN)/python -m hil demo $(ARGS)
 
+# More than one a core: most of the time a test waits for a broker, a browser or a kernel.
 test: setup     ## the whole quick test suite
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n $$(( $$(nproc) + 2 )) --dist worksteal $(ARGS)
 
 test-full: mf4      ## also the slow campaigns: power cuts, soak, broker restarts
 	@HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -n auto -m "slow or not slow" $(ARGS)

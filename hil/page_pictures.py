@@ -15,7 +15,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from hil.played_daemon import PlayedDaemon
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 WITHIN_S = 60.0
 CALL: dict[str, Any] = {
     "incident": "26-000117",

@@ -42,6 +42,7 @@ from agent.wire.time_text import utc_text
 
 log = EventLog("crew")
 _TICK_S = 1.0
+_MOST_ANSWERED = 256
 _MOST_RECENT = 8
 """Presses that can be amended on the page."""
 _MOST_EARLIER_S = 6 * 3600.0
@@ -176,6 +177,8 @@ class CrewPath:
         self._refused: dict[str, Answer] = {}
         """Dispatch's refusal of the newest press of a key."""
         self._recent: list[_Held] = []
+        self._answered: dict[int, tuple[bool, str | None, str | None]] = {}
+        """What dispatch said of the newest records, by their number."""
         self._keys = keys
         self._clock = clock
         self._time_base = time_base
@@ -488,6 +491,15 @@ class CrewPath:
         if order.journal != self._outbox.journal:
             log.warning("answer_for_another_journal", seq=order.seq)
             return
+        if not 1 <= order.seq <= self._outbox.last_seq(Stream.EVENTS):
+            log.warning("answer_to_nothing", seq=order.seq)
+            return
+        said = (order.accepted, order.reason, order.text)
+        if self._answered.get(order.seq) == said:
+            return  # what is kept for ever is kept once
+        self._answered[order.seq] = said
+        if len(self._answered) > _MOST_ANSWERED:
+            del self._answered[next(iter(self._answered))]
         verdict = Verdict(order.seq, order.accepted, order.reason, order.text, order.id or None)
         self._put(verdict)
         for key, deposit in self._shown.items():

@@ -233,6 +233,8 @@ def test_a_refusal_is_kept_lights_the_lamp_and_is_shown_until_the_next_press(tmp
         bench.path.on_answer(Answer("a", journal + 1, 1, False, "no_incident", None))
         assert bench.lamp("on_scene") is Lamp.STORED
         bench.path.on_answer(Answer("b", journal, 1, False, "no_incident", "No incident."))
+        bench.path.on_answer(Answer("again", journal, 1, False, "no_incident", "No incident."))
+        bench.path.on_answer(Answer("nothing", journal, 99, False, "no_incident", None))
         await bench.settle()
         assert bench.lamp("on_scene") is Lamp.REFUSED
         assert bench.path.page()["status"]["refused"] == {"reason": "no_incident", "text": "No incident."}
