@@ -19,7 +19,9 @@ from agent.wire.codec import BatchHeader, encode_batch, encode_state
 from agent.wire.reader_request import decode_receipt, decode_replay_request
 from agent.wire.row import Row
 from agent.wire.topics import Topics
-from hil.broker_process import BrokerOptions, Mosquitto
+from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
+
+pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 
 A7 = Topics("bems", "A7")
 DEADLINE_S = 40.0
