@@ -118,6 +118,9 @@ class Client:
         self.close()
         self._paho.disconnect()
         self._paho.loop_stop()
+        # paho closes its wake-up sockets when it goes; a callback of ours would keep it in a circle with us.
+        self._paho.on_connect = self._paho.on_connect_fail = None
+        self._paho.on_disconnect = self._paho.on_message = None
 
     @property
     def connected(self) -> bool:

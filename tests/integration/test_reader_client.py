@@ -49,6 +49,7 @@ class Unit:
     def close(self) -> None:
         self._paho.disconnect()
         self._paho.loop_stop()
+        self._paho.on_message = None
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         with self._changed:
