@@ -137,7 +137,6 @@ class RunPath:
         self._shift_since: Utc | None = None
         self._status: str | None = None
         self._position: Position | None = None
-        self._odometer_m: int | None = None
         self._mean_mps = 0.0
         self._hint: Hint | None = None
         self._eta_told_ns: int | None = None
@@ -230,8 +229,17 @@ class RunPath:
                 continue
             if signal.name == SPEED_SIGNAL:
                 self._wheels(signal.received_boottime_ns, signal.value)
-            elif signal.name == ODOMETER_SIGNAL:
-                self._odometer_m = round(signal.value)
+
+    def _fresh_odometer_m(self) -> int | None:
+        """The odometer as the bus tells it now; of a bus that is silent nothing is known."""
+        value = self._signals().get(ODOMETER_SIGNAL)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 53:
+            return None
+        return round(value)
+
+    def _fresh_position(self) -> Position | None:
+        """Where the unit is now; an old position is not where it stopped."""
+        return self._position if self.has_fix else None
 
     def _wheels(self, boottime_ns: int, speed_kmh: float) -> None:
         change = self._around.take_wheel_speed(boottime_ns, speed_kmh / KM_H)
@@ -500,8 +508,8 @@ class RunPath:
         body = MotionRecord(
             str(word),
             source=str(change.source),
-            odometer_m=self._odometer_m,
-            position=self._position,
+            odometer_m=self._fresh_odometer_m(),
+            position=self._fresh_position(),
             incident=self.incident,
         )
         self._stage(body, change.at_boottime_ns)
@@ -513,7 +521,7 @@ class RunPath:
             str(crossing),
             event.place.id,
             category=event.place.kind,
-            position=self._position,
+            position=self._fresh_position(),
             incident=self.incident,
         )
         self._stage(body, event.since_boottime_ns)
@@ -550,7 +558,7 @@ class RunPath:
         return EvidenceRecord(
             position=self._position if evidence.position_age_ms is not None else None,
             position_age_ms=evidence.position_age_ms,
-            odometer_m=self._odometer_m,
+            odometer_m=self._fresh_odometer_m(),
             motion=None if word is None else str(word),
             motion_for_ms=None if since_ns is None else max(0, boottime_ns - since_ns) // 1_000_000,
             speed_mps=motion.speed_mps,

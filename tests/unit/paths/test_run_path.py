@@ -241,3 +241,29 @@ def test_a_destination_has_an_arrival_time_only_while_the_unit_moves() -> None:
     assert (state.destination, state.remaining_m) == ("bmc", 2224)
     assert bench.path.snapshot()["call"]["eta_min"] == 3
     assert "error" in bench.path.actions()["destination"]({"place": "nowhere"})
+
+
+def test_what_the_bus_or_the_sky_no_longer_tells_stands_beside_no_press() -> None:
+    bench = Bench()
+    bench.signals = {"Speed": 0.0, "TraveledDistance": 123_456_000.0}
+    bench.drive(5, speed_mps=0.0)
+
+    def evidence() -> Any:
+        dressed = bench.path.dressed(press("on_scene"), bench.clock.boottime_ns())
+        assert isinstance(dressed, StatusChange)
+        return dressed.evidence
+
+    assert (evidence().odometer_m, evidence().position is not None) == (123_456_000, True)
+    bench.signals = {"Speed": 9.0, "TraveledDistance": None}
+    for _ in range(60):
+        bench.now_ns += S
+        bench.path.tick()
+    assert (evidence().odometer_m, evidence().position) == (None, None)
+    started = bench.of(MotionRecord)[-1]
+    bench.signals = {"Speed": 0.0, "TraveledDistance": 1e300}
+    for _ in range(10):
+        bench.now_ns += S
+        bench.path.tick()
+    stopped = bench.of(MotionRecord)[-1]
+    assert (started.motion, stopped.motion) == ("rolling", "standing")
+    assert (stopped.position, stopped.odometer_m) == (None, None)
