@@ -115,15 +115,15 @@ class CrewParts:
 
     def commands(self) -> Sequence[Command]:
         """What dispatch may tell the crew."""
-        run, presses = self.run, self.presses
+        calls, corrections = self.run.calls, self.presses.corrections
         return [
-            Command("assign", orders.decode_assign, run.on_assign),
-            Command("update", orders.decode_update, run.on_update),
-            Command("cancel", orders.decode_cancel, run.on_cancel),
-            Command("message", orders.decode_message, run.on_message),
-            Command("crew", orders.decode_sign_on, run.on_sign_on),
-            Command("answer", orders.decode_answer, presses.on_answer),
-            Command("amend", orders.decode_amend, presses.on_amend),
+            Command("assign", orders.decode_assign, calls.on_assign),
+            Command("update", orders.decode_update, calls.on_update),
+            Command("cancel", orders.decode_cancel, calls.on_cancel),
+            Command("message", orders.decode_message, calls.on_message),
+            Command("crew", orders.decode_sign_on, self.run.aboard.on_sign_on),
+            Command("answer", orders.decode_answer, corrections.on_answer),
+            Command("amend", orders.decode_amend, corrections.on_amend),
         ]
 
     def page(self) -> dict[str, Any]:

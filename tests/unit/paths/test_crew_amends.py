@@ -230,18 +230,18 @@ def test_a_refusal_is_kept_lights_the_lamp_and_is_shown_until_the_next_press(tmp
         bench.press("on_scene")
         await bench.settle()
         journal = bench.outbox.journal
-        bench.path.on_answer(Answer("a", journal + 1, 1, False, "no_incident", None))
+        bench.path.corrections.on_answer(Answer("a", journal + 1, 1, False, "no_incident", None))
         assert bench.lamp("on_scene") is Lamp.STORED
-        bench.path.on_answer(Answer("b", journal, 1, False, "no_incident", "No incident."))
-        bench.path.on_answer(Answer("again", journal, 1, False, "no_incident", "No incident."))
-        bench.path.on_answer(Answer("nothing", journal, 99, False, "no_incident", None))
+        bench.path.corrections.on_answer(Answer("b", journal, 1, False, "no_incident", "No incident."))
+        bench.path.corrections.on_answer(Answer("again", journal, 1, False, "no_incident", "No incident."))
+        bench.path.corrections.on_answer(Answer("nothing", journal, 99, False, "no_incident", None))
         await bench.settle()
         assert bench.lamp("on_scene") is Lamp.REFUSED
         assert bench.path.page()["status"]["refused"] == {"reason": "no_incident", "text": "No incident."}
         assert [body for body in await bench.bodies() if isinstance(body, Verdict)] == [
             Verdict(1, False, "no_incident", "No incident.", "b")
         ]
-        bench.path.on_answer(Answer("c", journal, 1, True, None, None))
+        bench.path.corrections.on_answer(Answer("c", journal, 1, True, None, None))
         assert bench.lamp("on_scene") is Lamp.STORED
         await asyncio.sleep(0)
 
@@ -273,7 +273,7 @@ def test_amendments_keep_the_original_and_the_state_follows(tmp_path: Path) -> N
         after = bench.newest().since
         assert after is not None
         assert before.unix_ms - after.unix_ms == 120_000
-        bench.path.on_amend(Amend("x", bench.outbox.journal, 1, "at_patient", None, "wrong key"))
+        bench.path.corrections.on_amend(Amend("x", bench.outbox.journal, 1, "at_patient", None, "wrong key"))
         await bench.settle()
         assert bench.newest().status == "at_patient"
         told: list[Any] = [
@@ -297,8 +297,8 @@ def test_an_amendment_of_nothing_or_by_nonsense_changes_nothing(
         bench.press("on_scene")
         await bench.settle()
         assert "error" in bench.act["amend"](given)
-        bench.path.on_amend(Amend("x", bench.outbox.journal, 99, "available", None, "?"))
-        bench.path.on_amend(Amend("y", bench.outbox.journal, 1, "flying", None, "?"))
+        bench.path.corrections.on_amend(Amend("x", bench.outbox.journal, 99, "available", None, "?"))
+        bench.path.corrections.on_amend(Amend("y", bench.outbox.journal, 1, "flying", None, "?"))
         await bench.settle()
         assert (await bench.outbox.latest(Kind.AMENDMENT)) is None
         assert bench.newest().status == "on_scene"
@@ -334,7 +334,7 @@ def test_the_lamp_flickers_while_letting_go_cancels(tmp_path: Path, silent: bool
     async def work(bench: Bench) -> None:
         def tick(after_s: float) -> Lamp:
             bench.now_ns += round(after_s * S)
-            bench.path._tell_that_holds_count()
+            bench.path.tick()
             return bench.lamp("emergency")
 
         dark = Lamp.OFF if silent else Lamp.STORED

@@ -72,9 +72,9 @@ class Run:
 @pytest.mark.parametrize("boot", ["a", "b"])
 def test_call_crew_and_what_was_not_read_hold_after_a_restart(boot: str) -> None:
     before = Run()
-    before.path.on_assign(Assign("1", CALL))
-    before.path.on_message(Text("m", "Use the rear gate", None))
-    before.path.on_sign_on(SignOn("2", ("p-1", "p-2"), "p-2", "A9"))
+    before.path.calls.on_assign(Assign("1", CALL))
+    before.path.calls.on_message(Text("m", "Use the rear gate", None))
+    before.path.aboard.on_sign_on(SignOn("2", ("p-1", "p-2"), "p-2", "A9"))
     before.path.actions()["available_for_calls"]({"value": False})
     after = Run(before.kept, boot=boot, seconds=130)
     shown = after.path.snapshot()
@@ -84,8 +84,8 @@ def test_call_crew_and_what_was_not_read_hold_after_a_restart(boot: str) -> None
     assert [one["text"] for one in shown["messages"]] == ["Use the rear gate"]
     assert (shown["crew"], shown["driver"], shown["unit"]["call_sign"]) == (["p-1", "p-2"], "p-2", "A9")
     assert shown["available_for_calls"] is False
-    after.path.on_assign(Assign("1", CALL))
-    after.path.on_message(Text("m", "Use the rear gate", None))
+    after.path.calls.on_assign(Assign("1", CALL))
+    after.path.calls.on_message(Text("m", "Use the rear gate", None))
     assert after.bodies == []
     # Nobody has acknowledged it for 30 s: in another boot, the waiting begins anew.
     after.path.tick()
@@ -94,7 +94,7 @@ def test_call_crew_and_what_was_not_read_hold_after_a_restart(boot: str) -> None
 
 def test_nothing_of_a_call_that_ended_is_kept() -> None:
     run = Run()
-    run.path.on_assign(Assign("1", CALL))
+    run.path.calls.on_assign(Assign("1", CALL))
     run.path.status_holds("on_scene", pressed=True)
     assert "Beacon" in json.dumps(run.kept)
     run.path.status_holds("available", pressed=True)
@@ -104,7 +104,7 @@ def test_nothing_of_a_call_that_ended_is_kept() -> None:
 
 def test_a_press_that_ended_the_call_ends_it_also_when_the_kill_came_between_the_two_files() -> None:
     run = Run()
-    run.path.on_assign(Assign("1", CALL))
+    run.path.calls.on_assign(Assign("1", CALL))
     after = Run(run.kept)
     after.path.status_holds("available", pressed=False, seq=11)
     assert after.path.incident is None
@@ -117,7 +117,7 @@ def test_a_press_that_ended_the_call_ends_it_also_when_the_kill_came_between_the
 
 def test_the_end_of_a_call_is_taken_back_with_the_press_that_made_it() -> None:
     run = Run()
-    run.path.on_assign(Assign("1", CALL))
+    run.path.calls.on_assign(Assign("1", CALL))
     run.path.status_holds("on_scene", pressed=True)
     run.path.status_holds("available", pressed=True)
     run.path.taken_back("on_scene")
@@ -125,7 +125,7 @@ def test_the_end_of_a_call_is_taken_back_with_the_press_that_made_it() -> None:
     assert run.steps() == ["received", "acknowledged", "ended", "reopened"]
     # But not when something else came since.
     run.path.status_holds("available", pressed=True)
-    run.path.on_assign(Assign("2", Call("I-8")))
+    run.path.calls.on_assign(Assign("2", Call("I-8")))
     run.path.taken_back("on_scene")
     assert run.path.incident == "I-8"
 
@@ -148,7 +148,7 @@ def test_what_makes_no_sense_is_left_out(remembered: dict[str, Any]) -> None:
     run = Run({"boot_id": "a" * 32, **remembered})
     assert run.path.incident is None
     assert run.path.snapshot()["crew"] == []
-    run.path.on_assign(Assign("1", CALL))
+    run.path.calls.on_assign(Assign("1", CALL))
     assert run.path.incident == "I-7"
 
 

@@ -95,7 +95,7 @@ def press(status: str, previous: str | None = None) -> StatusChange:
 
 def test_a_call_has_three_times_and_its_number_stands_on_the_status() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7", lat_deg=SCENE[0], lon_deg=SCENE[1])))
+    bench.path.calls.on_assign(Assign("1", Call("I-7", lat_deg=SCENE[0], lon_deg=SCENE[1])))
     actions = bench.path.actions()
     actions["shown"]({"incident": "I-7"})
     actions["acknowledge_call"]({"incident": "I-7"})
@@ -108,7 +108,7 @@ def test_a_call_has_three_times_and_its_number_stands_on_the_status() -> None:
 
 def test_a_press_by_the_crew_acknowledges_and_the_last_one_ends_the_call_but_still_belongs_to_it() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7")))
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
     bench.path.status_holds("en_route", pressed=True)
     free = bench.path.dressed(press("available", "on_scene"), bench.clock.boottime_ns())
     bench.path.status_holds("available", pressed=True)
@@ -120,8 +120,8 @@ def test_a_press_by_the_crew_acknowledges_and_the_last_one_ends_the_call_but_sti
 
 def test_a_diversion_is_told_on_both_calls() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7")))
-    bench.path.on_assign(Assign("2", Call("I-8")))
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
+    bench.path.calls.on_assign(Assign("2", Call("I-8")))
     assert bench.steps() == ["received", "diverted", "received"]
     assert bench.of(CallRecord)[-1].diverted_from == "I-7"
     assert bench.path.incident == "I-8"
@@ -129,11 +129,11 @@ def test_a_diversion_is_told_on_both_calls() -> None:
 
 def test_commands_that_come_twice_too_late_or_for_nobody_change_nothing_and_say_so() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7")))
-    bench.path.on_assign(Assign("1", Call("I-7")))
-    bench.path.on_update(Update("2", "I-9", {"notes": "x"}))
-    bench.path.on_cancel(Cancel("3", "I-7", None))
-    bench.path.on_cancel(Cancel("4", "I-7", None))
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
+    bench.path.calls.on_update(Update("2", "I-9", {"notes": "x"}))
+    bench.path.calls.on_cancel(Cancel("3", "I-7", None))
+    bench.path.calls.on_cancel(Cancel("4", "I-7", None))
     assert bench.steps() == ["received", "cancelled"]
     assert [(one.command, one.reason) for one in bench.of(CommandResult)] == [
         ("update", "unknown_incident"),
@@ -143,21 +143,21 @@ def test_commands_that_come_twice_too_late_or_for_nobody_change_nothing_and_say_
 
 def test_an_unacknowledged_call_is_told_once() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7")))
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
     bench.drive(90, speed_mps=0)
     assert bench.steps() == ["received", "unacknowledged"]
 
 
 def test_call_data_never_stands_in_the_journal() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7", nature="secret nature", address="secret street")))
+    bench.path.calls.on_assign(Assign("1", Call("I-7", nature="secret nature", address="secret street")))
     assert "secret" not in repr(bench.bodies)
 
 
 def test_messages_and_orders_have_their_times() -> None:
     bench = Bench()
-    bench.path.on_message(Text("m1", "Back door", None))
-    bench.path.on_message(Text("m1", "Back door", None))
+    bench.path.calls.on_message(Text("m1", "Back door", None))
+    bench.path.calls.on_message(Text("m1", "Back door", None))
     bench.path.actions()["acknowledge_message"]({"message": "m1"})
     assert [body.step for body in bench.of(MessageRecord)] == ["received", "acknowledged"]
     assert bench.path.snapshot()["messages"] == [{"id": "m1", "text": "Back door", "acknowledged": True}]
@@ -165,7 +165,7 @@ def test_messages_and_orders_have_their_times() -> None:
 
 def test_who_is_aboard_is_a_record_and_a_state() -> None:
     bench = Bench()
-    bench.path.on_sign_on(SignOn("s1", ("c1", "c2"), None, "A7"))
+    bench.path.aboard.on_sign_on(SignOn("s1", ("c1", "c2"), None, "A7"))
     state = bench.states[-1]
     assert isinstance(state, UnitState)
     assert (state.call_sign, state.vehicle, state.crew, state.driver) == ("A7", "V-17", ("c1", "c2"), None)
@@ -176,7 +176,7 @@ def test_who_is_aboard_is_a_record_and_a_state() -> None:
 
 def test_a_sign_on_that_makes_no_sense_is_refused() -> None:
     bench = Bench()
-    bench.path.on_sign_on(SignOn("s1", ("c1",), "c9", None))
+    bench.path.aboard.on_sign_on(SignOn("s1", ("c1",), "c9", None))
     assert [one.reason for one in bench.of(CommandResult)] == ["malformed"]
     assert "error" in bench.path.actions()["sign_on"]({"crew": ["c 1"]})
 
@@ -221,7 +221,7 @@ def test_wheels_that_say_the_same_for_minutes_are_still_believed() -> None:
 
 def test_a_forgotten_press_is_hinted_and_stands_in_the_status_until_one_is_made() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7", lat_deg=SCENE[0], lon_deg=SCENE[1])))
+    bench.path.calls.on_assign(Assign("1", Call("I-7", lat_deg=SCENE[0], lon_deg=SCENE[1])))
     bench.path.status_holds("en_route", pressed=True)
     bench.drive(60, speed_mps=0.0)
     assert [body.status for body in bench.of(HintRecord)] == ["on_scene"]
@@ -233,7 +233,7 @@ def test_a_forgotten_press_is_hinted_and_stands_in_the_status_until_one_is_made(
 
 def test_a_destination_has_an_arrival_time_only_while_the_unit_moves() -> None:
     bench = Bench()
-    bench.path.on_assign(Assign("1", Call("I-7")))
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
     assert bench.path.actions()["destination"]({"place": "bmc"}) == {"ok": True}
     assert bench.path.snapshot()["call"]["eta_min"] is None
     bench.drive(300, speed_mps=12.0)
