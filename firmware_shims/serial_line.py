@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import termios
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,9 @@ READ_BYTES = 4096
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
 """A device that takes nothing for this long is treated as lost."""
+
+_IMPORTING = threading.Lock()
+"""An import that fails for want of a descriptor leaves another thread, which waited for it, half a module."""
 
 # A router that lost power says nothing, ever: 10 s of idling and 3 unanswered probes, 5 s apart, end it.
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 10, 5, 3
@@ -188,7 +192,8 @@ def _open_blocking(device: str, baud: int) -> _Handle:
 
 
 def _open_port(device: str, baud: int) -> _Handle:
-    import serial  # lazily: only a configuration with a serial device pays for it
+    with _IMPORTING:
+        import serial  # lazily: only a configuration with a serial device pays for it
 
     # `exclusive` is flock(): a second reader would steal every other byte without either noticing.
     port = serial.Serial(port=None, baudrate=baud, timeout=0, exclusive=True)

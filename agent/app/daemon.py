@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
@@ -14,7 +16,7 @@ from agent.app.device_units import DeviceUnits
 from agent.app.platform import Platform
 from agent.config import Config
 from agent.domain.fix import Fix
-from agent.domain.health import HealthBoard
+from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Outcome, Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.stamp import Utc
@@ -34,8 +36,8 @@ from agent.runtime.log import EventLog
 from agent.supervision import watchdog
 from agent.supervision.service_manager import ServiceManager
 from agent.supervision.staged_stop import stage
-from agent.supervision.status_socket import StatusSocket
-from agent.supervision.supervisor import Supervisor, Unit
+from agent.supervision.status_socket import DaemonRunningError, StatusSocket
+from agent.supervision.supervisor import Progress, Supervisor, Unit
 from agent.uplink.commands import Command
 from agent.uplink.network_watch import NetworkWatch
 from agent.uplink.publisher import Publisher
@@ -48,13 +50,18 @@ if TYPE_CHECKING:
 log = EventLog("daemon")
 _CLOSE_S = 1.0
 """What is only closed, with nothing left to send, gets this long; the store twice."""
+SOCKET_RETRY_S = 2.0
 _CLOSINGS = 6
 _END_MARGIN_S = 1.0
 """Beyond the deadlines of the stages. With them it is 19 s, and systemd kills after 20."""
 
 
 class Daemon:
-    """One agent. `run` returns after an orderly stop; create a new one to run again."""
+    """One agent. `run` returns after an orderly stop; create a new one to run again.
+
+    Attributes:
+        was_ready: whether systemd was told that it runs.
+    """
 
     def __init__(
         self, config: Config, platform: Platform, *, end_within: Callable[[float], None] | None = None
@@ -73,6 +80,7 @@ class Daemon:
         self._platform = platform
         self._stop = asyncio.Event()
         self._manager = ServiceManager()
+        self.was_ready = False
         self._clock = platform.clock()
         self._rng = platform.random()
         self.health = HealthBoard()
@@ -229,12 +237,15 @@ class Daemon:
             },
         )
         # First, because it tells whether another agent has the store and the devices.
-        await self._open_socket(socket)
+        asked = await self._is_asked(socket)
         feeding: asyncio.Task[None] | None = None
         try:
             if await self._open_unless_stopped():
                 self._start_units()
+                if not asked:
+                    self._start_source(Unit("status-socket", partial(self._ask_later, socket)))
                 self._manager.ready()
+                self.was_ready = True
                 log.info("ready", agency=self._config.unit.agency, unit=self._config.unit.unit)
                 feeding = asyncio.get_running_loop().create_task(
                     watchdog.feed(self._manager, self._supervisor), name="watchdog"
@@ -248,6 +259,7 @@ class Daemon:
             if feeding is not None:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
+            self._manager.close()
             log.info("stopped")
 
     async def _open_unless_stopped(self) -> bool:
@@ -373,12 +385,28 @@ class Daemon:
             # The supply may go away any moment: what is staged goes to the disk now, not with the next group.
             self._flushing = asyncio.get_running_loop().create_task(self.outbox.flush(), name="ignition-off")
 
-    async def _open_socket(self, socket: StatusSocket) -> None:
+    async def _is_asked(self, socket: StatusSocket) -> bool:
+        """Open the status socket; False, with a reason on the board, when it can not be made."""
         try:
             await socket.open()
         except OSError as error:
             # Nobody can ask how we are; that must not keep positions from dispatch.
-            log.error("status_socket_failed", path=self._config.status_socket, error=error)
+            why = f"{self._config.status_socket}: {error.strerror}"
+            log.error("status_socket_failed", why=why)
+            self.health.raise_(HealthReason.STATUS_FAILED, why)
+            return False
+        self.health.clear(HealthReason.STATUS_FAILED)
+        return True
+
+    async def _ask_later(self, socket: StatusSocket, progress: Progress) -> None:
+        """The loop of a unit that there is only when the socket could not be made at the start."""
+        asked = False
+        while True:
+            progress()
+            if not asked:
+                with contextlib.suppress(DaemonRunningError):  # the store's lock is the judge of that now
+                    asked = await self._is_asked(socket)
+            await asyncio.sleep(SOCKET_RETRY_S)
 
     async def _until_stop(self) -> None:
         loop = asyncio.get_running_loop()

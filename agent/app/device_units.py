@@ -14,10 +14,12 @@ from agent.domain.receiver_choice import ReceiverChoice
 from agent.domain.trouble_codes import Code, Lamps
 from agent.domain.vehicle import Signal
 from agent.hal.clock import Clock
+from agent.hal.errors import DeviceNotFoundError
 from agent.hal.feed import Feed
 from agent.paths.crew_path import CrewPath
 from agent.paths.fix_path import FixPath
 from agent.runtime.log import EventLog
+from agent.runtime.shortage import lacks_descriptors
 from agent.runtime.worker import Worker
 from agent.supervision.supervisor import Progress, Unit
 
@@ -173,7 +175,14 @@ class DeviceUnits:
 
         async def decoder() -> CanDecoder:
             worker = self._make_worker(f"decoder-{device.name}")
-            return await decoders.decoder_by(worker, self._vehicles[device.name], device.vehicle)
+            try:
+                return await decoders.decoder_by(worker, self._vehicles[device.name], device.vehicle)
+            except OSError as error:
+                if lacks_descriptors(error):
+                    raise
+                # A card that can not be read takes the signals of this bus, and nothing else of the agent.
+                why = f"its DBC can not be read: {error.strerror}"
+                raise DeviceNotFoundError(str(device.vehicle), why) from error
 
         bus = VehicleBus(
             feed, decoder, self._health, silent_after_s=device.silent_after_s, taps=self._taps(device)

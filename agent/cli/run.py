@@ -12,13 +12,41 @@ from typing import TYPE_CHECKING, Any
 from agent.app.devices import load
 from agent.cli.exit_code import ExitCode
 from agent.config import Config, ConfigError
+from agent.runtime.log import EventLog, set_up
+from agent.runtime.plain_text import told
+from agent.runtime.shortage import is_passing
+from agent.supervision.staged_stop import end_threads, end_within
 
 if TYPE_CHECKING:
     from agent.app.platform import Platform
 
 
+AGAIN_AFTER_S = 1.0
+"""From one try to start to the next, while the computer lacks what a start needs."""
+
+
 def run(config_path: Path) -> int:
-    """Run the agent until SIGTERM or SIGINT. Returns the exit code."""
+    """Run the agent until SIGTERM or SIGINT. Returns the exit code.
+
+    While no descriptor is free, or the disk can not be read, a start is tried again and again: systemd would
+    restart the whole computer after 200 of them, which mends neither.
+    """
+    said = ""
+    while True:
+        try:
+            return _run(config_path)
+        except (OSError, ImportError, MemoryError) as error:
+            if not is_passing(error):
+                raise
+            why = told(error)
+            if why != said:
+                print(f"the agent can not start now, and tries again: {why}", file=sys.stderr)
+            said = why
+        end_threads(ExitCode.FAILED)
+        threading.Event().wait(AGAIN_AFTER_S)
+
+
+def _run(config_path: Path) -> int:
     try:
         config = load(config_path)
     except ConfigError as error:
@@ -27,11 +55,10 @@ def run(config_path: Path) -> int:
         return ExitCode.BAD_CONFIG
 
     from agent.app.vehicle_platform import VehiclePlatform
-    from agent.runtime import log
     from firmware_shims.process_memory import one_malloc_arena
 
     one_malloc_arena()
-    log.set_up(config.log.level)
+    set_up(config.log.level)
     return run_daemon(config, VehiclePlatform())
 
 
@@ -40,13 +67,16 @@ def run_daemon(config: Config, platform: Platform) -> int:
 
     Once a stop began, this process ends within the deadlines of the configuration, whatever hangs: at the
     last with exit code 1 and the place where each thread stood.
+
+    Raises:
+        OSError, ImportError, MemoryError: it could not start for what this computer lacks at the moment.
     """
     from agent.app.daemon import Daemon
-    from agent.supervision.staged_stop import end_threads, end_within
     from agent.supervision.status_socket import DaemonRunningError
     from agent.supervision.supervisor import BudgetSpentError
 
     async def serve() -> int:
+        daemon: Daemon | None = None
         try:
             daemon = Daemon(config, platform, end_within=end_within)
             loop = asyncio.get_running_loop()
@@ -63,6 +93,12 @@ def run_daemon(config: Config, platform: Platform) -> int:
         except DaemonRunningError as error:
             print(error, file=sys.stderr)
             return ExitCode.UNAVAILABLE
+        except (OSError, ImportError, MemoryError) as error:
+            if daemon is None or not daemon.was_ready:
+                raise
+            # systemd was told of the stop, and waits for our end.
+            EventLog("daemon").error("ended", error=error, exc=error)
+            return ExitCode.FAILED
         return ExitCode.OK
 
     others = threading.enumerate()
@@ -71,6 +107,4 @@ def run_daemon(config: Config, platform: Platform) -> int:
 
 def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody caught, as a line of our log: asyncio's own would show the repr of what was raised."""
-    from agent.runtime.log import EventLog
-
     EventLog("daemon").error("unhandled", what=context["message"], exc=context.get("exception"))

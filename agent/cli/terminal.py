@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from agent.cli.exit_code import ExitCode
-from agent.runtime.plain_text import harmless
+from agent.runtime.plain_text import harmless, told
+from agent.runtime.shortage import is_passing
 
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
@@ -59,7 +60,7 @@ def at_the_edge(command: Callable[[], int], *, draws: bool = False) -> int:
     """Run a command that a person reads, and return its exit code.
 
     What it prints is made harmless; a reader that has seen enough (`| head`) and Ctrl-C end it without a word
-    of Python's.
+    of Python's; what the computer lacks at the moment is told in one sentence.
 
     Args:
         command: prints to sys.stdout and sys.stderr.
@@ -79,6 +80,11 @@ def at_the_edge(command: Callable[[], int], *, draws: bool = False) -> int:
     except BrokenPipeError:
         _give_up(out)
         return ExitCode.OK
+    except (OSError, ImportError, MemoryError) as error:
+        if not is_passing(error):
+            raise
+        print(f"this computer can not do it at the moment: {told(error)}", file=err)
+        return ExitCode.UNAVAILABLE
     return code
 
 

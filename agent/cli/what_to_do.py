@@ -49,6 +49,7 @@ _DO: dict[str, str] = {
     R.TLS_FAILED: "check ca_file, the certificate and the clock",
     R.CERTIFICATE_EXPIRING: "fetch a new one in time",
     R.TIME_UNSYNCHRONISED: "wait for a fix, or give a time server",
+    R.STATUS_FAILED: "see room and rights of the socket's folder",
     R.RECORDER_STOPPED: "see room and rights of its folder",
     R.UNIT_RESTARTED: "report this with a bundle",
     R.NO_DESCRIPTORS: "restart the agent if it stays; report this with a bundle",

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from agent.config.plain_words import did_you_mean, shown
 from agent.config.section import ConfigError, Section
 from agent.config.toml_text import Place, TomlError, lines_of, parse, read_text
+from agent.runtime.shortage import is_passing
 
 _SECRET_WORDS = ("pass", "secret", "token", "credential", "pwd", "psk")
 _PLAIN = {
@@ -65,10 +66,17 @@ def load_as(model: type[Model], path: Path, **context: Any) -> Model:
 
 
 def read_toml(path: Path) -> str:
-    """The text of a TOML file. Raises ConfigError."""
+    """The text of a TOML file.
+
+    Raises:
+        ConfigError: naming the file and what a person can mend.
+        OSError: the computer can not read it at the moment, which is no fault of the file.
+    """
     try:
         return read_text(path)
     except OSError as error:
+        if is_passing(error):
+            raise
         raise ConfigError([f"{path}: can not be read: {error.strerror}"]) from error
     except TomlError as error:
         raise _refused(path, error) from error

@@ -31,7 +31,11 @@ class HealthReason(Token):
     BUTTONS_LOST = "buttons_lost", "The crew's buttons are gone or can not be opened."
     PLACES_FAULTY = "places_faulty", "The file of places has faults; what is good in it is used."
     PANEL_FAILED = "panel_failed", "The crew's page can not be served."
-    RUN_NOT_KEPT = "run_not_kept", "The call can not be written to the disk: a restart would forget it."
+    STATUS_FAILED = "status_failed", "Nobody can ask this agent how it is: its socket can not be made."
+    RUN_NOT_KEPT = (
+        "run_not_kept",
+        "The call can not be kept on the disk, or was damaged there: a restart forgets it.",
+    )
     BUTTON_STUCK = "button_stuck", "A button has been down for so long that it must be jammed."
     STORE_FULL = "store_full", "The disk is full: nothing can be stored."
     STORE_READ_ONLY = "store_read_only", "The disk can not be written."

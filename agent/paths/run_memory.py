@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from agent.domain.health import HealthBoard, HealthReason
 from agent.runtime.log import EventLog
+from agent.runtime.shortage import is_passing
 from agent.runtime.worker import Worker
 
 log = EventLog("run")
@@ -23,6 +24,8 @@ log = EventLog("run")
 MOST_BYTES: Final = 256 * 1024
 _VERSION: Final = 1
 _RETRY_S: Final = 5.0
+_TRIES: Final = 4
+_TRY_AGAIN_S: Final = 0.5
 
 
 class RunMemory:
@@ -46,7 +49,7 @@ class RunMemory:
     async def read(self) -> Mapping[str, Any]:
         """What was true when the agent ran last; empty when that is not known."""
         try:
-            raw = await self._worker.run(self._read)
+            raw = await self._read_patiently()
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -58,9 +61,22 @@ class RunMemory:
             found = None
         if not isinstance(found, dict) or found.get("v") != _VERSION:
             log.error("run_memory_unreadable", bytes=len(raw))  # never what stands in it
+            why = f"{self._file.name}: damaged; what it said of the call is lost"
+            self._health.raise_(HealthReason.RUN_NOT_KEPT, why)
             return {}
         self._written = raw
         return found
+
+    async def _read_patiently(self) -> bytes:
+        """A bad moment must not cost the call: what is not read now is written over soon. Raises OSError."""
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._worker.run(self._read)
+            except OSError as error:
+                if not is_passing(error):
+                    raise
+            await asyncio.sleep(_TRY_AGAIN_S)
+        return await self._worker.run(self._read)
 
     def keep(self, picture: Mapping[str, Any]) -> None:
         """Have this on the disk, soon; what was wanted before and is not written yet need not be."""

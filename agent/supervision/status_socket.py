@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.runtime.log import EventLog
 from agent.runtime.plain_text import masked, told
+from agent.runtime.shortage import lacks_descriptors
 from agent.supervision.daemon_answer import ANSWER_WITHIN_S
 
 log = EventLog("status-socket")
@@ -59,7 +60,9 @@ class StatusSocket:
                 _, writer = await asyncio.open_unix_connection(str(self._path))
         except TimeoutError:
             return True  # somebody listens there, too busy to take us
-        except OSError:
+        except OSError as error:
+            if lacks_descriptors(error):
+                raise  # whether somebody listens is not known, and the socket is not ours to take away
             return False
         writer.close()
         return True

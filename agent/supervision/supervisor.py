@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -14,12 +13,11 @@ from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.errors import HardwareError
 from agent.runtime.log import EventLog
 from agent.runtime.plain_text import told
+from agent.runtime.shortage import lacks_descriptors
 
 log = EventLog("supervisor")
 _MOST_DOUBLINGS = 16
 """A device may be absent for weeks; a pause that doubles for ever overflows after a thousand attempts."""
-_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE})
-"""No descriptor is free for the process, or for the whole computer."""
 Progress = Callable[[], None]
 
 
@@ -150,7 +148,7 @@ class Supervisor:
         return asyncio.get_running_loop().time() - started_at > self._settings.backoff_max_s
 
     def _may_restart(self, unit: Unit, error: BaseException) -> bool:
-        if _is_shortage(error):
+        if lacks_descriptors(error):
             self._lacks_descriptors(unit, told(error))
             return True
         loop = asyncio.get_running_loop()
@@ -190,23 +188,6 @@ class Supervisor:
             step_s = min(remaining_s, 1.0)
             await asyncio.sleep(step_s)
             remaining_s -= step_s
-
-
-def _is_shortage(error: BaseException) -> bool:
-    """True when a lack of descriptors is what the unit failed by, or what its failure was caused by."""
-    seen: set[int] = set()
-    to_look: list[BaseException | None] = [error]
-    while to_look:
-        one = to_look.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, OSError) and one.errno in _SHORTAGE:
-            return True
-        if isinstance(one, BaseExceptionGroup):
-            to_look += one.exceptions
-        to_look.append(one.__cause__)
-    return False
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from agent.config import ConfigError
 from agent.config.plain_words import did_you_mean
 from agent.domain.record import SignalValue
 from agent.runtime.absent_library import absent
+from agent.runtime.shortage import is_passing
 from agent.sources.can import vss
 from agent.sources.can.can_decoder import (
     BitField,
@@ -67,10 +68,12 @@ def compile_decoder(vehicle: VehicleFile, path: Path) -> CanDecoder:
 
 
 def _from_dbc(vehicle: VehicleFile, file: Path, path: Path) -> tuple[list[MessageLayout], list[str]]:
-    """The layouts of the signals that are found in a DBC, and what is wrong. Raises ConfigError."""
+    """The layouts of the signals that are found in a DBC, and what is wrong. Raises ConfigError, OSError."""
     try:
         dbc = read_dbc(file)
     except OSError as error:
+        if is_passing(error):
+            raise
         raise ConfigError([f"{path}: dbc = {str(file)!r}: can not be read: {error.strerror}"]) from error
     problems = list(_unknown_names(vehicle, dbc))
     if problems:

@@ -74,13 +74,13 @@ class VehicleBus:
         `progress` is called at least once a second once the bus is open, also when it is silent.
 
         Raises:
-            HardwareError: the bus can not be opened, or went away.
+            HardwareError: the bus can not be opened, or went away; or its decoder can not be had now.
             ConfigError: the vehicle file can not be used.
         """
         loop = asyncio.get_running_loop()
-        decoder = self._decoder = self._decoder or await self._made(progress)
-        self._feed.listen_for([*decoder.filters(), *(one for tap in self._taps for one in tap.filters)])
         try:
+            decoder = self._decoder = self._decoder or await self._made(progress)
+            self._feed.listen_for([*decoder.filters(), *(one for tap in self._taps for one in tap.filters)])
             await self._open()
             self._health.clear(HealthReason.CAN_LOST, owner=self._feed.name)
             # A fresh start tells every signal again: what changed while the device was away is not known.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +14,13 @@ from agent.app.daemon import Daemon
 from agent.app.devices import KINDS, DeviceKind, validate
 from agent.app.vehicle_platform import VehiclePlatform
 from agent.config import Config, SampleDevice
-from agent.domain.health import HealthBoard
+from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.record import Kind, Stream, Telemetry
 from agent.hal.clock import Clock
 from agent.hal.samples import Sample
 from agent.outbox.outbox import Outbox
+from agent.sources.can.decoder_cache import DecoderCache
+from agent.supervision.daemon_answer import ask
 from agent.supervision.status_socket import DaemonRunningError
 from agent.wire.body import unpack_body
 from agent.wire.reader_request import Reply
@@ -204,3 +207,37 @@ def test_dispatch_that_asks_for_a_report_gets_the_states_the_next_fix_and_an_ans
         assert asked == ["fix", "states", Reply("report-now", "accepted", "7")]
 
     asyncio.run(running(configuration(tmp_path), act))
+
+
+def test_a_dbc_that_can_not_be_read_takes_its_bus_and_nothing_else(
+    tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreadable(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(DecoderCache, "decoder_by", unreadable)
+    vehicle = str(checkout / "config" / "vehicles" / "demo_ambulance.toml")
+    bus = {"kind": "can_slcan", "device": "/dev/absent", "bitrate": 500000, "vehicle": vehicle}
+
+    async def act(daemon: Daemon) -> None:
+        await until(lambda: HealthReason.CAN_LOST in daemon.health.reasons())
+        assert "its DBC can not be read: Input/output error" in daemon.health.details()[HealthReason.CAN_LOST]
+        await until(lambda: daemon.status()["units"]["device-can0"].startswith("waiting"))
+        assert HealthReason.UNIT_RESTARTED not in daemon.health.reasons()
+
+    asyncio.run(running(configuration(tmp_path, bus), act))
+
+
+def test_a_status_socket_that_can_not_be_made_is_a_reason_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.app.daemon.SOCKET_RETRY_S", 0.02)
+    (tmp_path / "run").write_text("in the way of the folder")
+
+    async def act(daemon: Daemon) -> None:
+        assert HealthReason.STATUS_FAILED in daemon.health.reasons()
+        (tmp_path / "run").unlink()
+        await until(lambda: HealthReason.STATUS_FAILED not in daemon.health.reasons())
+        assert (await asyncio.to_thread(ask, tmp_path / "run" / "mdt.sock", "status"))["unit"] == "test/T1"
+
+    asyncio.run(running(configuration(tmp_path, status_socket="run/mdt.sock"), act))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.cli.exit_code import ExitCode
 from agent.cli.terminal import INTERRUPTED, PlainStream, at_the_edge
 
 
@@ -63,3 +65,18 @@ def test_a_reader_that_has_seen_enough_is_no_fault(lines: int) -> None:
     writer.stdout.close()
     _, complaint = writer.communicate(timeout=50)
     assert (writer.returncode, complaint) == (0, b"")
+
+
+def test_what_the_computer_lacks_is_one_sentence_and_a_defect_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lacks() -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def fails() -> int:
+        raise OSError(errno.ENOENT, "No such file or directory")
+
+    assert at_the_edge(lacks) == ExitCode.UNAVAILABLE
+    assert "can not do it at the moment: OSError: [Errno 24] Too many open files" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError):
+        at_the_edge(fails)

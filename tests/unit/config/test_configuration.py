@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from agent.app.devices import load
 from agent.cli.check_config import check_config
 from agent.cli.exit_code import ExitCode
-from agent.config import ConfigError
+from agent.config import ConfigError, reading
 
 GOOD = """
 [unit]
@@ -152,3 +153,21 @@ def test_a_bad_vehicle_file_is_told_with_the_rest(tmp_path: Path) -> None:
     err = io.StringIO()
     assert check_config(write(tmp_path, text), io.StringIO(), err) == ExitCode.BAD_CONFIG
     assert "absent.toml" in err.getvalue()
+
+
+def test_a_file_that_the_computer_can_not_read_now_is_no_mistake_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [errno.EMFILE, errno.EIO, errno.ENOMEM]
+    monkeypatch.setattr(reading, "read_text", lambda path: _refuse(path, refusals.pop()))
+    for _ in tuple(refusals):
+        # Ending with 78 would keep systemd from ever starting the agent again.
+        with pytest.raises(OSError, match="refused"):
+            reading.read_toml(tmp_path / "agent.toml")
+    refusals.append(errno.EACCES)
+    with pytest.raises(ConfigError, match="can not be read: refused"):
+        reading.read_toml(tmp_path / "agent.toml")
+
+
+def _refuse(path: Path, number: int) -> str:
+    raise OSError(number, "refused", str(path))

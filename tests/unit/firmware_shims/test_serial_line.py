@@ -6,8 +6,10 @@ import asyncio
 import os
 import pty
 import socket
+import sys
 import threading
 import tty
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -203,3 +205,49 @@ def test_giving_up_on_opening_closes_what_is_opened_later(monkeypatch: pytest.Mo
     asyncio.run(check())
     far.close()
     assert near.fileno() == -1
+
+
+def test_an_import_that_fails_in_one_thread_leaves_another_no_half_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lines are opened at once; the first finds no descriptor in the middle of loading pyserial."""
+    package = tmp_path / "serial"
+    package.mkdir()
+    # The test's own, which does what a real one does when its second half can not be read.
+    (package / "__init__.py").write_text(
+        "from gate import met, failing\n"
+        "met.set()\n"
+        "failing.wait(20)\n"
+        "import errno, sys\n"
+        "if not getattr(sys, 'serial_failed', False):\n"
+        "    sys.serial_failed = True\n"
+        "    raise OSError(errno.EMFILE, 'Too many open files')\n"
+        "Serial = None\n"
+    )
+    gate = types.ModuleType("gate")
+    met, failing = threading.Event(), threading.Event()
+    gate.__dict__.update(met=met, failing=failing)
+    monkeypatch.setitem(sys.modules, "gate", gate)
+    monkeypatch.delitem(sys.modules, "serial", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "serial_failed", False, raising=False)
+    said: list[Exception] = []
+
+    def opened() -> None:
+        try:
+            serial_line._open_port("/dev/absent", 9600)
+        except (OSError, TypeError, AttributeError) as error:
+            said.append(error)
+
+    threads = [threading.Thread(target=opened) for _ in range(2)]
+    threads[0].start()
+    assert met.wait(20)
+    threads[1].start()
+    threading.Event().wait(0.2)  # without the mend it is in the import by then
+    failing.set()
+    for thread in threads:
+        thread.join(20)
+    monkeypatch.delitem(sys.modules, "serial", raising=False)
+    kinds = sorted(type(error).__name__ for error in said)
+    # The second has the whole module; what it has of it here is None.
+    assert kinds == ["OSError", "TypeError"], said

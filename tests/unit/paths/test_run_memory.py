@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import stat
 from collections.abc import Mapping
@@ -166,7 +167,9 @@ def test_the_file_is_written_whole_for_the_agent_alone_and_read_again(tmp_path: 
         assert (await RunMemory(file, InlineWorker(), HealthBoard()).read())["calls"] == 2
         for raw in (b"", b"[1]", b'{"v": 99}', b"\xff", b"[" * 100_000, b'{"v": 1' + b" " * 300_000 + b"}"):
             file.write_bytes(raw)
-            assert await RunMemory(file, InlineWorker(), HealthBoard()).read() == {}
+            health = HealthBoard()
+            assert await RunMemory(file, InlineWorker(), health).read() == {}
+            assert "damaged" in health.details()[HealthReason.RUN_NOT_KEPT]
 
     asyncio.run(main())
 
@@ -192,3 +195,21 @@ def test_a_disk_that_refuses_is_named_and_tried_again(
         await memory.close()
 
     asyncio.run(main())
+
+
+def test_a_bad_moment_of_the_disk_costs_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_memory, "_TRY_AGAIN_S", 0.0)
+    file = tmp_path / "run.json"
+    file.write_text('{"v": 1, "calls": 7}')
+    refusals = [errno.EMFILE, errno.EIO, errno.EMFILE]
+    read = RunMemory._read
+
+    def now_and_then(memory: RunMemory) -> bytes:
+        if refusals:
+            raise OSError(refusals.pop(), "refused")
+        return read(memory)
+
+    monkeypatch.setattr(RunMemory, "_read", now_and_then)
+    health = HealthBoard()
+    assert asyncio.run(RunMemory(file, InlineWorker(), health).read())["calls"] == 7
+    assert not health.reasons()

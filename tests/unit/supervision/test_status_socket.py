@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import stat
 import threading
@@ -235,3 +236,24 @@ def test_whatever_else_listens_on_the_socket_is_no_daemon_and_holds_nobody_up(
         finally:
             left.set()
             server.join()
+
+
+def test_whoever_can_not_look_for_another_daemon_takes_no_socket_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mdt.sock"
+
+    async def no_descriptor(_: str) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main() -> None:
+        running = StatusSocket(path, {"status": lambda: "the first"})
+        await running.open()
+        with monkeypatch.context() as short:
+            short.setattr(asyncio, "open_unix_connection", no_descriptor)
+            with pytest.raises(OSError, match="Too many"):
+                await StatusSocket(path, {"status": lambda: "another"}).open()
+        assert await asyncio.to_thread(ask, path, "status") == "the first"
+        await running.close()
+
+    asyncio.run(main())

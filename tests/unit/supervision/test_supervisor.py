@@ -7,7 +7,6 @@ import errno
 import random
 from collections.abc import Coroutine
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,24 +214,6 @@ def test_the_watchdog_starves_when_one_unit_hangs(monkeypatch: pytest.MonkeyPatc
     fed = simulated(main())
     assert fed[0] == 0
     assert 70 <= fed[-1] <= 90
-
-
-def test_systemd_hears_ready_and_alive(tmp_path: Path) -> None:
-    import socket
-
-    address = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(address))
-        manager = ServiceManager({"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "5000000"})
-        manager.ready()
-        manager.alive()
-        assert [systemd.recv(100), systemd.recv(100)] == [b"READY=1", b"WATCHDOG=1"]
-        assert manager.watchdog_interval_s == 5
-    manager.alive()  # systemd gone: no harm
-
-
-def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
-    assert ServiceManager({"WATCHDOG_USEC": "5000000", "WATCHDOG_PID": "1"}).watchdog_interval_s is None
 
 
 def test_what_a_unit_finds_wrong_in_a_file_ends_the_agent_at_once() -> None:
