@@ -5,8 +5,8 @@ docs/gnss.md states the model: what opens an epoch, what closes it, what may con
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import deque
+from typing import NamedTuple
 
 from agent.domain.fix import Fix, FixMode
 from agent.sources.gnss.sentence import Sentence
@@ -26,8 +26,9 @@ MODE_HOLDS_MS = 10_000
 SENTENCES_MAX = 48
 """No receiver says more in an epoch; one that repeats itself for ever must not fill the memory."""
 EPOCHS_REMEMBERED = 64
+STEPS_REMEMBERED = 32
 _NAMES_MAX = 64
-_RANK = {"GGA": 2, "GNS": 2, "RMC": 1, "GLL": 0}
+_RANK = {"GGA": 4, "GNS": 4, "RMC": 2, "GLL": 0}
 """Whose position and time count where the sentences of an epoch differ: RMC may lag by a whole epoch."""
 
 
@@ -36,20 +37,33 @@ def _ahead_ms(later_ms: int, earlier_ms: int) -> int:
     return (later_ms - earlier_ms + MS_PER_DAY // 2) % MS_PER_DAY - MS_PER_DAY // 2
 
 
-@dataclass(slots=True)
 class _Epoch:
     """The sentences of one epoch so far."""
 
-    received_boottime_ns: int
-    sentences: list[Sentence] = field(default_factory=list)
-    names: Counter[str] = field(default_factory=Counter)
-    types: set[str] = field(default_factory=set)
-    times_ms: list[int] = field(default_factory=list)
-    since_solution: list[str] = field(default_factory=list)
-    """Types of the sentences after the newest solution."""
-    last: tuple[str, int] = ("", 0)
-    is_judged: bool = False
-    """True once a sentence said whether there is a position."""
+    __slots__ = (
+        "is_judged",
+        "last_count",
+        "last_name",
+        "names",
+        "received_boottime_ns",
+        "sentences",
+        "since_solution",
+        "times_ms",
+        "types",
+    )
+
+    def __init__(self, received_boottime_ns: int) -> None:
+        self.received_boottime_ns = received_boottime_ns
+        self.sentences: list[Sentence] = []
+        self.names: dict[str, int] = {}
+        self.types: set[str] = set()
+        self.times_ms: list[int] = []
+        self.since_solution: list[str] = []
+        """Types of the sentences after the newest solution."""
+        self.last_name, self.last_count = "", 0
+        """The newest sentence, and how often there was one of that name."""
+        self.is_judged = False
+        """True once a sentence said whether there is a position."""
 
     def holds(self, sentence: Sentence, nearer_than_ms: float) -> bool:
         """True when a solution may be of this epoch."""
@@ -65,22 +79,23 @@ class _Epoch:
     def add(self, sentence: Sentence) -> None:
         """Take one more sentence."""
         name = sentence.name
-        count = self.names[name] = self.names[name] + 1
-        self.last = name, count
+        self.last_name = name
+        self.last_count = self.names[name] = self.names.get(name, 0) + 1
         if len(self.sentences) < SENTENCES_MAX:
             self.sentences.append(sentence)
         if sentence.is_solution:
             self.types.add(sentence.type)
-            self.since_solution.clear()
+            if self.since_solution:
+                self.since_solution.clear()
             self.is_judged = self.is_judged or sentence.valid is not None
-            if sentence.time_of_day_ms is not None and sentence.time_of_day_ms not in self.times_ms:
-                self.times_ms.append(sentence.time_of_day_ms)
+            time_ms = sentence.time_of_day_ms
+            if time_ms is not None and time_ms not in self.times_ms:
+                self.times_ms.append(time_ms)
         elif len(self.since_solution) < SENTENCES_MAX:
             self.since_solution.append(sentence.type)
 
 
-@dataclass(frozen=True, slots=True)
-class _Solution:
+class _Solution(NamedTuple):
     """What the solutions of an epoch say together.
 
     A solution without a time may be older, so that it is heard only where none has a time. What is left must
@@ -97,7 +112,7 @@ class _Solution:
         judged = [sentence for sentence in judged if sentence.time_of_day_ms is not None] or judged
         placed = [one for one in judged if one.lat_deg is not None]
         best = max(placed or judged, key=_rank)
-        if all(one.valid for one in judged):
+        if len(placed) == len(judged) or all(one.valid for one in judged):
             return cls(best, bool(placed))
         common: dict[str, bool] = {}
         single: dict[str, bool] = {}
@@ -110,7 +125,7 @@ class _Solution:
 
 
 def _rank(solution: Sentence) -> int:
-    return 2 * _RANK[solution.type] + (solution.talker == "GN")
+    return _RANK[solution.type] + (solution.name[:2] == "GN")
 
 
 class _Habits:
@@ -118,11 +133,11 @@ class _Habits:
 
     def __init__(self) -> None:
         self._time_of: dict[str, int] = {}
-        self._steps_ms: deque[int] = deque(maxlen=32)
+        self._steps_ms: deque[int] = deque(maxlen=STEPS_REMEMBERED)
         self.nearer_than_ms: float = SAME_EPOCH_MS
         """Times nearer than this are of one epoch: half of the shortest interval there was of late."""
         self._comes_before: dict[str, set[str]] = {}
-        self._ending = "", 0
+        self._ending_name, self._ending_count = "", 0
         self._repeats = 0
         self._learn_epochs = LEARN_EPOCHS
         self.idle_gap_ns = IDLE_GAP_NS
@@ -143,8 +158,11 @@ class _Habits:
         if before_ms is None or before_ms == time_ms:
             return False
         if 0 < (step_ms := _ahead_ms(time_ms, before_ms)) <= LONGEST_INTERVAL_MS:
-            self._steps_ms.append(step_ms)
-            self.nearer_than_ms = min(self._steps_ms) / 2
+            steps = self._steps_ms
+            forgotten_ms = steps[0] if len(steps) == STEPS_REMEMBERED else None
+            steps.append(step_ms)
+            if step_ms != forgotten_ms:
+                self.nearer_than_ms = min(steps) / 2
         return True
 
     def precede(self, types: list[str], solution: Sentence) -> None:
@@ -154,16 +172,23 @@ class _Habits:
 
     def leads(self, sentence: Sentence, epoch: _Epoch) -> bool:
         """True when a sentence without a time must be of the epoch that follows `epoch`."""
-        return not epoch.types.isdisjoint(self._comes_before.get(sentence.type, ()))
+        before = self._comes_before.get(sentence.type)
+        return before is not None and not epoch.types.isdisjoint(before)
 
     def ended(self, epoch: _Epoch) -> None:
         """An epoch was seen to be over: learn what ended it."""
-        self._repeats = self._repeats + 1 if epoch.last == self._ending else 1
-        self._ending = epoch.last
+        ending = epoch.last_name, epoch.last_count
+        self._repeats = self._repeats + 1 if ending == (self._ending_name, self._ending_count) else 1
+        self._ending_name, self._ending_count = ending
 
     def ends(self, epoch: _Epoch) -> bool:
         """True when the epoch is over with its newest sentence."""
-        return epoch.last == self._ending and self._repeats >= self._learn_epochs and epoch.is_judged
+        return (
+            epoch.last_name == self._ending_name
+            and epoch.last_count == self._ending_count
+            and self._repeats >= self._learn_epochs
+            and epoch.is_judged
+        )
 
     def were_wrong(self, *, solution: bool) -> None:
         """More came after what was taken as the end. For a `solution` we wait longer from now on."""
@@ -192,16 +217,19 @@ class _Calendar:
         near_ms = self._told_ms
         self._told_ms = None
         if near_ms is None:
-            near_ms = next((ms for ms in map(_dated_ms, epoch.sentences) if ms is not None), self._newest_ms)
+            near_ms = _dated_ms(epoch.sentences)
+            if near_ms is None:
+                near_ms = self._newest_ms
         if near_ms is not None:
             self._newest_ms = near_ms + _ahead_ms(time_ms, near_ms)
         return None if near_ms is None else self._newest_ms
 
 
-def _dated_ms(sentence: Sentence) -> int | None:
-    if not sentence.is_solution or sentence.day is None or sentence.time_of_day_ms is None:
-        return None
-    return sentence.day * MS_PER_DAY + sentence.time_of_day_ms
+def _dated_ms(sentences: list[Sentence]) -> int | None:
+    for one in sentences:
+        if one.day is not None and one.is_solution and one.time_of_day_ms is not None:
+            return one.day * MS_PER_DAY + one.time_of_day_ms
+    return None
 
 
 class EpochAssembler:
@@ -216,7 +244,8 @@ class EpochAssembler:
         """Sentences without a time that wait for the epoch that they stand in front of."""
         self._open: _Epoch | None = None
         self._closed: _Epoch | None = None
-        self._seen_ms: deque[int] = deque(maxlen=EPOCHS_REMEMBERED)
+        self._seen_ms: dict[int, None] = {}
+        """Times of the newest epochs, in the order in which they were closed."""
         self._late_ms: int | None = None
         self._paused = True
         self._mode: tuple[FixMode, int] | None = None
@@ -233,11 +262,15 @@ class EpochAssembler:
 
     def accept(self, sentence: Sentence, received_boottime_ns: int) -> list[Fix]:
         """Take a sentence; return the fixes of the epochs that are over by it, oldest first."""
-        if self._held is None:
-            return self._take(sentence, received_boottime_ns)
-        self._held.append((sentence, received_boottime_ns))
-        begins_anew = sentence.is_solution and (sentence.time_of_day_ms is None or self._habits.saw(sentence))
-        return self._release() if begins_anew or len(self._held) >= SENTENCES_MAX else []
+        if self._held is not None:
+            self._held.append((sentence, received_boottime_ns))
+            begins_anew = sentence.is_solution and (
+                sentence.time_of_day_ms is None or self._habits.saw(sentence)
+            )
+            return self._release() if begins_anew or len(self._held) >= SENTENCES_MAX else []
+        if sentence.is_solution:
+            return self._take_solution(sentence, received_boottime_ns)
+        return self._take_companion(sentence)
 
     def idle(self) -> list[Fix]:
         """The receiver paused, or the recording is over: the open epoch is over."""
@@ -252,11 +285,9 @@ class EpochAssembler:
 
     def _release(self) -> list[Fix]:
         held, self._held = self._held or [], None
-        return [fix for sentence, at_ns in held for fix in self._take(sentence, at_ns)]
+        return [fix for sentence, at_ns in held for fix in self.accept(sentence, at_ns)]
 
-    def _take(self, sentence: Sentence, received_boottime_ns: int) -> list[Fix]:
-        if sentence.is_solution:
-            return self._take_solution(sentence, received_boottime_ns)
+    def _take_companion(self, sentence: Sentence) -> list[Fix]:
         if sentence.day is not None:
             self._calendar.tell(sentence)
         if self._open is None or self._habits.leads(sentence, self._open):
@@ -270,7 +301,8 @@ class EpochAssembler:
         self._habits.saw(solution)
         fixes: list[Fix] = []
         if self._open is not None and self._open.holds(solution, self._habits.nearer_than_ms):
-            self._habits.precede(self._open.since_solution, solution)
+            if self._open.since_solution:
+                self._habits.precede(self._open.since_solution, solution)
         elif self._is_late(solution):
             return []
         else:
@@ -299,7 +331,7 @@ class EpochAssembler:
         if learn:
             self._habits.ended(epoch)
         self._closed = epoch
-        self._seen_ms.extend(epoch.times_ms)
+        self._remember(epoch.times_ms)
         if not epoch.is_judged:
             return []
         solution = _Solution.of(epoch)
@@ -307,6 +339,14 @@ class EpochAssembler:
         utc_ms = self._calendar.utc_ms(time_ms, epoch)
         mode = self._mode_of(epoch, time_ms)
         return [_fix(epoch, solution, utc_ms, mode)]
+
+    def _remember(self, times_ms: list[int]) -> None:
+        seen = self._seen_ms
+        for time_ms in times_ms:
+            seen.pop(time_ms, None)
+            seen[time_ms] = None
+        while len(seen) > EPOCHS_REMEMBERED:
+            del seen[next(iter(seen))]
 
     def _is_late(self, solution: Sentence) -> bool:
         """True for a repetition and for what comes after its epoch was closed: its time was seen before."""
@@ -336,7 +376,7 @@ class EpochAssembler:
         older, and does not contradict the solutions.
         """
         modes = [sentence.mode for sentence in epoch.sentences if sentence.mode is not None]
-        mode = max(modes, default=FixMode.NONE)
+        mode = max(modes) if modes else FixMode.NONE
         if mode is not FixMode.NONE and time_ms is not None:
             self._mode = mode, time_ms
         if mode is FixMode.NONE and self._mode is not None and time_ms is not None:
@@ -349,15 +389,23 @@ class EpochAssembler:
 def _fix(epoch: _Epoch, solution: _Solution, utc_ms: int | None, mode: FixMode | None) -> Fix:
     said = epoch.sentences
     # One sentence a constellation, or GGA, which stops counting at 12: the largest is nearest.
-    satellites = max((one.satellites for one in said if one.satellites is not None), default=None)
+    counted = [one.satellites for one in said if one.satellites is not None]
+    satellites = max(counted) if counted else None
     if not solution.has_position:
         # Receivers go on to print the last altitude, speed and course; without a fix they mean nothing.
         return Fix.without_position(utc_ms, satellites, epoch.received_boottime_ns)
     best = solution.best
-    alt_m = next((one.alt_m for one in (best, *said) if one.alt_m is not None), None)
-    # RMC and VTG agree; where they do not, RMC's speed comes with a position and a time.
-    moving = [one for one in said if one.speed_mps is not None]
-    motion = next((one for one in moving if one.type == "RMC"), moving[0] if moving else None)
+    alt_m, hdop, error_m, motion = best.alt_m, None, None, None
+    for one in said:
+        if alt_m is None:
+            alt_m = one.alt_m
+        if hdop is None:
+            hdop = one.hdop
+        if error_m is None:
+            error_m = one.error_m
+        # RMC and VTG agree; where they do not, RMC's speed comes with a position and a time.
+        if one.speed_mps is not None and (motion is None or (one.type == "RMC" and motion.type != "RMC")):
+            motion = one
     return Fix(
         utc_ms=utc_ms,
         lat_deg=best.lat_deg,
@@ -368,7 +416,7 @@ def _fix(epoch: _Epoch, solution: _Solution, utc_ms: int | None, mode: FixMode |
         # Without GSA, a height tells a fix in three dimensions.
         mode=mode or (FixMode.FIX_2D if alt_m is None else FixMode.FIX_3D),
         satellites=satellites,
-        hdop=next((one.hdop for one in said if one.hdop is not None), None),
+        hdop=hdop,
         received_boottime_ns=epoch.received_boottime_ns,
-        error_m=next((one.error_m for one in said if one.error_m is not None), None),
+        error_m=error_m,
     )

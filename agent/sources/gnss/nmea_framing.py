@@ -15,7 +15,11 @@ MAX_SENTENCE_BYTES = 255
 _SEGMENT = re.compile(rb"\$[^$\r\n]*|[^$\r\n]+")
 _LINE_ENDS = b"\r\n"
 _CHECKSUM_DIGITS = re.compile(rb"[0-9A-Fa-f]{2}[ \t]*")
-_USUAL = re.compile(rb"\$([\x20-\x23\x25-\x29\x2b-\x7e]{1,200})\*([0-9A-F]{2})")
+_USUAL = re.compile(rb"\$([\x20-\x23\x25-\x29\x2b-\x7e]{1,126})\*([0-9A-F]{2})(\r?\n)")
+_AROUND_BYTES = 4
+"""What a usual line has around its body before its end: `$`, `*`, two digits."""
+_LOW_16_BYTES = (1 << 128) - 1
+_DIGITS = [b"%02X" % value for value in range(256)]
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e\t]")
 
 
@@ -44,6 +48,10 @@ class Frame(NamedTuple):
     received_boottime_ns: int
 
 
+_new_frame = tuple.__new__
+"""A named tuple's own constructor takes twice as long."""
+
+
 class NmeaFramer:
     """Cuts a stream of bytes into sentences. Memory is bounded; how the bytes were split does not matter."""
 
@@ -57,12 +65,16 @@ class NmeaFramer:
         # Only the first segment can have begun before this read.
         begun_ns = self._tail_boottime_ns if self._tail else received_boottime_ns
         whole, tail = _cut(buffer)
-        framed: list[Frame | Rejection] = []
-        for segment in _SEGMENT.findall(whole):
-            frame = _frame(segment, begun_ns)
+        framed = _usual_frames(whole, begun_ns, received_boottime_ns)
+        if framed is None:
+            framed = []
+            for segment in _SEGMENT.findall(whole):
+                frame = _frame(segment, begun_ns)
+                begun_ns = received_boottime_ns
+                if frame is not None:
+                    framed.append(frame)
+        elif framed:
             begun_ns = received_boottime_ns
-            if frame is not None:
-                framed.append(frame)
         self._tail_boottime_ns = begun_ns
         # One byte above the limit is kept, so that the segment is known as too long when its end comes.
         self._tail = tail[: MAX_SENTENCE_BYTES + 1]
@@ -82,18 +94,21 @@ def _cut(buffer: bytes) -> tuple[bytes, bytes]:
     return buffer[:start], buffer[start:]
 
 
+def _usual_frames(whole: bytes, begun_ns: int, received_ns: int) -> list[Frame | Rejection] | None:
+    """What whole lines of usual shape become; None when there is anything between or beside them."""
+    left = len(whole)
+    framed: list[Frame | Rejection] = []
+    for body, digits, line_end in _USUAL.findall(whole):
+        left -= len(body) + _AROUND_BYTES + len(line_end)
+        if _DIGITS[_short_checksum(body)] == digits:
+            framed.append(_new_frame(Frame, (body.decode("ascii"), begun_ns)))
+        else:
+            framed.append(Rejection.BAD_CHECKSUM)
+        begun_ns = received_ns
+    return None if left else framed
+
+
 def _frame(segment: bytes, begun_ns: int) -> Frame | Rejection | None:
-    usual = _USUAL.fullmatch(segment)
-    return _unusual(segment, begun_ns) if usual is None else _checked(usual[1], usual[2], begun_ns)
-
-
-def _checked(body: bytes, digits: bytes, begun_ns: int) -> Frame | Rejection:
-    if checksum(body) != int(digits, 16):
-        return Rejection.BAD_CHECKSUM
-    return Frame(body.decode("ascii"), begun_ns)
-
-
-def _unusual(segment: bytes, begun_ns: int) -> Frame | Rejection | None:
     if len(segment) > MAX_SENTENCE_BYTES:
         return Rejection.TOO_LONG
     if _NOT_PRINTABLE.search(segment):
@@ -107,6 +122,24 @@ def _unusual(segment: bytes, begun_ns: int) -> Frame | Rejection | None:
     return _checked(body, digits[:2], begun_ns)
 
 
+def _checked(body: bytes, digits: bytes, begun_ns: int) -> Frame | Rejection:
+    if checksum(body) != int(digits, 16):
+        return Rejection.BAD_CHECKSUM
+    return Frame(body.decode("ascii"), begun_ns)
+
+
 def checksum(body: bytes) -> int:
     """Exclusive or of all bytes between `$` and `*`, as NMEA 0183 defines it."""
     return reduce(operator.xor, body, 0)
+
+
+def _short_checksum(body: bytes) -> int:
+    """The same of at most 128 bytes, folded as one large number: twice as fast."""
+    number = int.from_bytes(body, "little")
+    number ^= number >> 512
+    number ^= number >> 256
+    number = (number ^ number >> 128) & _LOW_16_BYTES
+    number ^= number >> 64
+    number ^= number >> 32
+    number ^= number >> 16
+    return (number ^ number >> 8) & 255

@@ -15,19 +15,24 @@ from functools import lru_cache
 from agent.domain.fix import FixMode
 from agent.sources.gnss.sentence import MPS_PER_KNOT, UNIX_DAY_0, Sentence
 
-_TIME = r"(\d{6}(?:\.\d{1,3})?)"
-_PLACE = r"(\d\d)([0-5]\d\.\d{1,9}),([NS]),(\d{3})([0-5]\d\.\d{1,9}),([EW])"
-_SPEED = r"(\d{1,3}\.\d{1,4})"
-_COURSE = r"((?:[0-2]?\d?\d|3[0-5]\d)\.\d{1,4})?"
+_TIME = r"([0-9]{6}(?:\.[0-9]{1,3})?)"
+_PLACE = r"([0-9]{2}[0-5][0-9]\.[0-9]{1,9},[NS],[0-9]{3}[0-5][0-9]\.[0-9]{1,9},[EW])"
+_SPEED = r"([0-9]{1,3}\.[0-9]{1,4})"
+_COURSE = r"((?:[0-2]?[0-9]?[0-9]|3[0-5][0-9])\.[0-9]{1,4})?"
 _RMC = re.compile(
-    rf"..RMC,{_TIME},A,{_PLACE},{_SPEED},{_COURSE},(\d{{6}}),[0-9.]*,[EW]?(?:,[ADEFPR](?:,[A-Z])?)?"
+    rf"..RMC,{_TIME},A,{_PLACE},{_SPEED},{_COURSE},([0-9]{{6}}),[0-9.]*,[EW]?(?:,[ADEFPR](?:,[A-Z])?)?"
 )
 _GGA = re.compile(
-    rf"..GGA,{_TIME},{_PLACE},[1-6],(\d{{1,2}}),([1-9]?\d\.\d{{1,2}}),(-?\d{{1,3}}\.\d{{1,3}}),M,[-0-9.]*,M,"
-    r"[0-9.]*,\d*"
+    rf"..GGA,{_TIME},{_PLACE},[1-6],([0-9]{{1,2}}),([1-9]?[0-9]\.[0-9]{{1,2}}),"
+    r"(-?[0-9]{1,3}\.[0-9]{1,3}),M,[-0-9.]*,M,[0-9.]*,[0-9]*"
 )
 _GLL = re.compile(rf"..GLL,{_PLACE},{_TIME},A(?:,[ADEFPR])?")
-_GSA = re.compile(r"..GSA,[AM],([23])(?:,\d{0,3}){12},[0-9.]*,([1-4]?\d\.\d{1,2}),[0-9.]*(?:,\d)?")
+_GSA = re.compile(
+    r"..GSA,[AM],([23])(?:,[0-9]{0,3}){12},[0-9.]*,([1-4]?[0-9]\.[0-9]{1,2}),[0-9.]*(?:,[0-9])?"
+)
+_GSA_WITHOUT_FIX = re.compile(r"..GSA,[AM],1(?:,[0-9]{0,3}){12},[0-9.]*,[0-9.]*,[0-9.]*(?:,[0-9])?")
+_RMC_WITHOUT_FIX = re.compile(rf"..RMC,{_TIME}?,V,,,,,,,([0-9]{{6}})?,,(?:,N?(?:,[A-Z])?)?")
+_GGA_WITHOUT_FIX = re.compile(rf"..GGA,{_TIME}?,,,,,0,([0-9]{{1,2}})?,[0-9.]*,,M?,,M?,,[0-9]*")
 _VTG = re.compile(rf"..VTG,{_COURSE},T,[0-9.]*,M,{_SPEED},N,[0-9.]*,K(?:,[ADEFPR])?")
 
 
@@ -41,10 +46,16 @@ def read_usual(body: str) -> Sentence | None:
 @lru_cache(maxsize=8)
 def _time_ms(text: str) -> int | None:
     """The sentences of an epoch repeat its time."""
-    hour, minute, second = int(text[:2]), int(text[2:4]), int(text[4:6])
-    if hour > 23 or minute > 59 or second > 59:  # noqa: PLR2004 - a clock; leap seconds are not usual
+    minute_ms, second = _minute_ms(text[:4]), float(text[4:])
+    if minute_ms is None or second >= 60:  # noqa: PLR2004 - a clock; leap seconds are not usual
         return None
-    return ((hour * 60 + minute) * 60 + second) * 1000 + (int(text[7:].ljust(3, "0")) if text[7:] else 0)
+    return minute_ms + round(second * 1000)
+
+
+@lru_cache(maxsize=2)
+def _minute_ms(text: str) -> int | None:
+    hour, minute = int(text[:2]), int(text[2:])
+    return None if hour > 23 or minute > 59 else (hour * 60 + minute) * 60_000  # noqa: PLR2004 - a clock
 
 
 @lru_cache(maxsize=8)
@@ -58,57 +69,59 @@ def _day(text: str) -> int | None:
 
 
 @lru_cache(maxsize=8)
-def _place(place: tuple[str, ...]) -> tuple[float, float] | None:
+def _place(text: str) -> tuple[float, float] | None:
     """Most sentences of an epoch repeat its place."""
-    lat_whole, lat_minutes, north_south, lon_whole, lon_minutes, east_west = place
-    lat_deg = int(lat_whole) + float(lat_minutes) / 60
-    lon_deg = int(lon_whole) + float(lon_minutes) / 60
+    latitude, north_south, longitude, east_west = text.split(",")
+    lat_deg = int(latitude[:2]) + float(latitude[2:]) / 60
+    lon_deg = int(longitude[:3]) + float(longitude[3:]) / 60
     if lat_deg > 89 or lon_deg > 179 or lat_deg == lon_deg == 0:  # noqa: PLR2004 - the edges are not usual
         return None
     return (lat_deg if north_south == "N" else -lat_deg), (lon_deg if east_west == "E" else -lon_deg)
 
 
+# Sentences are made by position: by name takes twice as long, and this is done all day.
+# Name, type, is_solution, time, day, has_full_year, valid, latitude, longitude, height, speed, course, mode,
+# satellites, HDOP.
+
+
 def _rmc(body: str) -> Sentence | None:
     match = _RMC.fullmatch(body)
     if match is None:
-        return None
-    time, *place, knots, course, day_text = match.groups()
-    where, time_ms, day = _place(tuple(place)), _time_ms(time), _day(day_text)
+        return _without_fix(body, "RMC", _RMC_WITHOUT_FIX)
+    time, place, knots, course, day_text = match.groups()
+    where, time_ms, day = _place(place), _time_ms(time), _day(day_text)
     if where is None or time_ms is None or day is None:
         return None
-    return Sentence(
-        body[:5],
-        "RMC",
-        is_solution=True,
-        time_of_day_ms=time_ms,
-        day=day,
-        valid=True,
-        lat_deg=where[0],
-        lon_deg=where[1],
-        speed_mps=float(knots) * MPS_PER_KNOT,
-        course_deg=None if course is None else float(course),
-    )
+    speed_mps, course_deg = float(knots) * MPS_PER_KNOT, None if course is None else float(course)
+    return Sentence(body[:5], "RMC", True, time_ms, day, False, True, *where, None, speed_mps, course_deg)
+
+
+def _without_fix(body: str, name: str, shape: re.Pattern[str]) -> Sentence | None:
+    match = shape.fullmatch(body)
+    if match is None:
+        return None
+    time, number = match.groups()
+    time_ms = None if time is None else _time_ms(time)
+    day = _day(number) if name == "RMC" and number is not None else None
+    if (time is not None and time_ms is None) or (name == "RMC" and number is not None and day is None):
+        return None
+    sentence = Sentence(body[:5], name, True, time_ms, day, False, False)
+    if name == "GGA" and number is not None:
+        sentence.satellites = int(number)
+    return sentence
 
 
 def _gga(body: str) -> Sentence | None:
     match = _GGA.fullmatch(body)
     if match is None:
-        return None
-    time, *place, satellites, hdop, alt = match.groups()
-    where, time_ms = _place(tuple(place)), _time_ms(time)
+        return _without_fix(body, "GGA", _GGA_WITHOUT_FIX)
+    time, place, satellites, hdop, alt = match.groups()
+    where, time_ms = _place(place), _time_ms(time)
     if where is None or time_ms is None:
         return None
+    said = int(satellites), _hdop(hdop)
     return Sentence(
-        body[:5],
-        "GGA",
-        is_solution=True,
-        time_of_day_ms=time_ms,
-        valid=True,
-        lat_deg=where[0],
-        lon_deg=where[1],
-        alt_m=float(alt),
-        satellites=int(satellites),
-        hdop=_hdop(hdop),
+        body[:5], "GGA", True, time_ms, None, False, True, *where, float(alt), None, None, None, *said
     )
 
 
@@ -116,26 +129,22 @@ def _gll(body: str) -> Sentence | None:
     match = _GLL.fullmatch(body)
     if match is None:
         return None
-    *place, time = match.groups()
-    where, time_ms = _place(tuple(place)), _time_ms(time)
+    place, time = match.groups()
+    where, time_ms = _place(place), _time_ms(time)
     if where is None or time_ms is None:
         return None
-    return Sentence(
-        body[:5],
-        "GLL",
-        is_solution=True,
-        time_of_day_ms=time_ms,
-        valid=True,
-        lat_deg=where[0],
-        lon_deg=where[1],
-    )
+    return Sentence(body[:5], "GLL", True, time_ms, None, False, True, *where)
 
 
+@lru_cache(maxsize=64)
 def _gsa(body: str) -> Sentence | None:
+    """What satellites are used changes every few seconds, and is told in every epoch."""
     match = _GSA.fullmatch(body)
     if match is None:
-        return None
-    return Sentence(body[:5], "GSA", is_solution=False, mode=_MODES[match[1]], hdop=_hdop(match[2]))
+        if _GSA_WITHOUT_FIX.fullmatch(body) is None:
+            return None
+        return Sentence(body[:5], "GSA", False, mode=FixMode.NONE)
+    return Sentence(body[:5], "GSA", False, mode=_MODES[match[1]], hdop=_hdop(match[2]))
 
 
 def _vtg(body: str) -> Sentence | None:
@@ -143,13 +152,8 @@ def _vtg(body: str) -> Sentence | None:
     if match is None:
         return None
     course, knots = match.groups()
-    return Sentence(
-        body[:5],
-        "VTG",
-        is_solution=False,
-        speed_mps=float(knots) * MPS_PER_KNOT,
-        course_deg=None if course is None else float(course),
-    )
+    speed_mps, course_deg = float(knots) * MPS_PER_KNOT, None if course is None else float(course)
+    return Sentence(body[:5], "VTG", False, speed_mps=speed_mps, course_deg=course_deg)
 
 
 def _hdop(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 
 from agent.domain.fix import Fix
 from agent.hal.gnss import NmeaBytes
@@ -33,7 +33,8 @@ class ReceiverDecoder:
         self._framer = NmeaFramer()
         self._assembler = EpochAssembler()
         self._received_boottime_ns: int | None = None
-        self._told: deque[tuple[str, int]] = deque(maxlen=_TOLD)
+        self._told: dict[int, str] = {}
+        """Who told an epoch first, by its UTC; the newest last."""
         self.ubx = UbxDecoder()
         self.sky = Sky()
         self.sentences = 0
@@ -83,28 +84,27 @@ class ReceiverDecoder:
 
     def _read(self, frames: list[Frame | Rejection]) -> list[Fix]:
         fixes: list[Fix] = []
+        accept = self._assembler.accept
         for frame in frames:
-            if found := self._take(frame):
+            if isinstance(frame, Rejection):
+                self.rejections[frame] += 1
+                continue
+            self.sentences += 1
+            body, received_boottime_ns = frame
+            if body[2:6] == "GSV,":
+                self.sky.take_gsv(body, received_boottime_ns)
+                continue
+            sentence = parse(body)
+            if sentence is None:
+                continue
+            if isinstance(sentence, Rejection):
+                self.rejections[sentence] += 1
+                continue
+            if sentence.bad_fields:
+                self.rejections[Rejection.BAD_FIELD] += 1
+            if found := accept(sentence, received_boottime_ns):
                 fixes += found
         return fixes
-
-    def _take(self, frame: Frame | Rejection) -> list[Fix]:
-        if isinstance(frame, Rejection):
-            self.rejections[frame] += 1
-            return []
-        self.sentences += 1
-        if frame.body[2:6] == "GSV,":
-            self.sky.take_gsv(frame.body, frame.received_boottime_ns)
-            return []
-        sentence = parse(frame.body)
-        if isinstance(sentence, Rejection):
-            self.rejections[sentence] += 1
-            return []
-        if sentence is None:
-            return []
-        if sentence.bad_fields:
-            self.rejections[Rejection.BAD_FIELD] += 1
-        return self._assembler.accept(sentence, frame.received_boottime_ns)
 
     def _once(self, protocol: str, fixes: list[Fix]) -> list[Fix]:
         """Leave out the epochs that the other protocol has told already."""
@@ -113,9 +113,11 @@ class ReceiverDecoder:
         new = []
         for fix in fixes:
             if fix.utc_ms is not None:
-                other = "nmea" if protocol == "ubx" else "ubx"
-                if (other, fix.utc_ms) in self._told:
+                if self._told.pop(fix.utc_ms, protocol) != protocol:
+                    self._told[fix.utc_ms] = "nmea" if protocol == "ubx" else "ubx"
                     continue
-                self._told.append((protocol, fix.utc_ms))
+                self._told[fix.utc_ms] = protocol
+                if len(self._told) > _TOLD:
+                    del self._told[next(iter(self._told))]
             new.append(fix)
         return new

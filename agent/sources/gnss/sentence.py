@@ -13,7 +13,7 @@ UNIX_DAY_0 = date(1970, 1, 1).toordinal()
 
 @dataclass(slots=True)
 class Sentence:
-    """What one sentence says; None where it says nothing.
+    """What one sentence says; None where it says nothing. Once read it stays: one may stand for many alike.
 
     Attributes:
         name: talker and type, e.g. "GNRMC": what a receiver repeats in each cycle.
