@@ -43,6 +43,7 @@ class CrewParts:
         signals: newest vehicle signals by name.
         worker: writes what of the run a restart must know.
         on_crossing: called when the unit came to a known place or left it.
+        more_actions: what else the crew's page may ask for, by its word.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class CrewParts:
         signals: Callable[[], Mapping[str, Any]],
         worker: Worker,
         on_crossing: Callable[[], None],
+        more_actions: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -95,7 +97,11 @@ class CrewParts:
         )
         self.run.listen(self.presses.publish)
         self.times = RunLog(outbox, time_base, crew.codes)
-        actions = {**self.run.actions(), **self.presses.actions(crew.emergency_cancel_code)}
+        actions = {
+            **self.run.actions(),
+            **self.presses.actions(crew.emergency_cancel_code),
+            **(more_actions or {}),
+        }
         self._socket = PanelSocket(config.panel_socket, self.page, actions, health=health)
         health.listen(self._changed)
 

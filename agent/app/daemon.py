@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,11 +41,13 @@ from agent.supervision.supervisor import Progress, Supervisor, Unit
 from agent.uplink.commands import Command
 from agent.uplink.network_watch import NetworkWatch
 from agent.uplink.publisher import Publisher
-from agent.wire.reader_request import Reply, ReportRequest, decode_report_request
+from agent.wire.orders import Keep, decode_keep
+from agent.wire.reader_request import RefusalReason, Reply, ReportRequest, decode_report_request
 from agent.wire.topics import REPORT_NOW, Topics
 
 if TYPE_CHECKING:
     from agent.app.black_box import BlackBox
+    from agent.app.impact_parts import ImpactParts
 
 log = EventLog("daemon")
 _CLOSE_S = 1.0
@@ -91,6 +93,7 @@ class Daemon:
         rows = RowTime(self.time_base, self.outbox)
         topics = Topics(config.unit.agency, config.unit.unit)
         self._signals: SignalPath | None = None
+        self._impact = self._impact_parts()
         self._crew_parts = CrewParts(
             config,
             self._clock,
@@ -102,6 +105,7 @@ class Daemon:
             signals=lambda: {} if self._signals is None else self._signals.snapshot(),
             worker=platform.worker("run-memory"),
             on_crossing=self._on_crossing,
+            more_actions={} if self._impact is None else {"keep_recording": self._crew_keeps},
         )
         self._crew = self._crew_parts.presses
         self.publisher = Publisher(
@@ -120,6 +124,7 @@ class Daemon:
             commands=[
                 *self._crew_parts.commands(),
                 Command(REPORT_NOW, decode_report_request, self._report_now),
+                Command("keep", decode_keep, self._dispatch_keeps),
             ],
         )
         self._fixes = FixPath(
@@ -162,6 +167,7 @@ class Daemon:
             crew=self._crew,
             make_worker=platform.worker,
             on_faults=self._vehicle.on_faults,
+            impact=self._impact,
         )
         if self._devices.gives_signals:
             self._signals = self._signal_path()
@@ -189,6 +195,44 @@ class Daemon:
             on_ignition=self._on_ignition,
             on_tick=self._vehicle.look,
         )
+
+    def _impact_parts(self) -> ImpactParts | None:
+        settings = self._config.impact
+        if settings is None:
+            return None
+        from agent.app.impact_parts import ImpactParts
+
+        def context() -> Mapping[str, Any]:
+            return {
+                "position": self._vehicle.position(self._clock.boottime_ns()),
+                "incident": self._crew_parts.run.incident,
+            }
+
+        return ImpactParts(
+            settings,
+            self._config,
+            self._platform,
+            clock=self._clock,
+            time_base=self.time_base,
+            health=self.health,
+            outbox=self.outbox,
+            context=context,
+        )
+
+    def _crew_keeps(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert self._impact is not None
+        self._impact.keep("crew", "the crew asked for it")
+        return {"ok": True}
+
+    def _dispatch_keeps(self, asked: Keep) -> None:
+        if self._impact is None:
+            reply = Reply(
+                "keep", Outcome.REFUSED, asked.id, RefusalReason.NOT_ALLOWED, "no [impact] is configured"
+            )
+        else:
+            self._impact.keep("dispatch", asked.why or "dispatch asked for it")
+            reply = Reply("keep", Outcome.ACCEPTED, asked.id)
+        self.publisher.reply(reply)
 
     def _on_crossing(self) -> None:
         self._fixes.tell_next()
@@ -306,6 +350,7 @@ class Daemon:
             "vehicle": {} if self._signals is None else self._signals.snapshot(),
             "buses": {name: bus.report() for name, bus in self._devices.buses.items()},
             "vehicle_events": self._vehicle.snapshot(),
+            "impact": None if self._impact is None else self._impact.recorder.snapshot(),
             "computer": self._computer.snapshot(),
             "version": __version__,
             "units": self._supervisor.states(),
@@ -357,6 +402,8 @@ class Daemon:
         start(Unit("health", health.run))
         if self._black_box is not None:
             start(Unit("black-box", self._black_box.recorder.run))
+        if self._impact is not None:
+            start(Unit("impact", self._impact.recorder.run))
         for device in config.devices:
             recorder = None if self._black_box is None else self._black_box.recorder
             feed = device_feed(device, self._platform, self._clock, recorder)
@@ -371,6 +418,8 @@ class Daemon:
 
     def _on_signals(self, signals: Sequence[Signal]) -> None:
         self._fixes.on_signals(signals)
+        if self._impact is not None:
+            self._impact.told(signals)
         # First: what came of them is to be on the disk before an ignition that goes off takes the supply.
         self._vehicle.on_signals(signals)
         if self._signals is not None:
@@ -432,8 +481,10 @@ class Daemon:
 
     async def _stop_sources(self, deadline_s: float) -> None:
         await self._supervisor.stop(
-            [*self._sources, "health", "clock", "computer", "black-box"], deadline_s * 0.75
+            [*self._sources, "health", "clock", "computer", "black-box", "impact"], deadline_s * 0.75
         )
+        if self._impact is not None:
+            await self._impact.close()
         if self._black_box is not None:
             await self._black_box.close()
 

@@ -24,6 +24,7 @@ from agent.runtime.worker import Worker
 from agent.supervision.supervisor import Progress, Unit
 
 if TYPE_CHECKING:
+    from agent.app.impact_parts import ImpactParts
     from agent.sources.can.can_decoder import CanDecoder
     from agent.sources.can.vehicle_bus import FrameTap, VehicleBus
     from agent.sources.can.vehicle_file import VehicleFile
@@ -45,6 +46,7 @@ class DeviceUnits:
         crew: takes what buttons give.
         make_worker: where blocking work of a name is done.
         on_faults: takes what control units say is wrong with them.
+        impact: gets what may tell of an impact, at the rate of its source; None where none is recorded.
 
     Attributes:
         receivers: the GNSS receivers by the name of their device, once their units were made.
@@ -64,6 +66,7 @@ class DeviceUnits:
         crew: CrewPath,
         make_worker: Callable[[str], Worker],
         on_faults: OnFaults,
+        impact: ImpactParts | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -72,6 +75,7 @@ class DeviceUnits:
         self._crew = crew
         self._make_worker = make_worker
         self._on_faults = on_faults
+        self._impact = impact
         self.receivers: dict[str, GnssSource] = {}
         self.buses: dict[str, VehicleBus] = {}
         self._choice = ReceiverChoice(
@@ -132,6 +136,8 @@ class DeviceUnits:
                 yield self._sensor(device, feed, on_signals)
 
     def _receiver(self, device: GnssDevice, feed: Any) -> Unit:
+        if self._impact is not None:
+            feed = self._impact.recorder.nmea(feed, device.name)
         from agent.sources.gnss.gnss_source import Decoder, GnssSource
         from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 
@@ -191,11 +197,14 @@ class DeviceUnits:
         return Unit(unit_name(device), partial(bus.run, on_signals))
 
     def _taps(self, device: CanDevice) -> list[FrameTap]:
-        if self._vehicles[device.name].protocol != "j1939":
-            return []
-        from agent.sources.diagnostics.j1939_diagnostics import FaultTap
+        taps: list[FrameTap] = []
+        if self._vehicles[device.name].protocol == "j1939":
+            from agent.sources.diagnostics.j1939_diagnostics import FaultTap
 
-        return [FaultTap(self._on_faults)]
+            taps.append(FaultTap(self._on_faults))
+        if self._impact is not None:
+            taps.append(self._impact.tap(device.name, lambda: self.buses[device.name].decoder))
+        return taps
 
     def _panel(self, device: ButtonDevice, feed: Any) -> Iterator[Unit]:
         from agent.paths.panel_voice import PanelVoice
@@ -210,4 +219,10 @@ class DeviceUnits:
         from agent.sources.sensor import SensorSource
 
         source = SensorSource(feed, self._health, silent_after_s=device.silent_after_s)
-        return Unit(unit_name(device), partial(source.run, on_signals))
+
+        def on_samples(signals: Sequence[Signal]) -> None:
+            if self._impact is not None:
+                self._impact.on_signals(signals)
+            on_signals(signals)
+
+        return Unit(unit_name(device), partial(source.run, on_samples))

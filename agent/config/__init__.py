@@ -20,7 +20,7 @@ from agent.config.section import ConfigError, Host, Section, TopicLevel, from_fi
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Broker, Secret, Tls, Uplink
-from agent.config.vehicle import Driving, Watch
+from agent.config.vehicle import Driving, Impact, Watch
 
 __all__ = [
     "Baud",
@@ -36,6 +36,7 @@ __all__ = [
     "Driving",
     "GnssDevice",
     "Host",
+    "Impact",
     "Kinds",
     "Log",
     "Panel",

@@ -17,7 +17,7 @@ from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Uplink
-from agent.config.vehicle import Driving, Watch
+from agent.config.vehicle import Driving, Impact, Watch
 from agent.domain.reporting import Bounds
 
 PLACEHOLDER = "CHANGE-ME"
@@ -103,6 +103,7 @@ class Config(Section):
     crew: Crew = Crew()
     places: PlacesFile = PlacesFile()
     driving: Driving | None = None
+    impact: Impact | None = None
     watches: tuple[Watch, ...] = Field((), alias="watch")
     status_socket: Path = Path("/run/mdt/mdt.sock")
     """Unix socket at which `mdt status` asks the running agent."""
@@ -124,6 +125,18 @@ class Config(Section):
     def panel_socket(self) -> Path:
         """Where the daemon and the crew's page meet."""
         return self.panel.socket_beside(self.status_socket)
+
+    @property
+    def kept_recordings(self) -> Path:
+        """Folder of the recordings that are kept."""
+        chosen = None if self.impact is None else self.impact.directory
+        return self.store.directory / "kept" if chosen is None else chosen
+
+    @model_validator(mode="after")
+    def _kept_apart(self) -> Config:
+        if self.recorder is not None and self.recorder.directory == self.kept_recordings:
+            raise ValueError("impact.directory is the black box's: what is kept there would be rotated away")
+        return self
 
     @model_validator(mode="after")
     def _keys_have_a_meaning(self) -> Config:

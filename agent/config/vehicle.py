@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from agent.config.devices import SignalName
-from agent.config.section import Section, TopicLevel
+from agent.config.section import Section, TopicLevel, from_file_folder
 
 Limit = Annotated[float, Field(gt=0, le=100)]
 Pair = Annotated[tuple[Limit, Limit], Field()]
@@ -65,3 +66,24 @@ class Watch(Section):
         if self.low is not None and self.high is not None and self.high - self.low <= 2 * self.hysteresis:
             raise ValueError(f"no value is right between low = {self.low} and high = {self.high}")
         return self
+
+
+class Impact(Section):
+    """The impact recorder: the seconds before and after an impact, or a word of the crew, are kept apart."""
+
+    directory: Path | None = None
+    """Folder of what is kept; without it `kept` in the folder of the store."""
+    keep: int = Field(50, ge=1, le=1000)
+    """So many recordings are kept; the oldest goes first."""
+    before_s: float = Field(30, ge=1, le=55)
+    """Time before the moment that is kept."""
+    after_s: float = Field(30, ge=1, le=110)
+    """Time after it."""
+    acceleration_mps2: float = Field(30, ge=5, le=1000)
+    """An accelerometer that shows this in the plane of the road tells of an impact."""
+    speed_step_mps: float = Field(4.5, ge=2, le=50)
+    """Wheels that lose so much speed within 0.3 s tell of an impact."""
+
+    _paths = field_validator("directory", mode="after")(
+        lambda path, info: None if path is None else from_file_folder(path, info)
+    )

@@ -70,6 +70,10 @@ class HealthReason(Token):
     DISK_ERRORS = "disk_errors", "The file system of the data counted errors."
     DISK_WORN = "disk_worn", "The card nears the end of its life."
     RECORDER_STOPPED = "recorder_stopped", "The black box is configured and can not write."
+    RECORDING_NOT_KEPT = (
+        "recording_not_kept",
+        "The seconds around an event could not be written to the disk.",
+    )
     UNIT_RESTARTED = "unit_restarted", "A part of the agent failed unexpectedly and was started again."
     NO_DESCRIPTORS = (
         "no_descriptors",

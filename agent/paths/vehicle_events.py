@@ -81,6 +81,10 @@ class VehicleEvents:
         for record in self._codes.expire(now_ns):
             self._stage(now_ns, replace(record, position=self._position(now_ns), odometer_m=self._odometer_m))
 
+    def position(self, now_ns: int) -> Position | None:
+        """Where the vehicle is now; None when that is not known."""
+        return self._position(now_ns)
+
     def snapshot(self) -> dict[str, object]:
         """For `mdt status`: what is active now."""
         return {"trouble_codes": self._codes.snapshot(), "outside_limits": self._stores.open()}

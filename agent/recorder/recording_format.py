@@ -28,6 +28,10 @@ BUTTONS_TOPIC = "buttons" + EDGES_SUFFIX
 IGNITION_TOPIC = "ignition/edges"
 CLOCK_TOPIC = "clock/state"
 RECORDER_TOPIC = "recorder/state"
+KEPT_TOPIC = "kept/state"
+"""In a recording that was kept: what for, and at its end that it is whole."""
+SIGNALS_TOPIC = "vehicle/signals"
+"""In a recording that was kept: vehicle signals as they were told, by name."""
 TRUTH_TOPIC = "truth/state"
 COVERAGE_TOPIC = "truth/coverage"
 
@@ -93,6 +97,8 @@ SCHEMAS = {
         "mdt/SystemClock", unix_ms="integer", synchronised="boolean", max_error_ms="integer"
     ),
     RECORDER_TOPIC: _json_schema("mdt/Recorder", dropped="integer"),
+    KEPT_TOPIC: _json_schema("mdt/Kept", trigger="string", why="string", end="boolean"),
+    SIGNALS_TOPIC: _json_schema("mdt/Signals"),
     TRUTH_TOPIC: _json_schema(
         "mdt/Truth",
         utc_ms="integer",

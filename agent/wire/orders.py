@@ -120,6 +120,14 @@ class SignOn:
     call_sign: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """`command/keep`: the vehicle's data around now becomes a recording; `why` is for who reads it later."""
+
+    id: str
+    why: str | None
+
+
 def decode_assign(payload: bytes) -> Assign:
     """Raises CodecError."""
     given = _object(payload)
@@ -132,6 +140,12 @@ def decode_update(payload: bytes) -> Update:
     fields = _checked(lambda: call_fields(_renamed(given)))
     fields.pop("incident", None)
     return Update(_id(given), _text(given, "incident", 40), fields)
+
+
+def decode_keep(payload: bytes) -> Keep:
+    """Raises CodecError."""
+    given = _object(payload)
+    return Keep(_id(given), _maybe(given, "why", _MOST_SENTENCE))
 
 
 def decode_cancel(payload: bytes) -> Cancel:

@@ -56,6 +56,7 @@ COMMANDS: dict[str, str] = {
     "service": "A service was done.",
     "config": "Change the configuration.",
     "restart": "Start the agent anew.",
+    "keep": "Keep the vehicle's data of the last seconds, and of the next, as a recording.",
     "fetch": "Send a recording or a report in pieces.",
 }
 """Every command topic, what it is for. A unit answers one that it does not do with `unknown_command`."""

@@ -252,6 +252,36 @@ class CanHostile(CanFlood):
         return can_id, extended, b"\xff" * length if rng.random() < 0.3 else rng.randbytes(length)
 
 
+class CanFrames(Fault):
+    """A frame of a script on the bus, again and again for `for_s`: what a vehicle says in an accident or a fault.
+
+    With `silent` the bus says nothing else meanwhile.
+    """
+
+    kind: Literal["can_frames"]
+    bus: str = "can0"
+    can_id: int = Field(ge=0, lt=_EXTENDED_IDS)
+    data: str = Field(pattern=r"^([0-9A-Fa-f]{2}){0,8}$")
+    extended: bool = False
+    every_s: float = Field(0.05, gt=0, le=60)
+    silent: bool = False
+
+    async def apply(self, site: Site) -> None:
+        """Begin."""
+        site.wiring.can_silent += self.silent
+        site.run(self._say(site), f"can-frames-{self.can_id:x}")
+
+    async def lift(self, site: Site) -> None:
+        """It is over."""
+        site.wiring.can_silent -= self.silent
+
+    async def _say(self, site: Site) -> None:
+        data = bytes.fromhex(self.data)
+        while True:
+            site.rig.say_can(self.bus, self.can_id, extended=self.extended, data=data)
+            await asyncio.sleep(self.every_s)
+
+
 class ButtonBounce(Fault):
     """A worn button: `times` presses in a row, `spacing_ms` apart."""
 

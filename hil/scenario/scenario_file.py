@@ -12,6 +12,7 @@ from agent.config import ConfigError, Section, validate
 from hil.rig import RigKind
 from hil.scenario import expect_calls as calls
 from hil.scenario import expect_journal as journal
+from hil.scenario import expect_records as records
 from hil.scenario import expect_state as state
 from hil.scenario import fault_computer as computer
 from hil.scenario import fault_device as device
@@ -49,6 +50,7 @@ AnyFault = Annotated[
     | device.CanBusOff
     | device.CanFlood
     | device.CanHostile
+    | device.CanFrames
     | device.ButtonBounce
     | device.ButtonStuck
     | device.ButtonsUnplugged
@@ -85,7 +87,8 @@ AnyExpectation = Annotated[
     | state.DaemonStarts
     | calls.CallSteps
     | calls.PressesOfIncident
-    | calls.IncidentAtEnd,
+    | calls.IncidentAtEnd
+    | records.Records,
     Field(discriminator="kind"),
 ]
 

@@ -109,6 +109,11 @@ class VehicleBus:
             self._health.clear(*reasons, owner=self._feed.name)
             await self._feed.close()
 
+    @property
+    def decoder(self) -> CanDecoder | None:
+        """What finds signals in the frames; None before it was made."""
+        return self._decoder
+
     def report(self) -> dict[str, Any]:
         """What a technician may want to know, JSON-able: how much came, and which signals never did."""
         decoder, changes = self._decoder, self._changes
