@@ -253,7 +253,7 @@ class CanHostile(CanFlood):
 
 
 class CanFrames(Fault):
-    """A frame of a script on the bus, again and again for `for_s`: what a vehicle says in an accident or a fault.
+    """A frame of a script on the bus, again and again for `for_s`: what a vehicle says in an accident.
 
     With `silent` the bus says nothing else meanwhile.
     """

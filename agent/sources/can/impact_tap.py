@@ -64,7 +64,7 @@ class ImpactTap:
                     if tells_of_impacts(signal.name)
                 ))
             ]  # fmt: skip
-            # Each frame, changed or not: that a speed stays what it became is what tells a stop from an error.
+            # Each frame, changed or not: that a speed stays what it became tells a stop from an error.
             self._changes = (
                 SignalChanges(CanDecoder(telling, decoder.protocol), refresh_ns=0) if telling else None
             )
