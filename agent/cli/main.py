@@ -71,16 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--live", action="store_true", help="again every second, until Ctrl-C")
     sub.set_defaults(run=_sky)
 
-    sub = commands.add_parser("watch", help="what dispatch sees, live")
-    sub.add_argument(
-        "--broker", required=True, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://..."
-    )
-    sub.add_argument("--agency", help="only this agency")
-    sub.add_argument("--unit", help="only this unit")
-    sub.add_argument("--json", action="store_true", help="one JSON line a record")
-    sub.add_argument("--ca-file", type=Path, help="authority to trust for mqtts://")
-    sub.add_argument("--password-file", type=Path, help="password of the broker (or MDT_BROKER_PASSWORD)")
-    sub.set_defaults(run=_watch)
+    _watch_options(commands.add_parser("watch", help="what dispatch sees, live"))
 
     sub = commands.add_parser("record", help="write everything the drivers read to one file (agent stopped)")
     _config_option(sub)
@@ -193,6 +184,20 @@ def _config_option(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _watch_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--broker", required=True, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://..."
+    )
+    sub.add_argument("--agency", help="only this agency")
+    sub.add_argument("--unit", help="only this unit")
+    sub.add_argument("--json", action="store_true", help="one JSON line a record")
+    sub.add_argument("--ca-file", type=Path, help="authority to trust for mqtts://")
+    sub.add_argument("--certificate", type=Path, help="our certificate, for a broker that asks for one")
+    sub.add_argument("--key", type=Path, help="its key")
+    sub.add_argument("--password-file", type=Path, help="password of the broker (or MDT_BROKER_PASSWORD)")
+    sub.set_defaults(run=_watch)
+
+
 def _socket_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--config", type=Path, metavar="FILE", help=f"configuration of the daemon (default: {DEFAULT_CONFIG})"
@@ -251,6 +256,8 @@ def _watch(args: argparse.Namespace) -> int:
         unit=args.unit,
         json_lines=args.json,
         ca_file=args.ca_file,
+        certificate_file=args.certificate,
+        key_file=args.key,
         password_file=args.password_file,
         out=sys.stdout,
     )

@@ -42,6 +42,8 @@ def watch(
     json_lines: bool,
     out: TextIO,
     ca_file: Path | None = None,
+    certificate_file: Path | None = None,
+    key_file: Path | None = None,
     password_file: Path | None = None,
     err: TextIO | None = None,
 ) -> int:
@@ -55,6 +57,8 @@ def watch(
         json_lines: print JSON lines instead of a table.
         out: where to show it; a terminal gets a live table.
         ca_file: authority to trust for mqtts, instead of the system's.
+        certificate_file: our own certificate, where the broker asks for one.
+        key_file: its key.
         password_file: file that holds the password.
         err: where to complain; standard error when not given.
 
@@ -63,7 +67,13 @@ def watch(
     """
     err = err or sys.stderr
     try:
-        broker = broker_of(broker_url, ca_file=ca_file, password_file=password_file)
+        broker = broker_of(
+            broker_url,
+            ca_file=ca_file,
+            certificate_file=certificate_file,
+            key_file=key_file,
+            password_file=password_file,
+        )
     except ValueError as error:
         err.write(f"mdt watch: {error}\n")
         return ExitCode.BAD_CONFIG
@@ -84,7 +94,14 @@ def watch(
         return ExitCode.OK
 
 
-def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | None = None) -> Broker:
+def broker_of(
+    url: str,
+    *,
+    ca_file: Path | None = None,
+    certificate_file: Path | None = None,
+    key_file: Path | None = None,
+    password_file: Path | None = None,
+) -> Broker:
     """The broker that a URL means. Raises ValueError with one plain sentence."""
     # What is shown of a URL that is no good: never what stands before its @, which may be a password.
     shown = f"...{url[url.rindex('@') :]}" if "@" in url else url
@@ -101,8 +118,8 @@ def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | No
         port = parts.port or _PORTS[parts.scheme]
     except ValueError:
         raise ValueError(f"{shown}: the port is no number from 1 to 65535") from None
-    if ca_file is not None and parts.scheme == "mqtt":
-        raise ValueError("an authority needs mqtts://")
+    _check_files(parts.scheme, ca_file, certificate_file, key_file)
+    tls = Tls(ca_file=ca_file, certificate_file=certificate_file, key_file=key_file)
     password = None
     if parts.username is not None:
         if password_file is not None:
@@ -113,13 +130,26 @@ def broker_of(url: str, *, ca_file: Path | None = None, password_file: Path | No
         return Broker(
             host=parts.hostname,
             port=port,
-            tls=Tls(ca_file=ca_file) if parts.scheme == "mqtts" else None,
+            tls=tls if parts.scheme == "mqtts" else None,
             allow_plaintext=parts.scheme == "mqtt",
             username=None if parts.username is None else unquote(parts.username),
             password=password,
         )
     except ValidationError as error:
         raise ValueError(f"{shown}: {error.errors()[0]['msg']}") from None
+
+
+def _check_files(
+    scheme: str, ca_file: Path | None, certificate_file: Path | None, key_file: Path | None
+) -> None:
+    files = [file for file in (ca_file, certificate_file, key_file) if file is not None]
+    if scheme == "mqtt" and files:
+        raise ValueError("an authority and certificates need mqtts://")
+    if (certificate_file is None) != (key_file is None):
+        raise ValueError("a certificate and its key go together")
+    for file in files:
+        if not os.access(file, os.R_OK):
+            raise ValueError(f"{file} can not be read")
 
 
 class Watcher:

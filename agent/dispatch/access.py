@@ -21,6 +21,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "command": frozenset({"dispatch"}),
     "answer": frozenset({"dispatch"}),
     "vehicle_command": frozenset({"dispatch", "fleet"}),
+    "fleet_command": frozenset({"fleet"}),
 }
 """What may be done, and by whom."""
 
@@ -59,10 +60,12 @@ class Access:
         return found
 
     def by_certificate(self, common_name: str) -> Who | None:
-        """Who a verified certificate is; one that is not listed may read."""
-        if not common_name:
-            return None
-        return Who(common_name, self._certificates.get(common_name, "reader"))
+        """Who a verified certificate is; None for one that is not listed.
+
+        The authority signs vehicles' certificates, too: one stolen with its vehicle opens nothing here.
+        """
+        role = self._certificates.get(common_name)
+        return None if role is None else Who(common_name, role)
 
 
 def new_token(name: str, role: Role) -> tuple[str, Token]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from agent.wire.time_text import utc_text
 
 Line = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
 Text = Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True)]
@@ -94,8 +96,55 @@ class Signals(Fields):
     """Vehicle signals at a rate, for a while."""
 
     names: list[Line] = Field(min_length=1, max_length=50)
-    every_s: float = Field(ge=0.1, le=3600)
-    for_s: float = Field(gt=0, le=86_400)
+    every_s: float = Field(ge=1, le=3600)
+    for_s: float = Field(gt=0, le=3600)
+
+
+class SetRate(Fields):
+    """Positions no older than this, for a while."""
+
+    every_s: float = Field(ge=1, le=600)
+    for_s: float = Field(gt=0, le=21_600)
+
+
+class Ask(Fields):
+    """Nothing but the question."""
+
+
+class Service(Fields):
+    """What was done to the vehicle."""
+
+    item: Line = Field(min_length=1)
+    note: Line | None = None
+    odometer_m: int | None = Field(None, ge=0, lt=1 << 40)
+
+
+class Config(Fields):
+    """What changes in the vehicle's configuration; null goes back to the vehicle's own file."""
+
+    patch: dict[str, Any] = Field(min_length=1)
+    confirm_within_s: float | None = Field(None, gt=0, le=3600)
+
+
+class Acknowledge(Fields):
+    """An emergency or alarm that dispatch has seen; the newest without a number."""
+
+    journal: int | None = Field(None, ge=0, lt=1 << 32)
+    seq: int | None = Field(None, ge=1, lt=1 << 62)
+
+
+class Restart(Fields):
+    """Start the agent anew."""
+
+    reason: Line | None = None
+
+
+class Fetch(Fields):
+    """A recording or a bundle, in pieces."""
+
+    what: Literal["recording", "bundle"]
+    name: Line | None = None
+    offset: int = Field(0, ge=0, lt=1 << 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +155,19 @@ class Command:
         fields: what it carries.
         permission: who may give it; see `access.PERMISSIONS`.
         sentence: what it does.
+        valid_s: how long after it was given it may still be done; until then it is said again to a unit that
+            connects and has not answered.
+        lasting: `accepted` is not the end: another answer says what became of it.
     """
 
     fields: type[Fields]
     permission: str
     sentence: str
+    valid_s: float = 900.0
+    lasting: bool = False
 
 
+WEEK_S = 7 * 86_400.0
 COMMANDS: dict[str, Command] = {
     "assign": Command(Assign, "command", "Give a unit a call."),
     "update": Command(Update, "command", "Tell a unit what changed of its call."),
@@ -121,17 +176,41 @@ COMMANDS: dict[str, Command] = {
     "answer": Command(Answer, "answer", "Accept or refuse a status."),
     "amend": Command(Amend, "command", "Correct a status afterwards."),
     "crew": Command(SignOn, "command", "Say who is aboard."),
-    "replay": Command(Replay, "vehicle_command", "Have records sent again."),
+    "acknowledge": Command(Acknowledge, "alarm", "Tell the crew that dispatch has seen it."),
+    "report-now": Command(Ask, "vehicle_command", "Have position and states sent at once.", 120.0),
+    "ping": Command(Ask, "vehicle_command", "Ask whether the unit is there.", 120.0),
+    "set-rate": Command(SetRate, "vehicle_command", "Have positions sent at another rate for a while."),
+    "replay": Command(Replay, "vehicle_command", "Have records sent again.", 3600.0),
     "signals": Command(Signals, "vehicle_command", "Ask for vehicle signals at a rate."),
+    "diagnostics": Command(Ask, "vehicle_command", "Ask for the device's own report.", lasting=True),
+    "keep": Command(Ask, "vehicle_command", "Have the moments around now kept as a recording."),
+    "service": Command(Service, "vehicle_command", "Say that a service was done.", WEEK_S),
+    "fetch": Command(Fetch, "vehicle_command", "Have a recording or bundle sent.", 86_400.0, lasting=True),
+    "config": Command(Config, "fleet_command", "Change the vehicle's configuration.", WEEK_S, lasting=True),
+    "restart": Command(Restart, "fleet_command", "Start the vehicle's agent anew.", lasting=True),
 }
 
 
 def told(fields: Fields) -> dict[str, Any]:
     """A command's fields without those that say nothing."""
-    given = fields.model_dump(exclude_none=True)
-    return {name: value for name, value in given.items() if value not in ("", [])}
+    given = fields.model_dump(exclude_none=not isinstance(fields, Config))
+    return {name: value for name, value in given.items() if value not in ("", [], None)}
 
 
-def encode(command_id: str, fields: dict[str, Any]) -> bytes:
-    """The payload: JSON, so that whoever reads the topics can read it."""
-    return json.dumps({"id": command_id, **fields}, separators=(",", ":")).encode()
+def encode(
+    command_id: str, fields: dict[str, Any], *, by: str | None = None, until_ms: int | None = None
+) -> bytes:
+    """The payload: JSON, so that whoever reads the topics can read it.
+
+    Args:
+        command_id: by which the unit knows one that it did already.
+        fields: what it carries.
+        by: who gave it.
+        until_ms: when it is too late to do it, in Unix milliseconds.
+    """
+    frame: dict[str, Any] = {"id": command_id}
+    if by is not None:
+        frame["by"] = by[:64]
+    if until_ms is not None:
+        frame["until"] = utc_text(until_ms)
+    return json.dumps(frame | fields, separators=(",", ":")).encode()

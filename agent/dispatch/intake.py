@@ -17,7 +17,7 @@ from agent.reader.journal_reader import Ask, JournalReader, StreamCursor
 from agent.wire.batch import Batch, CodecError, JournalRecord
 from agent.wire.body import body_to_json
 from agent.wire.codec import decode_batch, decode_state
-from agent.wire.reader_request import Receipt
+from agent.wire.reader_request import Receipt, Reply, decode_reply
 from agent.wire.state_codec import state_to_json
 from agent.wire.topics import Area, ParsedTopic, Topics, parse_topic
 
@@ -67,6 +67,15 @@ class HeardState:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardReply:
+    """A unit's answer to a command."""
+
+    topics: Topics
+    message: Message
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A message that is not what its topic promises."""
 
@@ -91,6 +100,7 @@ class Heard:
     Attributes:
         batches: those with something new, in the order in which they came.
         states: the newest of each name and unit.
+        replies: what units answered to commands.
         refused: what could not be read.
         conflicts: records that contradict what was read before.
         cursors: of every stream that was touched.
@@ -99,6 +109,7 @@ class Heard:
 
     batches: list[HeardBatch] = field(default_factory=list)
     states: list[HeardState] = field(default_factory=list)
+    replies: list[HeardReply] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     cursors: list[StreamCursor] = field(default_factory=list)
@@ -136,16 +147,10 @@ class Intake:
                 if parsed.area is Area.STATE:
                     states[parsed.topics, parsed.name] = self._state(parsed, message)
                 elif parsed.area is Area.JOURNAL:
-                    records = self._reader.feed_batch(parsed.topics, read_batch(parsed, message.payload))
+                    self._batch(heard, parsed, message)
                     touched.add(parsed.topics)
-                    fresh = [one for one in records if not one.conflict]
-                    if fresh:
-                        heard.batches.append(HeardBatch(parsed.topics, message, fresh))
-                    heard.conflicts += [
-                        Conflict(parsed.topics, message, one) for one in records if one.conflict
-                    ]
                 elif parsed.area is Area.REPLY:
-                    self._reader.feed(message.topic, message.payload, now_s)
+                    heard.replies.append(self._reply(parsed, message, now_s))
             except CodecError as error:
                 heard.refused.append(Refused(parsed.topics, message, str(error)))
         heard.states = list(states.values())
@@ -163,6 +168,20 @@ class Intake:
     def holes(self) -> int:
         """Sequence numbers that are missing now."""
         return self._reader.counts.holes_open
+
+    def _batch(self, heard: Heard, parsed: ParsedTopic, message: Message) -> None:
+        records = self._reader.feed_batch(parsed.topics, read_batch(parsed, message.payload))
+        fresh = [one for one in records if not one.conflict]
+        if fresh:
+            heard.batches.append(HeardBatch(parsed.topics, message, fresh))
+        heard.conflicts += [Conflict(parsed.topics, message, one) for one in records if one.conflict]
+
+    def _reply(self, parsed: ParsedTopic, message: Message, now_s: float) -> HeardReply:
+        reply = decode_reply(message.payload)
+        if reply.command != parsed.name:
+            raise CodecError(f"an answer to {reply.command!r:.40} on the topic of {parsed.name}")
+        self._reader.take_reply(parsed.topics, reply, now_s)
+        return HeardReply(parsed.topics, message, reply)
 
     def _state(self, parsed: ParsedTopic, message: Message) -> HeardState:
         state = decode_state(parsed.name, message.payload) if message.payload else None

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.dispatch.access import Who
+from agent.dispatch.commands import COMMANDS
 from agent.dispatch.queries import ALARM_COLUMNS, CALL_COLUMNS
 from agent.dispatch.store.engine import Connection
 from agent.dispatch.store.store import Store
+from agent.wire.reader_request import Reply
 from agent.wire.topics import Topics
 
 _KIND_CLASSES = {
@@ -21,6 +23,30 @@ _KIND_CLASSES = {
     "events_days": ("events", "kind NOT IN (4, 5, 6)"),
 }
 DAY_MS = 86_400_000
+
+
+UNANSWERED = "unanswered"
+"""Outcome of a command that nobody answered in its time; units have no such word."""
+
+
+class Unsent(NamedTuple):
+    """A command that is to be sent.
+
+    Attributes:
+        command_id: by which the unit knows it.
+        topics: whose.
+        name: of the table of commands.
+        fields: what it carries.
+        by: who gave it.
+        until_ms: when it is too late, in Unix milliseconds; None when that is not known.
+    """
+
+    command_id: str
+    topics: Topics
+    name: str
+    fields: dict[str, Any]
+    by: str
+    until_ms: int | None
 
 
 class Ledger:
@@ -43,7 +69,15 @@ class Ledger:
             self._act(who, action, topics, detail, now_ms)
 
     def command(
-        self, who: Who, name: str, topics: Topics, fields: dict[str, Any], *, command_id: str, now_ms: int
+        self,
+        who: Who,
+        name: str,
+        topics: Topics,
+        fields: dict[str, Any],
+        *,
+        command_id: str,
+        now_ms: int,
+        valid_s: float | None = None,
     ) -> bool:
         """Keep a command with the action that gave it; False when this id was given before."""
         with self._connection.transaction():
@@ -65,6 +99,7 @@ class Ledger:
                     "who": who.name,
                 },
             )
+            self._await(command_id, name, topics, now_ms, valid_s)
             self._act(who, name, topics, {"id": command_id, **fields}, now_ms)
             self._follow_call(name, topics, fields, now_ms)
         return True
@@ -76,16 +111,50 @@ class Ledger:
                 "UPDATE commands SET sent_ms = :now WHERE command_id = :id", {"id": command_id, "now": now_ms}
             )
 
-    def unsent(self) -> list[tuple[str, Topics, str, dict[str, Any]]]:
-        """Commands that the broker does not have yet: id, unit, name and fields, oldest first."""
+    def unsent(self) -> list[Unsent]:
+        """Commands that the broker does not have, or a unit that came back has not answered; oldest first."""
         rows = self._connection.query(
-            "SELECT command_id, agency, unit, name, fields FROM commands "
+            "SELECT commands.command_id, commands.agency, commands.unit, commands.name, fields, made_by, "
+            "until_ms FROM commands LEFT JOIN awaited ON awaited.command_id = commands.command_id "
             "WHERE sent_ms IS NULL ORDER BY made_ms LIMIT 500"
         )
         return [
-            (command_id, Topics(agency, unit), name, json.loads(fields))
-            for command_id, agency, unit, name, fields in rows
+            Unsent(command_id, Topics(agency, unit), name, json.loads(fields), by, until_ms)
+            for command_id, agency, unit, name, fields, by, until_ms in rows
         ]
+
+    def say_again(self, topics: Topics) -> int:
+        """A unit connected anew: what it did not answer is to be sent again; returns how much.
+
+        A unit's session ends with its connection, so that a call of an hour ago does not ring. A call that is
+        over here by now is not said again either.
+        """
+        with self._connection.transaction():
+            return self._connection.execute(
+                "UPDATE commands SET sent_ms = NULL WHERE sent_ms IS NOT NULL AND command_id IN "
+                "(SELECT command_id FROM awaited WHERE agency = :agency AND unit = :unit) "
+                "AND (name NOT IN ('assign', 'update') OR EXISTS (SELECT 1 FROM calls WHERE "
+                "calls.agency = :agency AND calls.unit = :unit AND ended_ms IS NULL "
+                "AND calls.assigned_ms <= commands.made_ms))",
+                {"agency": topics.agency, "unit": topics.unit},
+            )
+
+    def give_up(self, now_ms: int) -> list[str]:
+        """Commands whose time is over without an answer: that is their result; returns their ids."""
+        rows = self._connection.query(
+            "SELECT command_id, agency, unit, name FROM awaited WHERE until_ms < :now", {"now": now_ms}
+        )
+        if rows:
+            with self._connection.transaction():
+                for command_id, agency, unit, name in rows:
+                    text = "The unit did not answer while it was worth doing."
+                    reply = Reply(name, UNANSWERED, command_id, text=text)
+                    self._store.keep_reply(Topics(agency, unit), reply, now_ms)
+                    self._connection.execute(
+                        "UPDATE commands SET sent_ms = coalesce(sent_ms, :now) WHERE command_id = :id",
+                        {"id": command_id, "now": now_ms},
+                    )
+        return [row[0] for row in rows]
 
     def answer(self, who: Who, topics: Topics, fields: dict[str, Any], command_id: str, now_ms: int) -> bool:
         """Decide on a status; False when there is no such status or it was decided."""
@@ -121,6 +190,7 @@ class Ledger:
                     "who": who.name,
                 },
             )
+            self._await(command_id, "answer", topics, now_ms, None)
             if who.role == "dispatch" and who.name != "the service":
                 self._act(who, "answer", topics, fields, now_ms)
         return True
@@ -224,6 +294,18 @@ class Ledger:
         return report
 
     # ------------------------------------------------------------------ inside of a transaction
+
+    def _await(self, command_id: str, name: str, topics: Topics, now_ms: int, valid_s: float | None) -> None:
+        self._connection.execute(
+            "INSERT INTO awaited VALUES (:id, :agency, :unit, :name, :until) ON CONFLICT DO NOTHING",
+            {
+                "id": command_id,
+                "agency": topics.agency,
+                "unit": topics.unit,
+                "name": name,
+                "until": now_ms + round(1000 * (valid_s or COMMANDS[name].valid_s)),
+            },
+        )
 
     def _act(self, who: Who, action: str, topics: Topics | None, detail: dict[str, Any], now_ms: int) -> None:
         number = self._connection.query("SELECT coalesce(max(action_id), 0) + 1 FROM actions")[0][0]

@@ -28,8 +28,8 @@ LEAF_DAYS = 825
 BACKDATE = timedelta(hours=1)
 """A vehicle without a clock chip may be a little behind when it first looks at a certificate."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-RESERVED = frozenset({"dispatch", "watch", "fleet", "safety", "readers"})
-"""Names of the broker's access rules: no vehicle may be called so."""
+RESERVED = frozenset({"broker", "dispatch", "watch", "fleet", "safety", "readers"})
+"""Names of the broker and of its access rules: no vehicle may be called so."""
 CRL_FILE = "revoked.crl"
 _INDEX = "index.json"
 _KEY_MODE, _FOLDER_MODE = 0o600, 0o700

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from agent.dispatch.pki import LEAF_DAYS, Authority, PkiError, now_utc
+from agent.dispatch.pki import LEAF_DAYS, RESERVED, Authority, PkiError, now_utc
 
 _EPILOG = """\
 examples:
@@ -105,6 +105,12 @@ def _unit(authority: Authority, args: argparse.Namespace) -> None:
 
 def _client(authority: Authority, args: argparse.Namespace) -> None:
     _say(f"{authority.client(args.name, args.days)}/{args.name}.crt and {args.name}.key")
+    if args.name not in RESERVED:
+        _say(
+            f"The shipped access rules have no block for {args.name}: give mdt.acl one that begins with\n"
+            f"user {args.name}\ntopic deny ems/v1/AGENCY/{args.name}/#\n"
+            "or the broker takes it for a vehicle of that name."
+        )
 
 
 def _renew(authority: Authority, args: argparse.Namespace) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from agent.dispatch.commands import COMMANDS
 from agent.dispatch.store.engine import Connection, Engine, StoreError
 from agent.domain.record import Kind, token_of
 from agent.domain.stamp import UtcSource
@@ -170,6 +171,58 @@ def actions(connection: Connection, *, limit: int = 1000) -> list[Row]:
     for one in found:
         one["detail"] = json.loads(one["detail"])
     return found
+
+
+COMMAND_COLUMNS = ("id", "agency", "unit", "name", "fields", "made_ms", "made_by", "sent_ms", "until_ms")
+_COMMANDS = (
+    "SELECT commands.command_id, commands.agency, commands.unit, commands.name, fields, made_ms, made_by, "
+    "sent_ms, until_ms FROM commands LEFT JOIN awaited ON awaited.command_id = commands.command_id "
+)
+
+
+def command(connection: Connection, command_id: str) -> Row | None:
+    """One command with every answer to it; None when there is no such command."""
+    rows = connection.query(f"{_COMMANDS} WHERE commands.command_id = :id", {"id": command_id})
+    if not rows:
+        return None
+    found = _command(rows[0])
+    said = connection.query(
+        "SELECT received_ms, said FROM replies WHERE command_id = :id ORDER BY reply_number",
+        {"id": command_id},
+    )
+    found["replies"] = [{"received_ms": received_ms, **json.loads(text)} for received_ms, text in said]
+    outcomes = [one["outcome"] for one in found["replies"]]
+    found["outcome"] = outcomes[-1] if outcomes else None
+    still = frozenset({"accepted"}) if COMMANDS[found["name"]].lasting else frozenset()
+    found["ended"] = bool(set(outcomes) - still) or (not outcomes and found["until_ms"] is None)
+    return found
+
+
+def commands(
+    connection: Connection, *, topics: Topics | None, names: Iterable[str], limit: int = 200
+) -> list[Row]:
+    """Commands of some names with their last outcome, newest first."""
+    among = ", ".join(f"'{name}'" for name in names)  # of our own table
+    where, values = f"WHERE commands.name IN ({among})", Row(limit=limit)
+    if topics is not None:
+        where += " AND commands.agency = :agency AND commands.unit = :unit"
+        values |= {"agency": topics.agency, "unit": topics.unit}
+    rows = connection.query(
+        f"{_COMMANDS} {where} ORDER BY made_ms DESC, commands.command_id LIMIT :limit", values
+    )
+    found = [_command(row) for row in rows]
+    for one in found:
+        last = connection.query(
+            "SELECT outcome FROM replies WHERE command_id = :id ORDER BY reply_number DESC LIMIT 1",
+            {"id": one["id"]},
+        )
+        one["outcome"] = last[0][0] if last else None
+    return found
+
+
+def _command(row: tuple[Any, ...]) -> Row:
+    found = dict(zip(COMMAND_COLUMNS, row, strict=True))
+    return found | {"fields": json.loads(found["fields"])}
 
 
 def waiting_answers(connection: Connection, *, limit: int = 1000) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from agent.dispatch.commands import COMMANDS, encode
 from agent.dispatch.fleet import Fleet
 from agent.dispatch.hub import Hub
 from agent.dispatch.intake import Heard, Intake, Message, Refused, record_body
-from agent.dispatch.ledger import Ledger
+from agent.dispatch.ledger import Ledger, Unsent
 from agent.dispatch.mqtt_source import SourceState
 from agent.dispatch.outputs.output import Output, OutputError, OutputSettings, make
 from agent.dispatch.queries import Reading
@@ -25,6 +26,7 @@ from agent.dispatch.settings import DispatchFile
 from agent.dispatch.store.engine import Engine, StoreDataError, StoreError
 from agent.dispatch.store.store import Store
 from agent.domain.record import Kind, Stream
+from agent.domain.state import LinkState
 from agent.runtime.log import EventLog
 from agent.wire.reader_request import JournalRequest, ReplayRequest, encode_map
 from agent.wire.topics import NEW_JOURNAL, ROOT, Topics
@@ -174,6 +176,7 @@ class Service:
         self._asked: dict[tuple[str, str, int, int], asyncio.Task[None]] = {}
         self._sent: deque[tuple[str, int]] = deque()
         self._kick = asyncio.Event()
+        self._answered = asyncio.Event()
         self.failed: asyncio.Future[None]
 
     async def __aenter__(self) -> Service:
@@ -211,7 +214,14 @@ class Service:
     # ------------------------------------------------------------------ what people do
 
     async def command(
-        self, who: Who, name: str, topics: Topics, fields: dict[str, Any], command_id: str | None = None
+        self,
+        who: Who,
+        name: str,
+        topics: Topics,
+        fields: dict[str, Any],
+        command_id: str | None = None,
+        *,
+        valid_s: float | None = None,
     ) -> dict[str, Any]:
         """Keep a command, then send it. Raises StoreError, KeyError for a command that there is not."""
         row = COMMANDS[name]
@@ -223,13 +233,28 @@ class Service:
             )
         else:
             done = await self._write(
-                lambda: self._ledger.command(who, name, topics, fields, command_id=command_id, now_ms=now_ms)
+                lambda: self._ledger.command(
+                    who, name, topics, fields, command_id=command_id, now_ms=now_ms, valid_s=valid_s
+                )
             )
         if done:
             self._kick.set()
             if name in ("assign", "update", "cancel"):
                 await self._refresh_calls()
         return {"id": command_id, "done": done}
+
+    async def outcome(self, command_id: str, wait_s: float) -> dict[str, Any] | None:
+        """What became of a command, waited for a while; None for one that there is not. Raises StoreError."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + wait_s
+        while True:
+            answered = self._answered
+            told = await self._write(lambda: queries.command(self._store.connection, command_id))
+            if told is None or told["ended"] or loop.time() >= until_s:
+                return told
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until_s):
+                    await answered.wait()
 
     async def alarm_step(self, who: Who, alarm_id: int, step: str, until_ms: int | None = None) -> str | None:
         """Acknowledge, close or shelve; returns why not. An acknowledged emergency is told to the crew."""
@@ -309,7 +334,10 @@ class Service:
                 await self._wait_for_store(error)
                 continue
             self.wellbeing.store_detail = ""
+            births = self._births(heard)
             self._after_commit(heard, messages)
+            for topics in births:
+                await self._say_again(topics)
             if heard.conflicts or any(is_emergency_heard(heard)):
                 await self._refresh_alarms()
             if any(record.kind == Kind.STATUS for batch in heard.batches for record in batch.records):
@@ -361,6 +389,7 @@ class Service:
                 self._store.write(heard)
             whole.batches += heard.batches
             whole.states += heard.states
+            whole.replies += heard.replies
             whole.refused += heard.refused
             whole.conflicts += heard.conflicts
             whole.receipts += heard.receipts
@@ -406,6 +435,32 @@ class Service:
         ]
         if told:
             self.hub.tell("records", told)
+        if told or heard.replies:
+            self._wake_who_waits()
+        for answer in heard.replies:
+            reply = json.loads(encode_map(answer.reply, "json").payload)
+            self.hub.tell("replies", {"agency": answer.topics.agency, "unit": answer.topics.unit, **reply})
+
+    def _births(self, heard: Heard) -> list[Topics]:
+        """Units whose connection is another one than before."""
+        found = []
+        for one in heard.states:
+            if isinstance(one.state, LinkState) and one.state.online:
+                unit = self.fleet.get(one.topics)
+                if unit is None or unit.birth_session != one.state.session:
+                    found.append(one.topics)
+        return found
+
+    async def _say_again(self, topics: Topics) -> None:
+        """What it did not answer before its connection ended. A store that fails is minded by who writes."""
+        with contextlib.suppress(StoreError):
+            if await self._write(lambda: self._ledger.say_again(topics)):
+                self._kick.set()
+
+    def _wake_who_waits(self) -> None:
+        """Whoever waits for the outcome of a command looks again."""
+        self._answered.set()
+        self._answered = asyncio.Event()
 
     # ------------------------------------------------------------------ asking, answering, sending
 
@@ -424,12 +479,15 @@ class Service:
                     self._sent.popleft()
                     self._in_flight.discard(command_id)
                 await self._decide_statuses()
+                now_ms = self.now_ms()
+                if await self._write(lambda at=now_ms: self._ledger.give_up(at)):  # type: ignore[misc]
+                    self._wake_who_waits()
                 if self._source.connected:
                     now_s = loop.time()
                     for ask in await self._write(lambda at=now_s: self._intake.asks(at)):  # type: ignore[misc]
                         self._source.publish(ask.topic, encode_map(ask.request).payload)
                     for one in await self._write(self._ledger.unsent):
-                        self._send(*one)
+                        self._send(one)
             except StoreError as error:
                 self.wellbeing.store_detail = str(error)
                 await asyncio.sleep(SLOW_TICK_S)
@@ -478,24 +536,29 @@ class Service:
         finally:
             self._asked.pop(key, None)
 
-    def _send(self, command_id: str, topics: Topics, name: str, fields: dict[str, Any]) -> None:
-        if command_id in self._in_flight:
+    def _send(self, one: Unsent) -> None:
+        if one.command_id in self._in_flight:
             return
-        if name == "replay":
+        fields = one.fields
+        if one.name == "replay":
             request = ReplayRequest(
-                Stream(fields["stream"]), fields["first"], fields["last"], fields.get("journal")
+                Stream(fields["stream"]),
+                fields["first"],
+                fields["last"],
+                fields.get("journal"),
+                one.command_id,
             )
             payload = encode_map(request).payload
         else:
-            payload = encode(command_id, fields)
+            payload = encode(one.command_id, fields, by=one.by, until_ms=one.until_ms)
 
         def taken() -> None:
-            self._sent.append((command_id, self.now_ms()))
+            self._sent.append((one.command_id, self.now_ms()))
             self._kick.set()
 
-        topic = f"{ROOT}/{topics.agency}/{topics.unit}/command/{name}"
+        topic = f"{ROOT}/{one.topics.agency}/{one.topics.unit}/command/{one.name}"
         if self._source.publish(topic, payload, taken):
-            self._in_flight.add(command_id)
+            self._in_flight.add(one.command_id)
 
     async def _tell_acknowledged(self, who: Who, alarm_id: int) -> None:
         alarm = next((one for one in self.alarms if one["alarm_id"] == alarm_id), None)

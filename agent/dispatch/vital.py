@@ -140,7 +140,7 @@ def runs_of(statuses: Iterable[dict[str, Any]], calls: Iterable[dict[str, Any]])
                 run = _assigned(agency, unit, row)
                 runs.append(run)
             elif what in ON_A_RUN and run is None:
-                run = Run(agency, unit)
+                run = Run(agency, unit, incident=row["data"].get("incident"))  # a CAD may assign by itself
                 runs.append(run)
             if run is None:
                 continue
@@ -150,6 +150,29 @@ def runs_of(statuses: Iterable[dict[str, Any]], calls: Iterable[dict[str, Any]])
             else:
                 run.at_ms.setdefault(what, when_ms)
     return sorted(runs, key=lambda one: one.start_ms)
+
+
+def incidents(connection: Connection, since_ms: int, until_ms: int) -> list[dict[str, Any]]:
+    """Incidents whose first step lies between two times, oldest first, with the runs of their units."""
+    statuses = queries.records(connection, since_ms=since_ms, until_ms=until_ms, kinds=(Kind.STATUS,))
+    calls = [
+        one for one in queries.calls(connection, open_only=False) if since_ms <= one["assigned_ms"] < until_ms
+    ]
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in runs_of(statuses, calls):
+        if run.incident is not None:
+            one = found.setdefault(
+                (run.agency, run.incident),
+                {
+                    "agency": run.agency,
+                    "incident": run.incident,
+                    "priority": run.priority,
+                    "place": run.place,
+                    "units": [],
+                },
+            )
+            one["units"].append({"unit": run.unit, "at_ms": run.at_ms})
+    return list(found.values())
 
 
 def _assigned(agency: str, unit: str, call: dict[str, Any]) -> Run:

@@ -16,11 +16,15 @@ import pytest
 from cryptography import x509
 
 from agent.cli.install_keys import install_keys
+from agent.cli.watch import Watcher, broker_of
+from agent.cli.watch_display import JsonDisplay
 from agent.config import Broker, Tls
-from agent.dispatch.pki import LEAF_DAYS, Authority, PkiError
+from agent.dispatch.pki import LEAF_DAYS, RESERVED, Authority, PkiError
 from agent.dispatch.pki_command import main as mdt_pki
+from agent.dispatch.unit_voice import UnitVoice
 from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
 from agent.uplink.link.paho_link import PahoLink
+from agent.wire.topics import Topics, subscriptions
 from firmware_shims.system_clock import SystemClock
 from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
 
@@ -69,6 +73,8 @@ def pki(tmp_path: Path) -> Path:
         "dispatch",
         "client watch",
         "client fleet",
+        "client safety",
+        "client readers",
     ):
         assert mdt_pki(["--folder", str(folder), *words.split()]) == 0
     return folder
@@ -99,6 +105,10 @@ class Somebody:
             if isinstance(event, Closed):
                 return -1
 
+    async def publish_state(self, unit: str) -> None:
+        topic, payload = UnitVoice(Topics("boston-ems", unit)).link(1, online=True)
+        self._link.publish(Message(topic, payload))
+
 
 @asynccontextmanager
 async def somebody(broker: Shipped, pki: Path, name: str | None, *topics: str) -> AsyncIterator[Somebody]:
@@ -124,23 +134,25 @@ async def somebody(broker: Shipped, pki: Path, name: str | None, *topics: str) -
 @needs_broker
 def test_each_role_may_write_what_is_its_own_and_nothing_else(broker: Shipped, pki: Path) -> None:
     allowed = {
-        "A1": ["A1/state/link", "A1/journal/events"],
+        "A1": ["A1/state/link", "A1/journal/events", "A1/reply/ping"],
         "dispatch": ["A1/command/replay", "A1/command/assign", "A2/receipt"],
-        "fleet": ["A1/command/signals"],
+        "watch": ["A1/command/replay"],
+        "fleet": ["A1/command/signals", "A1/command/ping", "A1/command/fetch"],
     }
+    as_a_unit = ("journal/events", "journal/trail", "state/link", "state/location", "reply/ping")
+    of_a1 = [f"A1/{topic}" for topic in as_a_unit]
+    to_a1 = ["A1/command/assign", "A1/command/answer", "A1/command/config", "A1/receipt"]
     denied = {
-        "A1": [
-            "A2/state/link",
-            "A2/journal/events",
-            "A1/command/assign",
-            "A2/command/assign",
-            "A1/receipt",
-            "A2/receipt",
-        ],
-        "dispatch": ["A1/journal/events", "A1/state/status"],
-        "watch": ["A1/command/assign", "A1/receipt", "A1/journal/events", "A1/state/link"],
-        "fleet": ["A1/command/assign", "A1/receipt", "A1/journal/events", "A1/command/answer"],
+        "A1": [f"A2/{topic}" for topic in as_a_unit]
+        + ["A1/command/assign", "A2/command/assign", "A1/command/replay", "A1/receipt", "A2/receipt"],
+        "dispatch": of_a1,
+        "watch": of_a1 + to_a1,
+        "fleet": of_a1 + to_a1,
+        "safety": [*of_a1, *to_a1, "A1/command/replay"],
+        "readers": [*of_a1, *to_a1, "A1/command/replay"],
     }
+    for name in RESERVED & denied.keys():  # the rule for vehicles would make each of them a unit of its name
+        denied[name] = denied[name] + [f"{name}/{topic}" for topic in as_a_unit]
 
     async def work() -> None:
         for name, topics in allowed.items():
@@ -185,6 +197,8 @@ def test_nobody_reads_what_is_meant_for_another(broker: Shipped, pki: Path) -> N
         assert await heard("dispatch", *everything) == {"A1/journal/events", "A1/state/vehicle"}
         assert await heard("watch", *everything) == {"A1/journal/events", "A1/state/vehicle"}
         assert await heard("fleet", *everything) == {"A1/state/vehicle"}
+        assert await heard("safety", *everything) == {"A1/journal/events"}
+        assert await heard("readers", *everything) == {"A1/state/vehicle"}
 
     asyncio.run(work())
 
@@ -203,12 +217,56 @@ def test_without_a_good_certificate_nobody_comes_in(broker: Shipped, pki: Path, 
             (tmp_path / "other" / "A1" / f"A1.{end}").read_bytes()
         )
 
+    Authority(pki, now).unit("A9")
+    Authority(pki, now).revoke("A9")
+    broker.restart()
+
     async def work() -> None:
-        for folder, name in ((pki, None), (pki, "late"), (tmp_path / "mixed", "A1")):
+        for folder, name, word in (
+            (pki, None, "we have none"),
+            (pki, "late", "it has expired"),
+            (pki, "A9", "it is revoked"),
+            (tmp_path / "mixed", "A1", "does not know who signed it"),
+        ):
             async with somebody(broker, folder, name) as one:
                 assert isinstance(one.first, Closed)
                 assert one.first.reason in ("tls_failed", "broker_refused", "broker_unreachable")
-                assert one.first.detail
+                # What a broker says as it closes may be lost with the connection: then we say what may be.
+                assert re.search(f"{word}|may have refused our certificate", one.first.detail or "")
+
+    asyncio.run(work())
+
+
+@needs_broker
+def test_watching_takes_a_certificate_and_says_why_it_is_not_let_in(broker: Shipped, pki: Path) -> None:
+    Authority(pki, now).client("late", days=-2)
+    url = f"mqtts://127.0.0.1:{broker.port}"
+
+    def watcher(name: str, out: io.StringIO, err: io.StringIO) -> Watcher:
+        way = broker_of(
+            url,
+            ca_file=pki / "ca.crt",
+            certificate_file=pki / name / f"{name}.crt",
+            key_file=pki / name / f"{name}.key",
+        )
+        return Watcher(PahoLink, way, subscriptions("boston-ems"), JsonDisplay(out, err), err)
+
+    async def work() -> None:
+        out, err = io.StringIO(), io.StringIO()
+        late = asyncio.ensure_future(watcher("late", out, err).run())
+        async with asyncio.timeout(30):
+            while "our certificate" not in err.getvalue():
+                await asyncio.sleep(0.02)
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+        async with somebody(broker, pki, "A1") as unit:
+            watching = asyncio.ensure_future(watcher("watch", out, err).run())
+            async with asyncio.timeout(30):
+                while "boston-ems" not in out.getvalue():
+                    await unit.publish_state("A1")
+                    await asyncio.sleep(0.05)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
     asyncio.run(work())
 
@@ -262,11 +320,24 @@ def test_a_renewed_certificate_works_and_the_old_one_ends_when_told(broker: Ship
     asyncio.run(work())
 
 
+def test_every_name_of_the_access_rules_is_reserved_and_denied_the_unit_of_its_name() -> None:
+    lines = (SHIPPED / "mdt.acl").read_text(encoding="utf-8").splitlines()
+    named = {line.split()[1]: lines[at + 1] for at, line in enumerate(lines) if line.startswith("user ")}
+    assert named == {name: f"topic deny {ROOT}/{name}/#" for name in RESERVED - {"broker"}}
+
+
+def test_who_makes_a_key_for_a_name_without_rules_is_told(
+    pki: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mdt_pki(["--folder", str(pki), "client", "wallboard"]) == 0
+    assert "topic deny" in capsys.readouterr().out
+
+
 def test_keys_are_for_their_owner_only_and_names_are_what_a_topic_may_hold(pki: Path) -> None:
     for file in [*pki.glob("**/*.key"), *pki.glob("**/*.tar")]:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
     authority = Authority(pki, now)
-    for name in ("A.1", "A/1", "", "..", "dispatch", "A1"):
+    for name in ("A.1", "A/1", "", "..", "dispatch", "broker", "A1"):
         with pytest.raises(PkiError):
             authority.unit(name)
     with pytest.raises(PkiError, match="never overwritten"):

@@ -14,85 +14,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from agent.dispatch.unit_voice import UnitVoice
 from agent.domain.record import Stream
 from agent.hal.buttons import Lamp
-from agent.wire.reader_request import decode_receipt, decode_replay_request
 from agent.wire.topics import Topics
 from firmware_shims.system_clock import SystemClock
 from hil.broker_process import BrokerOptions, EmbeddedBroker, Mosquitto, find_mosquitto
 from hil.dispatch_process import DispatchProcess
 from hil.postgres_process import PostgresProcess, PostgresUnavailableError
 from hil.process.process_rig import ProcessRig
+from tests.integration.spoken_vehicle import A1, UTC_MS, WITHIN_S, Vehicle, wait_until
 
 pytestmark = [
     pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed"),
     pytest.mark.timeout(150),
 ]
-WITHIN_S = 60.0
-A1 = UnitVoice(Topics("boston-ems", "A1"))
-UTC_MS = 1_790_000_000_000
-
-
-def wait_until(condition: Callable[[], bool], what: str = "") -> None:
-    woken = threading.Event()
-    for _ in range(round(WITHIN_S / 0.05)):
-        if condition():
-            return
-        woken.wait(0.05)
-    raise AssertionError(f"not within {WITHIN_S} s: {what}")
-
-
-class Vehicle:
-    """An MQTT client that speaks as a unit, keeps what it sent, and answers replay requests."""
-
-    def __init__(
-        self, port: int, voice: UnitVoice = A1, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
-    ) -> None:
-        self.receipts: dict[str, int] = {}
-        self.commands: list[tuple[str, bytes]] = []
-        self._sent: dict[int, tuple[str, bytes]] = {}
-        self._voice = voice
-        self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, f"unit-{voice.topics.unit}", protocol=protocol
-        )
-        ready = threading.Event()
-        root = f"ems/v1/{voice.topics.agency}/{voice.topics.unit}"
-        self._client.on_subscribe = lambda *_: ready.set()
-        self._client.on_message = self._take
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        self._client.subscribe([(f"{root}/command/+", 1), (f"{root}/receipt", 1)])
-        assert ready.wait(WITHIN_S)
-
-    def say(self, *spoken: tuple[str, bytes], retain: bool = False) -> None:
-        for topic, payload in spoken:
-            info = self._client.publish(topic, payload, qos=1, retain=retain)
-            info.wait_for_publish(WITHIN_S)
-
-    def say_positions(self, first: int, count: int) -> None:
-        self._sent[first] = self._voice.positions(first, count, UTC_MS + 1000 * first)
-        self.say(self._sent[first])
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _take(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        if message.topic.endswith("/receipt"):
-            receipt = decode_receipt(bytes(message.payload))
-            self.receipts[receipt.stream.value] = receipt.through_seq
-        elif message.topic.endswith("/replay"):
-            request = decode_replay_request(bytes(message.payload))
-            for first, (topic, payload) in list(self._sent.items()):
-                if request.first <= first <= request.last:
-                    self._client.publish(topic, payload, qos=1)
-        else:
-            self.commands.append((message.topic.rpartition("/")[2], bytes(message.payload)))
 
 
 @pytest.fixture
@@ -265,52 +204,6 @@ def test_an_acknowledged_emergency_is_told_to_the_crew(service: DispatchProcess,
     wait_until(
         lambda: any(b'"acknowledged"' in payload for name, payload in vehicle.commands if name == "answer")
     )
-
-
-def test_roles_may_do_what_is_theirs(tmp_path: Path, broker: Mosquitto) -> None:
-    from agent.dispatch.access import new_token
-
-    made = {role: new_token(role, role) for role in ("dispatch", "fleet", "safety", "reader")}
-    lines = [f'store = "{tmp_path / "units.db"}"', "[broker]", 'host = "127.0.0.1"', f"port = {broker.port}"]
-    lines.append("allow_plaintext = true")
-    for _, row in made.values():
-        lines += ["[[tokens]]", f'name = "{row.name}"', f'role = "{row.role}"', f'sha256 = "{row.sha256}"']
-    config = tmp_path / "dispatch.toml"
-    config.write_text("\n".join(lines) + "\n")
-    secrets = {role: secret for role, (secret, _) in made.items()}
-    process = DispatchProcess(
-        tmp_path / "d", f"mqtt://127.0.0.1:{broker.port}", options=["--config", str(config)]
-    )
-    with process as service:
-        vehicle = Vehicle(broker.port)
-        vehicle.say(A1.status(1, "available", UTC_MS))
-        wait_until(lambda: len(service.ask("/api/v1/units", token=secrets["reader"])) == 1)
-        span = f"since=0&until={1 << 50}"
-        path = "/api/v1/units/boston-ems/A1"
-        allowed = {
-            "/api/v1/units": {"dispatch", "fleet", "safety", "reader"},
-            f"/api/v1/events?{span}": {"dispatch", "safety"},
-            f"{path}/track?{span}": {"dispatch", "fleet", "safety"},
-            "/api/v1/actions": {"dispatch", "safety"},
-        }
-        for where, roles in allowed.items():
-            assert {
-                role for role, one in secrets.items() if service.status_of(where, token=one) == 200
-            } == roles
-        message = {"text": "call in"}
-        assert {
-            role
-            for role, one in secrets.items()
-            if service.status_of(f"{path}/message", message, token=one) == 200
-        } == {"dispatch"}
-        assert service.status_of("/api/v1/units", token="nobody") == 401
-        assert (
-            service.status_of("/api/v1/units/boston-ems/A77/message", message, token=secrets["dispatch"])
-            == 404
-        )
-        assert service.status_of(f"{path}/message", {"text": "x" * 70_000}, token=secrets["dispatch"]) == 413
-        assert service.status_of(f"{path}/message", {"texts": "x"}, token=secrets["dispatch"]) == 422
-        vehicle.close()
 
 
 def test_the_interface_describes_itself_as_openapi_3_1(service: DispatchProcess) -> None:

@@ -96,6 +96,15 @@ CREATE TABLE IF NOT EXISTS commands (
     fields TEXT NOT NULL, made_ms INTEGER NOT NULL, made_by TEXT NOT NULL, sent_ms INTEGER);
 CREATE INDEX IF NOT EXISTS commands_waiting ON commands (made_ms) WHERE sent_ms IS NULL;
 
+CREATE TABLE IF NOT EXISTS awaited (
+    command_id TEXT PRIMARY KEY, agency TEXT NOT NULL, unit TEXT NOT NULL, name TEXT NOT NULL,
+    until_ms INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS awaited_of_a_unit ON awaited (agency, unit);
+
+CREATE TABLE IF NOT EXISTS replies (
+    command_id TEXT NOT NULL, reply_number INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+    outcome TEXT NOT NULL, said TEXT NOT NULL, PRIMARY KEY (command_id, reply_number));
+
 CREATE TABLE IF NOT EXISTS answers (
     stream_id INTEGER NOT NULL, seq INTEGER NOT NULL, agency TEXT NOT NULL, unit TEXT NOT NULL,
     status TEXT NOT NULL, asked_ms INTEGER NOT NULL, answered_ms INTEGER, verdict TEXT, token TEXT,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agent.dispatch.intake import (
     Conflict,
     Heard,
     HeardBatch,
+    HeardReply,
     HeardState,
     Message,
     Refused,
@@ -25,15 +27,20 @@ from agent.dispatch.store.engine import Connection, Engine, StoreError
 from agent.dispatch.store.schema import BATCH_COLUMNS, RECORD_COLUMNS
 from agent.domain.record import (
     Amendment,
+    Body,
     CallRecord,
     ClockCorrection,
+    CommandResult,
     Emergency,
     Kind,
+    MessageRecord,
+    Opaque,
     StatusChange,
     Withdrawal,
 )
 from agent.reader.journal_reader import StreamCursor
 from agent.wire.batch import JournalRecord
+from agent.wire.reader_request import Reply, encode_map
 from agent.wire.topics import Topics, parse_topic
 
 DAY_MS = 86_400_000
@@ -42,6 +49,8 @@ KEEP_REFUSED = 20
 KEEP_REFUSED_BYTES = 16_384
 REFUSED_UNITS = 5_000
 """Units of which refusals are counted one by one; a stranger may invent names without end."""
+KEEP_REPLIES = 4_000
+"""Of one command: a recording comes in that many pieces of some kilobytes, and a liar's flood ends."""
 _REBUILD_BATCHES = 500
 CORRECTING = (ClockCorrection, Withdrawal, Amendment)
 _QUIET = frozenset({int(Kind.POSITION), int(Kind.TELEMETRY), int(Kind.HEALTH)})
@@ -110,6 +119,8 @@ class Store:
                 self.connection.insert_new("records", RECORD_COLUMNS, rows)
             self._write_cursors(heard.cursors)
             self._write_states(heard.states)
+            for reply in heard.replies:
+                self._write_reply(reply)
             for refused in heard.refused:
                 self._write_refused(refused)
             for conflict in heard.conflicts:
@@ -302,6 +313,55 @@ class Store:
                 values | {"received_ms": one.message.received_ms, "payload": one.message.payload},
             )
 
+    def _write_reply(self, heard: HeardReply) -> None:
+        """Keep it beside the command that it answers; what answers nothing of this unit's is not kept."""
+        topics, reply = heard.topics, heard.reply
+        command_id = reply.id
+        if command_id is None:
+            # What could not be read is answered without its id: it was the newest that waits.
+            rows = self.connection.query(
+                "SELECT awaited.command_id FROM awaited JOIN commands "
+                "ON commands.command_id = awaited.command_id WHERE awaited.agency = :agency "
+                "AND awaited.unit = :unit AND awaited.name = :name AND commands.sent_ms IS NOT NULL "
+                "ORDER BY commands.made_ms DESC LIMIT 1",
+                {"agency": topics.agency, "unit": topics.unit, "name": reply.command},
+            )
+            if not rows:
+                return
+            command_id = rows[0][0]
+        self.keep_reply(topics, replace(reply, id=_storable(command_id)), heard.message.received_ms)
+
+    def keep_reply(self, topics: Topics, reply: Reply, now_ms: int) -> None:
+        """Keep what became of a command of this unit, inside of a transaction; it need not be said again."""
+        command_id = reply.id or ""
+        values: dict[str, Any] = {
+            "id": command_id,
+            "agency": topics.agency,
+            "unit": topics.unit,
+            "name": reply.command,
+        }
+        known = self.connection.query(
+            "SELECT count(*) FROM commands WHERE command_id = :id AND agency = :agency AND unit = :unit "
+            "AND name = :name",
+            values,
+        )
+        kept = self.connection.query(
+            "SELECT coalesce(max(reply_number), 0) FROM replies WHERE command_id = :id", {"id": command_id}
+        )[0][0]
+        if not known[0][0] or kept >= KEEP_REPLIES:
+            return
+        self.connection.execute(
+            "INSERT INTO replies VALUES (:id, :number, :now, :outcome, :said)",
+            {
+                "id": command_id,
+                "number": kept + 1,
+                "now": now_ms,
+                "outcome": _storable(reply.outcome),
+                "said": json.dumps(json.loads(encode_map(reply, "json").payload)),
+            },
+        )
+        self.connection.execute("DELETE FROM awaited WHERE command_id = :id", {"id": command_id})
+
     def _write_refused(self, refused: Refused) -> None:
         topics, message = refused.topics, refused.message
         agency, unit = ("", "") if topics is None else (topics.agency, topics.unit)
@@ -392,6 +452,33 @@ class Store:
             self._follow_call_step(batch, record, record.body)
         elif isinstance(record.body, CORRECTING):
             self._correct(batch, record)
+        elif isinstance(record.body, CommandResult):
+            self._note_result(batch, record.body)
+        self._has_it(batch.topics, record.body)
+
+    def _note_result(self, batch: HeardBatch, body: CommandResult) -> None:
+        """A result that came by the journal counts where no answer came: it can not get lost."""
+        if body.request is None or not self._is_awaited(batch.topics, body.request):
+            return
+        request = _storable(body.request)
+        reply = Reply(_storable(body.command), body.outcome, request, body.reason, body.text)
+        self.keep_reply(batch.topics, reply, batch.message.received_ms)
+
+    def _is_awaited(self, topics: Topics, command_id: str) -> bool:
+        rows = self.connection.query(
+            "SELECT count(*) FROM awaited WHERE command_id = :id AND agency = :agency AND unit = :unit",
+            {"id": _storable(command_id), "agency": topics.agency, "unit": topics.unit},
+        )
+        return bool(rows[0][0])
+
+    def _has_it(self, topics: Topics, body: Body | Opaque) -> None:
+        """A record that names the command it came by says that the unit has that command."""
+        request = body.message if isinstance(body, MessageRecord) else getattr(body, "request", None)
+        if isinstance(request, str):
+            self.connection.execute(
+                "DELETE FROM awaited WHERE command_id = :id AND agency = :agency AND unit = :unit",
+                {"id": _storable(request), "agency": topics.agency, "unit": topics.unit},
+            )
 
     def _correct(self, batch: HeardBatch, record: JournalRecord) -> None:
         unit_id = self._unit_id(batch.topics)

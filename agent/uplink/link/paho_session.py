@@ -68,6 +68,16 @@ GOODBYE_S = 2.0
 _PACKED_PROPERTIES = 64
 _DATE_ERRORS = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL."""
+_REFUSED_US = {
+    "CERTIFICATE_EXPIRED": "the broker refuses our certificate: it has expired",
+    "CERTIFICATE_REVOKED": "the broker refuses our certificate: it is revoked",
+    "UNKNOWN_CA": "the broker refuses our certificate: it does not know who signed it",
+    "CERTIFICATE_REQUIRED": "the broker wants a certificate, and we have none",
+    "BAD_CERTIFICATE": "the broker refuses our certificate: damaged, or not for a client",
+    "UNSUPPORTED_CERTIFICATE": "the broker refuses our certificate: it is not for a client",
+    "CERTIFICATE_UNKNOWN": "the broker refuses our certificate and does not say why",
+}
+"""What a broker's TLS alert means for the administrator of the vehicle."""
 
 
 class _ExcessError(OSError):
@@ -466,9 +476,17 @@ class Session:
         self.hung_up_on = self._no_answer_to_5
         sentence = str(engine.failure or "the broker closed the connection")
         if self._opened is None and engine.tls:
-            sentence += " before it answered; it may have refused our certificate"
+            refused = (
+                "refused our certificate" if self._has_certificate else "wanted a certificate: we have none"
+            )
+            sentence += f" before it answered; it may have {refused}"
         by_broker = engine.failure is None or isinstance(engine.failure, ConnectionError | ssl.SSLEOFError)
         return replace(self._lost(sentence), hung_up=by_broker and self.phase is Phase.OPEN)
+
+    @property
+    def _has_certificate(self) -> bool:
+        tls = self._opening.broker.tls
+        return tls is not None and tls.certificate_file is not None
 
     @property
     def _no_answer_to_5(self) -> bool:
@@ -486,7 +504,8 @@ class Session:
             if error.verify_code in _DATE_ERRORS:
                 words += " by this computer's clock (judged anew when GNSS tells another time)"
             return self._ended("tls_failed", f"the broker's certificate: {words}")
-        return self._ended("tls_failed", f"TLS: {error.reason or error}")
+        alert = str(error.reason or "").rpartition("ALERT_")[2]
+        return self._ended("tls_failed", _REFUSED_US.get(alert, f"TLS: {error.reason or error}"))
 
     # paho's callbacks, on the thread
 

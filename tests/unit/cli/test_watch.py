@@ -381,6 +381,13 @@ def test_urls_mean_brokers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     plain = broker_of("mqtt://localhost")
     assert (plain.host, plain.port, plain.tls, plain.username) == ("localhost", 1883, None, None)
     monkeypatch.setenv("MDT_BROKER_PASSWORD", "secret")
+    for name in ("ca.pem", "client.pem", "client.key"):
+        (tmp_path / name).write_text("")
+    certified = broker_of(
+        "mqtts://b", certificate_file=tmp_path / "client.pem", key_file=tmp_path / "client.key"
+    )
+    assert certified.tls is not None
+    assert certified.tls.key_file == tmp_path / "client.key"
     tls = broker_of("mqtts://dis%40patch@[::1]:8884", ca_file=tmp_path / "ca.pem")
     assert (tls.host, tls.port, tls.username) == ("::1", 8884, "dis@patch")
     assert tls.tls is not None
@@ -411,6 +418,23 @@ def test_other_urls_are_refused_without_repeating_a_password(url: str) -> None:
     assert code == ExitCode.BAD_CONFIG
     assert err.getvalue().startswith("mdt watch: ")
     assert "user:password" not in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("url", "files", "word"),
+    [
+        ("mqtt://x", {"certificate_file": "there", "key_file": "there"}, "need mqtts"),
+        ("mqtts://x", {"certificate_file": "there"}, "go together"),
+        ("mqtts://x", {"ca_file": "absent"}, "absent can not be read"),
+    ],
+)
+def test_certificates_that_can_not_be_meant_are_refused(
+    tmp_path: Path, url: str, files: dict[str, str], word: str
+) -> None:
+    (tmp_path / "there").write_text("")
+    paths = {name: tmp_path / file for name, file in files.items()}
+    with pytest.raises(ValueError, match=word):
+        broker_of(url, **paths)
 
 
 def test_a_time_beyond_the_calendar_ends_no_json_lines_and_a_conflict_is_marked() -> None:
