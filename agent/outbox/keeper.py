@@ -305,7 +305,8 @@ class Keeper:
 
     def report(self) -> Report:
         """How things stand now; reads at most one row a stream."""
-        store = self._store
+        store, retention = self._store, self._retention
+        log_full = store.file.checkpoint_due
         return Report(
             journal=store.journal,
             boot=store.boot,
@@ -315,12 +316,9 @@ class Keeper:
                 stream: self._oldest_waiting(stream, counters) for stream, counters in store.counters.items()
             },
             stored_bytes=self._stored_bytes,
-            over_budget=self._retention.over_budget,
-            work_due=store.file.checkpoint_due
-            or self._spare_space
-            or bool(self._unseen)
-            or self._retention.due,
-            log_full=store.file.checkpoint_due,
+            over_budget=retention.over_budget,
+            work_due=log_full or self._spare_space or bool(self._unseen) or retention.due,
+            log_full=log_full,
             set_asides=self._set_asides,
             replaced=self._replaced,
             moves=self._moves,

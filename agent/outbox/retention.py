@@ -84,18 +84,20 @@ class Retention:
     @property
     def waiting_bytes(self) -> int:
         """What undelivered records of both streams take."""
-        return sum(counters.waiting_bytes for counters in self._store.counters.values())
+        return sum([counters.waiting_bytes for counters in self._store.counters.values()])
 
     @property
     def replay_bytes(self) -> int:
         """What delivered records of both streams take."""
-        return sum(counters.replay_bytes for counters in self._store.counters.values())
+        return sum([counters.replay_bytes for counters in self._store.counters.values()])
 
     @property
     def over_budget(self) -> bool:
         """True from when undelivered records outgrow their budget until they are well within it."""
-        limit = self._budget_bytes * (_LOW_WATER if self._thinning else 1.0)
-        return self.waiting_bytes > limit
+        waiting_bytes = self.waiting_bytes
+        if not self._thinning:
+            return waiting_bytes > self._budget_bytes
+        return waiting_bytes > self._budget_bytes * _LOW_WATER
 
     @property
     def due(self) -> bool:

@@ -264,16 +264,20 @@ class Store:
         before = self.counters
         self.counters = {stream: counters.copy() for stream, counters in before.items()}
         try:
-            with self.file.transaction() as connection:
-                yield connection
-                for stream, counters in self.counters.items():
-                    if counters != before[stream]:
-                        counters.save(connection, stream)
+            connection = self.file.begin()
+            yield connection
+            for stream, counters in self.counters.items():
+                if counters != before[stream]:
+                    counters.save(connection, stream)
+            self.file.commit()
         except BaseException as error:
-            if isinstance(error, StoreFaultError) and error.in_doubt:
+            fault = self.file.roll_back(error)
+            if isinstance(fault, StoreFaultError) and fault.in_doubt:
                 self._in_doubt = {stream: counters.last_seq for stream, counters in self.counters.items()}
             self.counters = before
-            raise
+            if fault is error:
+                raise
+            raise fault from error
 
     # ------------------------------------------------------------------ writing
 
@@ -315,14 +319,14 @@ class Store:
 
     def _insert(self, connection: sqlite3.Connection, stream: Stream, entries: Sequence[Entry]) -> list[int]:
         counters = self.counters[stream]
-        boot = self.boot
+        boot, count = self.boot, len(entries)
         first = counters.last_seq + 1
         self.tables[stream].insert(
             connection, [(seq, entry[0], boot, *entry[1:]) for seq, entry in enumerate(entries, first)]
         )
-        counters.last_seq += len(entries)
-        counters.waiting_records += len(entries)
-        size = sum(len(entry[5]) for entry in entries) + ROW_BYTES * len(entries)
+        counters.last_seq += count
+        counters.waiting_records += count
+        size = sum([len(entry[5]) for entry in entries]) + ROW_BYTES * count
         counters.waiting_bytes += size
         for kind, seq in {entry[0]: seq for seq, entry in enumerate(entries, first)}.items():
             superseded = counters.newest.get(kind, counters.floor_seq)

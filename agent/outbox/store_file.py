@@ -104,25 +104,26 @@ class StoreFile:
 
     # ------------------------------------------------------------------ transactions and the log
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction. Raises StoreMovedError, before anything is written."""
+    def begin(self) -> sqlite3.Connection:
+        """Begin a write transaction. Raises StoreMovedError, before anything is written."""
         connection = self.connection
         if self.moved:
             raise StoreMovedError(f"{self.path} was deleted or replaced while it was in use")
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException as error:
-            with contextlib.suppress(sqlite3.Error):
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-            named = named_fault(str(self.path), error) if isinstance(error, LIBRARY_ERRORS) else error
-            if named is error:
-                raise
-            raise named from error
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    def commit(self) -> None:
+        """Have it on the disk."""
+        self.connection.execute("COMMIT")
         self._log_pages += 3
+
+    def roll_back(self, error: BaseException) -> BaseException:
+        """Undo the transaction that `error` ended; gives back what is to be raised for it."""
+        if self._held is not None:
+            with contextlib.suppress(sqlite3.Error):
+                if self._held.in_transaction:
+                    self._held.execute("ROLLBACK")
+        return named_fault(str(self.path), error) if isinstance(error, LIBRARY_ERRORS) else error
 
     def checkpoint(self, *, wholly: bool = False) -> None:
         """Bring the log home, so that the next commit begins it anew; `wholly` writes every page anew."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from agent import config
@@ -18,7 +18,7 @@ from agent.outbox.deposit import Deposit, Fate
 from agent.outbox.entry import Entry, entry_of
 from agent.outbox.fault import STORE_REASONS, StoreFaultError
 from agent.outbox.keeper import Keeper, Report
-from agent.runtime.worker import Worker
+from agent.runtime.worker import Done, Worker, deliver
 
 T = TypeVar("T")
 
@@ -74,19 +74,30 @@ class StoreWorker:
         self._slow_s = 0.0
         self._slow_until_s = 0.0
 
+    def submit(self, work: Callable[[Keeper], T], done: Done, *, urgent: bool = False) -> None:
+        """Have `work` done, learn how things stand after it, and call `done` with what came of it."""
+        if self._outstanding == 0:
+            self._answered_s = asyncio.get_running_loop().time()
+        self._outstanding += 1
+        self._worker.submit(
+            partial(self._done_and_reported, work), partial(self._answer, done), urgent=urgent
+        )
+
+    def _answer(self, done: Done, answer: tuple[Any, Report] | None, failure: BaseException | None) -> None:
+        self._outstanding -= 1
+        self._note_answer(asyncio.get_running_loop().time())
+        if answer is None:
+            done(None, failure)
+            return
+        result, report = answer
+        self._adopt(report)
+        done(result, None)
+
     async def do(self, work: Callable[[Keeper], T], *, urgent: bool = False) -> T:
         """Have `work` done and learn how things stand after it. Raises StoreFaultError."""
-        loop = asyncio.get_running_loop()
-        if self._outstanding == 0:
-            self._answered_s = loop.time()
-        self._outstanding += 1
-        try:
-            result, report = await self._worker.run(partial(self._done_and_reported, work), urgent=urgent)
-        finally:
-            self._outstanding -= 1
-            self._note_answer(loop.time())
-        self._adopt(report)
-        return result
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.submit(work, partial(deliver, future), urgent=urgent)
+        return await future
 
     def _done_and_reported(self, work: Callable[[Keeper], T]) -> tuple[T, Report]:
         return work(self._keeper), self._keeper.report()

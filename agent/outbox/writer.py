@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from agent.domain.health import HealthReason
 from agent.domain.record import Stream, token_of
@@ -65,6 +67,7 @@ class Writer:
         self._flushes: list[asyncio.Future[None]] = []
         self._doubtful: Batch | None = None
         self._in_flight = 0
+        self._under_way = False
         self._group_max = BATCH_MAX
         self._commit_wanted = False
         self._closing = False
@@ -133,7 +136,7 @@ class Writer:
     async def flush(self) -> None:
         """Commit everything now; returns when the disk took or refused it."""
         store = self._store
-        unsaved = self._staged or self._presses or self._dropped or self._doubtful
+        unsaved = self._under_way or self._staged or self._presses or self._dropped or self._doubtful
         if not (unsaved or store.alerts or store.lost or self._unsaved_confirmations()):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -186,31 +189,88 @@ class Writer:
 
     def _kick(self) -> None:
         self._note_end()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._write(), name="outbox-writer")
+        if self._task is None and not self._under_way:
+            self._under_way = True
+            asyncio.get_running_loop().call_soon(self._begin)
 
-    async def _write(self) -> None:
-        """Commit until nothing waits. One such task at a time: this is what keeps records in order."""
-        back_off_s = _RETRY_FIRST_S
+    def _begin(self) -> None:
+        """Commit what waits. One commit at a time, and the next after it: this keeps records in order.
+
+        A press waits for each step of this, so there is no task while the disk takes what it is given.
+        """
+        if self._store.refused or self._doubtful is not None:
+            self._be_patient()
+            return
+        self._wake.clear()
+        try:
+            self._take_in()
+            batch = self._take(presses_only=False)
+            entries = self._written(batch)
+            if entries is None:
+                self._ended(batch, [], None)
+            else:
+                work, ended = self._append(batch, entries), partial(self._ended, batch)
+                self._store.submit(work, ended, urgent=bool(batch.presses))
+        except Exception as error:  # noqa: BLE001 - raised by `check`
+            self._under_way = False
+            self._note_failure(error)
+
+    def _ended(self, batch: Batch, seqs: list[int], failure: BaseException | None) -> None:
+        self._under_way = False
+        self._in_flight = 0
+        if failure is not None:
+            self._failed(batch, failure)
+            if not isinstance(failure, StoreFaultError):
+                self._note_failure(failure)
+                return
+            self._note_refusal(failure)
+            if self.ended:
+                self.abandon()
+            elif not self._closing:
+                self._be_patient(after_s=_RETRY_FIRST_S)
+            return
+        try:
+            self._committed(batch, seqs, presses_only=False)
+        except Exception as error:  # noqa: BLE001 - raised by `check`
+            self._note_failure(error)
+        else:
+            if self._presses or self._commit_wanted:
+                self._kick()
+
+    def _note_failure(self, error: BaseException) -> None:
+        self._failure = error
+        self._end_flushes()
+
+    def _be_patient(self, *, after_s: float = 0.0) -> None:
+        self._under_way = False
+        writing = self._write(after_s)
+        self._task = asyncio.get_running_loop().create_task(writing, name="outbox-writer")
+
+    async def _write(self, back_off_s: float) -> None:
+        """Commit until nothing waits, on a disk that refuses."""
         try:
             while self._presses or self._commit_wanted:
+                if back_off_s:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(back_off_s):
+                            await self._wake.wait()
                 self._wake.clear()
                 try:
                     await self._commit_once()
                 except StoreFaultError as fault:
-                    self._store.refuse(fault)
-                    self._commit_wanted = True
-                    self._end_flushes()
+                    self._note_refusal(fault)
                     if self._closing:
                         return
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(back_off_s):
-                            await self._wake.wait()
-                    back_off_s = min(2 * back_off_s, _RETRY_MAX_S)
+                    back_off_s = min(2 * back_off_s, _RETRY_MAX_S) or _RETRY_FIRST_S
                 else:
-                    back_off_s = _RETRY_FIRST_S
+                    back_off_s = 0.0
         finally:
             self._end_flushes()
+
+    def _note_refusal(self, fault: StoreFaultError) -> None:
+        self._store.refuse(fault)
+        self._commit_wanted = True
+        self._end_flushes()
 
     async def _commit_once(self) -> None:
         """One transaction. Raises StoreFaultError; then everything is held as before, in the same order."""
@@ -221,7 +281,43 @@ class Writer:
         # What little room there is belongs to the presses: the trail follows when they are on the disk.
         presses_only = store.refused and bool(self._presses)
         batch = self._take(presses_only=presses_only)
-        seqs = await self._append(batch)
+        seqs: list[int] = []
+        entries = self._written(batch)
+        if entries is not None:
+            try:
+                seqs = await store.do(self._append(batch, entries), urgent=bool(batch.presses))
+            except BaseException as error:
+                self._failed(batch, error)
+                raise
+            finally:
+                self._in_flight = 0
+        self._committed(batch, seqs, presses_only=presses_only)
+
+    def _written(self, batch: Batch) -> list[Entry] | None:
+        """The records of a commit, which may be none; None when there is nothing at all to write."""
+        entries = batch.entries()
+        self._in_flight = len(entries)
+        return entries if entries or batch.confirmed or batch.dropped else None
+
+    def _append(self, batch: Batch, entries: list[Entry]) -> Callable[[Keeper], list[int]]:
+        most_confirmed = _CONFIRM_STEP_OF_PRESS if batch.presses else 2 * CONFIRM_STEP
+        return lambda keeper: keeper.append(
+            entries, confirmed=batch.confirmed, dropped=batch.dropped, most_confirmed=most_confirmed
+        )
+
+    def _failed(self, batch: Batch, error: BaseException) -> None:
+        if isinstance(error, StoreFaultError) and error.in_doubt:
+            self._doubtful = batch
+            # Whoever waits for a flush waits until the disk took or refused it, and it refused.
+            self._flushes[:0] = batch.flushes
+            batch.flushes = []
+        else:
+            self._put_back(batch)
+        if batch.staged:
+            self._group_max = max(1, len(batch.staged) // 4)
+
+    def _committed(self, batch: Batch, seqs: list[int], *, presses_only: bool) -> None:
+        store = self._store
         if not presses_only:
             self._group_max = min(BATCH_MAX, 2 * self._group_max)
             if store.refused and (not self._staged or self._group_max == BATCH_MAX):
@@ -237,34 +333,6 @@ class Writer:
             # While this lasts nobody else asks for a commit, also not for what was staged during this one.
             self._commit_wanted = True
         self._settle(batch, seqs)
-
-    async def _append(self, batch: Batch) -> list[int]:
-        entries = batch.entries()
-        if not (entries or batch.confirmed or batch.dropped):
-            return []
-        self._in_flight = len(entries)
-        most_confirmed = _CONFIRM_STEP_OF_PRESS if batch.presses else 2 * CONFIRM_STEP
-
-        def append(keeper: Keeper) -> list[int]:
-            return keeper.append(
-                entries, confirmed=batch.confirmed, dropped=batch.dropped, most_confirmed=most_confirmed
-            )
-
-        try:
-            return await self._store.do(append, urgent=bool(batch.presses))
-        except BaseException as error:
-            if isinstance(error, StoreFaultError) and error.in_doubt:
-                self._doubtful = batch
-                # Whoever waits for a flush waits until the disk took or refused it, and it refused.
-                self._flushes[:0] = batch.flushes
-                batch.flushes = []
-            else:
-                self._put_back(batch)
-            if batch.staged:
-                self._group_max = max(1, len(batch.staged) // 4)
-            raise
-        finally:
-            self._in_flight = 0
 
     async def _recover(self) -> None:
         """Ask the disk again, and learn what became of a commit in doubt. Raises StoreFaultError."""
@@ -317,8 +385,8 @@ class Writer:
         return batch
 
     def _unsaved_confirmations(self) -> dict[Stream, int]:
-        report = self._store.report
-        return {s: seq for s, seq in self._store.confirmed.items() if seq > report.confirmed_seq(s)}
+        counters = self._store.report.counters
+        return {s: seq for s, seq in self._store.confirmed.items() if seq > counters[s].confirmed_seq}
 
     def _put_back(self, batch: Batch) -> None:
         self._presses.extendleft(reversed(batch.presses))

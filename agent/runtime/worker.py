@@ -5,30 +5,56 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+Done = Callable[[Any, BaseException | None], None]
+"""Takes what work returned and None, or None and what it raised. What it raises itself goes to the loop."""
 
 
-class Worker(Protocol):
-    """Does one piece of work at a time, each to its end. `run` and `close` are called on the event loop."""
+class Worker(ABC):
+    """Does one piece of work at a time, each to its end. Every method is called on the event loop."""
+
+    @abstractmethod
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
+        """Have `work` done and `done` called on the loop, never before this returns.
+
+        Urgent work overtakes what waits, never what runs.
+        """
 
     async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
-        """Do `work`, give back what it returns or raises. Urgent work overtakes what waits, never what runs.
+        """Do `work`, give back what it returns or raises.
 
         A cancelled caller does not stop work that was handed over.
         """
-        ...
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.submit(work, partial(deliver, future), urgent=urgent)
+        return await future
 
+    @abstractmethod
     async def close(self) -> None:
         """Finish what was handed over and release the worker. Idempotent."""
-        ...
 
 
-class ThreadWorker:
+def deliver(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
+    """A Done that hands it on to a future, unless nobody waits for that any more."""
+    if future.done():
+        return
+    if failure is None:
+        future.set_result(result)
+    else:
+        future.set_exception(failure)
+
+
+_Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, Done]
+
+
+class ThreadWorker(Worker):
     """A Worker with one owned thread, started at the first work and joined by `close`."""
 
     def __init__(self, name: str = "outbox") -> None:
@@ -40,18 +66,15 @@ class ThreadWorker:
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         self._closed = False
 
-    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
         """See Worker. Raises RuntimeError after `close`."""
         if self._closed:
             raise RuntimeError("the worker is closed")
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name=self._name)
             self._thread.start()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        (self._urgent if urgent else self._patient).append(_Job(work, loop, future))
+        (self._urgent if urgent else self._patient).append((work, asyncio.get_running_loop(), done))
         self._tokens.put(True)
-        return await future
 
     async def close(self) -> None:
         """See Worker."""
@@ -60,7 +83,7 @@ class ThreadWorker:
             return
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
-        self._patient.append(_Job(lambda: None, loop, ended))
+        self._patient.append((lambda: None, loop, partial(deliver, ended)))
         self._tokens.put(True)
         self._tokens.put(False)
         thread, self._thread = self._thread, None
@@ -69,38 +92,13 @@ class ThreadWorker:
 
     def _serve(self) -> None:
         while self._tokens.get():
-            job = self._urgent.popleft() if self._urgent else self._patient.popleft()
-            job.do()
-
-
-class _Job:
-    """Work with the loop and future its result goes to."""
-
-    __slots__ = ("future", "loop", "work")
-
-    def __init__(
-        self, work: Callable[[], Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]
-    ) -> None:
-        self.work = work
-        self.loop = loop
-        self.future = future
-
-    def do(self) -> None:
-        """Runs in the thread."""
-        result: Any = None
-        failure: BaseException | None = None
-        try:
-            result = self.work()
-        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
-            failure = error
-        # A loop that is gone has nobody left who waits.
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._deliver, result, failure)
-
-    def _deliver(self, result: Any, failure: BaseException | None) -> None:
-        if self.future.done():
-            return
-        if failure is None:
-            self.future.set_result(result)
-        else:
-            self.future.set_exception(failure)
+            work, loop, done = self._urgent.popleft() if self._urgent else self._patient.popleft()
+            result: Any = None
+            failure: BaseException | None = None
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+                failure = error
+            # A loop that is gone has nobody left who waits.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(done, result, failure)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from agent.runtime.worker import Done
 from hil.rig import DiskTrouble
 from hil.sim.inline_worker import InlineWorker
 
@@ -42,12 +43,11 @@ class HurtWorker(InlineWorker):
         self.dead = False
         self._folder = folder
 
-    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
         """Do `work` now."""
-        if self.trouble is None or self.dead:
-            return await super().run(work, urgent=urgent)
-        with _refusing(self.trouble, self._folder):
-            return work()
+        trouble = None if self.dead else self.trouble
+        with contextlib.nullcontext() if trouble is None else _refusing(trouble, self._folder):
+            super().submit(work, done, urgent=urgent)
 
 
 @contextmanager

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from agent.runtime.worker import Done, Worker
 
 T = TypeVar("T")
 
 
-class InlineWorker:
-    """Implements agent.runtime.worker.Worker."""
+class InlineWorker(Worker):
+    """Does each piece of work as it is handed over."""
 
-    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
-        """Do `work` now."""
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
+        """Do `work` now, and say so soon."""
         del urgent
-        return work()
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+            failure = error
+        asyncio.get_running_loop().call_soon(done, result, failure)
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -16,7 +16,7 @@ from agent.app.vehicle_platform import VehiclePlatform
 from agent.cli.run import run_daemon
 from agent.paths.clock_watch import ClockWatch
 from agent.runtime import log
-from agent.runtime.worker import ThreadWorker, Worker
+from agent.runtime.worker import Done, ThreadWorker, Worker
 from agent.uplink.publisher import Publisher
 
 T = TypeVar("T")
@@ -28,13 +28,13 @@ class HangingWorker(ThreadWorker):
 
     at_once = False
 
-    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
         def hang() -> T:
             if self.at_once or STOPPING.is_set():
                 FOR_EVER.wait()
             return work()
 
-        return await super().run(hang, urgent=urgent)
+        super().submit(hang, done, urgent=urgent)
 
 
 STOPPING = threading.Event()

@@ -520,7 +520,7 @@ PROFILE = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
-TestOutboxFacade = OutboxFacadeMachine.TestCase
+TestOutboxFacade = pytest.mark.timeout(300)(OutboxFacadeMachine.TestCase)
 TestOutboxFacade.settings = PROFILE
 
 

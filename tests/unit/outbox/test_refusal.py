@@ -180,7 +180,7 @@ def test_an_unexpected_error_is_told_to_the_unit_not_to_the_next_press(tmp_path:
             keeper.append = append  # type: ignore[method-assign]  # any mistake of ours
             first = bench.outbox.put(scribe.press())
             await until(lambda: failures == 1)
-            await until(bench.outbox._writer._task.done)  # type: ignore[union-attr]  # it was started
+            await until(lambda: bench.outbox._writer._failure is not None)
             second = bench.outbox.put(scribe.press())
             for _ in range(4):
                 # The supervisor starts the unit again, and with it what the writer still holds.

@@ -14,6 +14,7 @@ from agent import config
 from agent.domain.health import HealthBoard
 from agent.domain.record import Kind, Stream
 from agent.outbox.outbox import Outbox
+from agent.runtime.worker import Done
 from agent.wire.body import unpack_body
 from hil.sim.inline_worker import InlineWorker
 from hil.sim.outbox_bench import (
@@ -162,11 +163,10 @@ class _MeanwhileWorker(InlineWorker):
         self.done = 0
         self.meanwhile = meanwhile
 
-    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
         self.done += 1
-        result = await super().run(work, urgent=urgent)
+        super().submit(work, done, urgent=urgent)
         self.meanwhile()
-        return result
 
 
 def test_confirmations_that_come_during_a_commit_wait_for_their_time(tmp_path: Path, scribe: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from agent.outbox import store_worker
 from agent.outbox.deposit import Fate
 from agent.outbox.fault import StoreDamagedError
 from agent.outbox.outbox import Outbox
+from agent.runtime.worker import Done
 from hil.sim.inline_worker import InlineWorker
 from hil.sim.outbox_bench import (
     MANY,
@@ -187,6 +189,7 @@ class StallingWorker(InlineWorker):
 
     takes_s = 0.0
 
-    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
-        await asyncio.sleep(self.takes_s)
-        return await super().run(work, urgent=urgent)
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
+        asyncio.get_running_loop().call_later(
+            self.takes_s, partial(super().submit, work, done, urgent=urgent)
+        )

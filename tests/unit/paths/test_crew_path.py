@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from agent.outbox.outbox import Outbox
 from agent.paths import crew_path
 from agent.paths.crew_path import CrewPath
 from agent.paths.panel_voice import PanelVoice
+from agent.runtime.worker import Done
 from agent.wire.body import unpack_body
 from agent.wire.row import Row
 from hil.sim.inline_worker import InlineWorker
@@ -195,17 +197,18 @@ def test_a_lost_edge_is_told_and_leaves_no_lamp_blinking(tmp_path: Path) -> None
     asyncio.run(main())
 
 
-class SlowWorker:
+class SlowWorker(InlineWorker):
     """Does its work only while the gate is open, as a disk that hesitates."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def run(self, work: Callable[[], T], *, urgent: bool = False) -> T:
-        del urgent
-        await self.gate.wait()
-        return work()
+    def submit(self, work: Callable[[], T], done: Done, *, urgent: bool = False) -> None:
+        if self.gate.is_set():
+            super().submit(work, done, urgent=urgent)
+        else:
+            asyncio.get_running_loop().call_later(0.001, partial(self.submit, work, done, urgent=urgent))
 
     async def close(self) -> None:
         self.gate.set()
