@@ -56,6 +56,8 @@ def _interface_name(channel: str) -> str:
     return channel
 
 
+InterfaceName = Annotated[str, AfterValidator(_interface_name)]
+"""What the kernel may call a network interface."""
 Bitrate = Annotated[int, AfterValidator(_known_bitrate)]
 
 
@@ -63,7 +65,7 @@ class SocketCan(CanDevice):
     """A CAN interface of the kernel. Whoever brings the link up sets its bit rate (see systemd/)."""
 
     kind: Literal["can_socketcan"] = "can_socketcan"
-    channel: Annotated[str, AfterValidator(_interface_name)]
+    channel: InterfaceName
     """Name of the network interface, such as "can0"."""
 
     def takes(self) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from agent.app.crew_parts import CrewParts
 from agent.app.device_feeds import device_feed
 from agent.app.device_units import DeviceUnits
 from agent.app.platform import Platform
-from agent.config import Config
+from agent.config import Config, DiagnosticDevice
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Outcome, Stream
+from agent.domain.record import Outcome, ResponseMode, Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.stamp import Utc
 from agent.domain.state import State, VehicleState
@@ -31,7 +31,7 @@ from agent.paths.fix_path import FixPath, StatusWatch
 from agent.paths.health_path import HealthPath
 from agent.paths.row_time import RowTime
 from agent.paths.signal_path import SignalPath
-from agent.paths.vehicle_events import VehicleEvents
+from agent.paths.vehicle_events import Around, VehicleEvents
 from agent.runtime.log import EventLog
 from agent.supervision import watchdog
 from agent.supervision.service_manager import ServiceManager
@@ -157,7 +157,12 @@ class Daemon:
             platform.computer(config.store.directory), platform.worker("computer"), self.health
         )
         self._vehicle = VehicleEvents(
-            config.driving, config.watches, self.time_base, self.outbox, lambda: self._fixes.newest
+            config.driving,
+            config.watches,
+            self.time_base,
+            self.outbox,
+            newest_fix=lambda: self._fixes.newest,
+            around=self._around,
         )
         self._devices = DeviceUnits(
             config,
@@ -166,7 +171,8 @@ class Daemon:
             fixes=self._fixes,
             crew=self._crew,
             make_worker=platform.worker,
-            on_faults=self._vehicle.on_faults,
+            events=self._vehicle,
+            may_ask=self._may_ask,
             impact=self._impact,
         )
         if self._devices.gives_signals:
@@ -218,6 +224,21 @@ class Daemon:
             outbox=self.outbox,
             context=context,
         )
+
+    def _around(self) -> Around:
+        """What the crew does, for what the vehicle tells."""
+        run, status = self._crew_parts.run, self._crew.snapshot()["status"]
+        return Around(None if status is None else str(status), run.incident, run.aboard.roster.driver)
+
+    def _may_ask(self, device: DiagnosticDevice) -> bool:
+        """Whether the vehicle's control units may be asked now."""
+        if not device.without_ignition and self._vehicle.ignition_on is not True:
+            return False
+        responds = self._crew_parts.run.incident is not None or self._vehicle.mode in (
+            ResponseMode.LIGHTS,
+            ResponseMode.LIGHTS_AND_SIREN,
+        )
+        return device.while_responding or not responds
 
     def _crew_keeps(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         assert self._impact is not None
@@ -349,6 +370,7 @@ class Daemon:
             },
             "vehicle": {} if self._signals is None else self._signals.snapshot(),
             "buses": {name: bus.report() for name, bus in self._devices.buses.items()},
+            "pollers": {name: poller.report() for name, poller in self._devices.pollers.items()},
             "vehicle_events": self._vehicle.snapshot(),
             "impact": None if self._impact is None else self._impact.recorder.snapshot(),
             "computer": self._computer.snapshot(),

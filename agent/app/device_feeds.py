@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.app.platform import Platform
-from agent.config import ButtonDevice, CanDevice, Device, GnssDevice, SampleDevice
+from agent.config import ButtonDevice, CanDevice, Device, DiagnosticDevice, GnssDevice, SampleDevice
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
 from agent.recorder.recorder import Recorder
@@ -20,7 +20,7 @@ def device_feed(device: Device, platform: Platform, clock: Clock, recorder: Reco
     """The feed of a device, not yet opened; what it gives passes `recorder`.
 
     Raises:
-        TypeError: the device's settings are none of the four blocks that give something: a defect of its row.
+        TypeError: the device's settings are none of the blocks that give something: a defect of its row.
     """
     feed: Any = platform.feed(device, clock)
     match device:
@@ -32,5 +32,8 @@ def device_feed(device: Device, platform: Platform, clock: Clock, recorder: Reco
             return feed if recorder is None else recorder.panel(feed, device.name)
         case SampleDevice():
             return feed if recorder is None else recorder.samples(feed, device.name)
+        case DiagnosticDevice():
+            asked: Feed[Any] = feed  # answers are no recording of what a bus says by itself
+            return asked
         case _:
-            raise TypeError(f"{device.kind}: its settings derive from none of the four kinds of block")
+            raise TypeError(f"{device.kind}: its settings derive from none of the kinds of block")

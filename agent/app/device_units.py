@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.app.device_feeds import unit_name
-from agent.config import ButtonDevice, CanDevice, Config, Device, GnssDevice, SampleDevice
+from agent.config import ButtonDevice, CanDevice, Config, Device, DiagnosticDevice, GnssDevice, SampleDevice
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
 from agent.domain.receiver_choice import ReceiverChoice
-from agent.domain.trouble_codes import Code, Lamps
+from agent.domain.record import CodeStage
 from agent.domain.vehicle import Signal
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceNotFoundError
 from agent.hal.feed import Feed
 from agent.paths.crew_path import CrewPath
 from agent.paths.fix_path import FixPath
+from agent.paths.vehicle_events import VehicleEvents
 from agent.runtime.log import EventLog
 from agent.runtime.shortage import lacks_descriptors
 from agent.runtime.worker import Worker
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from agent.sources.can.can_decoder import CanDecoder
     from agent.sources.can.vehicle_bus import FrameTap, VehicleBus
     from agent.sources.can.vehicle_file import VehicleFile
+    from agent.sources.diagnostics.obd_poller import ObdPoller
     from agent.sources.gnss.gnss_source import GnssSource
 
 log = EventLog("devices")
-OnFaults = Callable[[int, Lamps, list[Code], int], None]
 OnSignals = Callable[[Sequence[Signal]], None]
 
 
@@ -45,12 +46,14 @@ class DeviceUnits:
         fixes: takes what receivers give.
         crew: takes what buttons give.
         make_worker: where blocking work of a name is done.
-        on_faults: takes what control units say is wrong with them.
+        events: takes what control units say is wrong with them.
+        may_ask: whether control units may be asked now, by a device's settings.
         impact: gets what may tell of an impact, at the rate of its source; None where none is recorded.
 
     Attributes:
         receivers: the GNSS receivers by the name of their device, once their units were made.
         buses: the vehicle buses by the name of their device, once their units were made.
+        pollers: what asks control units, likewise.
 
     Raises:
         ConfigError: a vehicle file can not be used.
@@ -65,7 +68,8 @@ class DeviceUnits:
         fixes: FixPath,
         crew: CrewPath,
         make_worker: Callable[[str], Worker],
-        on_faults: OnFaults,
+        events: VehicleEvents,
+        may_ask: Callable[[DiagnosticDevice], bool],
         impact: ImpactParts | None = None,
     ) -> None:
         self._config = config
@@ -74,16 +78,18 @@ class DeviceUnits:
         self._fixes = fixes
         self._crew = crew
         self._make_worker = make_worker
-        self._on_faults = on_faults
+        self._events = events
+        self._may_ask = may_ask
         self._impact = impact
         self.receivers: dict[str, GnssSource] = {}
         self.buses: dict[str, VehicleBus] = {}
+        self.pollers: dict[str, ObdPoller] = {}
         self._choice = ReceiverChoice(
             [device.name for device in config.devices if isinstance(device, GnssDevice)]
         )
         self._vehicles: dict[str, VehicleFile] = {}
         for device in config.devices:
-            if isinstance(device, CanDevice):
+            if isinstance(device, CanDevice | DiagnosticDevice):
                 from agent.sources.can.vehicle_file import load_vehicle_file
 
                 self._vehicles[device.name] = load_vehicle_file(device.vehicle)
@@ -91,7 +97,9 @@ class DeviceUnits:
     @property
     def gives_signals(self) -> bool:
         """Whether there is a device that gives vehicle signals."""
-        return any(isinstance(device, CanDevice | SampleDevice) for device in self._config.devices)
+        return any(
+            isinstance(device, CanDevice | DiagnosticDevice | SampleDevice) for device in self._config.devices
+        )
 
     def sky(self) -> dict[str, Any]:
         """What the receivers hear, JSON-able."""
@@ -134,6 +142,8 @@ class DeviceUnits:
                 yield from self._panel(device, feed)
             case SampleDevice():
                 yield self._sensor(device, feed, on_signals)
+            case DiagnosticDevice():
+                yield self._poller(device, feed, on_signals)
 
     def _receiver(self, device: GnssDevice, feed: Any) -> Unit:
         if self._impact is not None:
@@ -172,8 +182,20 @@ class DeviceUnits:
         return Unit(unit_name(device), run)
 
     def _bus(self, device: CanDevice, feed: Any, on_signals: OnSignals) -> Unit:
-        from agent.sources.can.decoder_cache import DecoderCache
         from agent.sources.can.vehicle_bus import VehicleBus
+
+        bus = VehicleBus(
+            feed,
+            self._decoder_of(device),
+            self._health,
+            silent_after_s=device.silent_after_s,
+            taps=self._taps(device, on_signals),
+        )
+        self.buses[device.name] = bus
+        return Unit(unit_name(device), partial(bus.run, on_signals))
+
+    def _decoder_of(self, device: CanDevice | DiagnosticDevice) -> Callable[[], Awaitable[CanDecoder]]:
+        from agent.sources.can.decoder_cache import DecoderCache
 
         decoders = DecoderCache(
             self._config.store.directory / "decoders", lambda why: log.warning("decoder_cache", why=why)
@@ -190,21 +212,54 @@ class DeviceUnits:
                 why = f"its DBC can not be read: {error.strerror}"
                 raise DeviceNotFoundError(str(device.vehicle), why) from error
 
-        bus = VehicleBus(
-            feed, decoder, self._health, silent_after_s=device.silent_after_s, taps=self._taps(device)
-        )
-        self.buses[device.name] = bus
-        return Unit(unit_name(device), partial(bus.run, on_signals))
+        return decoder
 
-    def _taps(self, device: CanDevice) -> list[FrameTap]:
+    def _taps(self, device: CanDevice, on_signals: OnSignals) -> list[FrameTap]:
         taps: list[FrameTap] = []
         if self._vehicles[device.name].protocol == "j1939":
-            from agent.sources.diagnostics.j1939_diagnostics import FaultTap
+            from agent.sources.diagnostics.j1939_diagnostics import ActiveFaults, FaultTap
 
-            taps.append(FaultTap(self._on_faults))
+            def on_faults(said: ActiveFaults) -> None:
+                take = self._events.on_previous if said.previous else self._events.on_faults
+                take(said.controller, said.lamps, said.codes, said.at_ns)
+
+            taps.append(FaultTap(on_faults, self._on_vin(on_signals)))
         if self._impact is not None:
             taps.append(self._impact.tap(device.name, lambda: self.buses[device.name].decoder))
         return taps
+
+    def _poller(self, device: DiagnosticDevice, line: Any, on_signals: OnSignals) -> Unit:
+        from agent.sources.diagnostics.obd_poller import ObdPoller
+
+        def on_codes(controller: int, pending: bool, codes: list[str], at_ns: int) -> None:
+            stage = CodeStage.PENDING if pending else CodeStage.CONFIRMED
+            self._events.on_answered(controller, stage, codes, at_ns)
+
+        poller = ObdPoller(
+            line,
+            device,
+            self._decoder_of(device),
+            may_ask=lambda: self._may_ask(device),
+            on_codes=on_codes,
+            on_vin=self._on_vin(on_signals),
+            clock=self._clock,
+            health=self._health,
+        )
+        self.pollers[device.name] = poller
+        return Unit(unit_name(device), partial(poller.run, on_signals))
+
+    def _on_vin(self, on_signals: OnSignals) -> Callable[[str, int], None] | None:
+        """What takes the vehicle's number, as the configuration lets it be told; None when it is withheld."""
+        unit = self._config.unit
+        if unit.vin == "withheld":
+            return None
+        from agent.sources.diagnostics.obd_answers import hashed_vin
+
+        def on_vin(vin: str, at_ns: int) -> None:
+            told = vin if unit.vin == "told" else hashed_vin(vin, unit.agency)
+            on_signals([Signal("VehicleIdentification.VIN", told, at_ns)])
+
+        return on_vin
 
     def _panel(self, device: ButtonDevice, feed: Any) -> Iterator[Unit]:
         from agent.paths.panel_voice import PanelVoice

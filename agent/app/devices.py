@@ -49,6 +49,7 @@ KINDS: dict[str, DeviceKind] = {
     "gnss_udp": DeviceKind("firmware_shims.network_receiver", "GnssUdp", "UdpReceiver"),
     "can_socketcan": DeviceKind("firmware_shims.can_bus", "SocketCan", "CanBus"),
     "can_slcan": DeviceKind("firmware_shims.can_bus", "Slcan", "CanBus"),
+    "obd_isotp": DeviceKind("firmware_shims.obd_line", "ObdIsotp", "ObdLine"),
     "button_box": DeviceKind("firmware_shims.serial_button_box", "ButtonBox", "button_box"),
     "button_gpio": DeviceKind("firmware_shims.gpio_buttons", "ButtonGpio", "GpioButtons"),
     "temperature_w1": DeviceKind("firmware_shims.temperature_w1", "TemperatureW1", "W1Probe"),

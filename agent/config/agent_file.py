@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,6 +33,8 @@ class Unit(Section):
     """Second level of every topic: ems/v1/{agency}/{unit}/..."""
     unit: TopicLevel
     """The unit, as dispatch calls it."""
+    vin: Literal["withheld", "hashed", "told"] = "withheld"
+    """The vehicle identification number: not told, as a pseudonym within the agency, or as it is."""
 
     @field_validator("agency", "unit")
     @classmethod

@@ -132,6 +132,31 @@ class ButtonDevice(Device):
         return ()
 
 
+class DiagnosticDevice(Device):
+    """A line on which control units are asked by OBD-II: the only block that sends on a vehicle's bus.
+
+    Without such a block nothing is ever sent.
+    """
+
+    name: DeviceName = "obd"
+    vehicle: Path
+    """The vehicle file: the signals with a `pid` in it are asked for."""
+    controllers: tuple[Annotated[int, Field(ge=0x7E0, le=0x7E7)], ...] = Field((0x7E0,), min_length=1)
+    """Control units that are asked for trouble codes, by the identifier that they listen to."""
+    requests_per_s: float = Field(4, gt=0, le=20)
+    """Highest rate of requests."""
+    signals_every_s: float = Field(5, ge=0.5, le=3600)
+    """From one request for a signal to the next."""
+    codes_every_s: float = Field(60, ge=5, le=86_400)
+    """From one request for trouble codes to the next."""
+    while_responding: bool = False
+    """Whether it goes on while the crew responds; by default it is paused."""
+    without_ignition: bool = False
+    """Whether it goes on while the ignition is not known to be on: a request wakes a bus that sleeps."""
+
+    _paths = field_validator("vehicle", mode="after")(from_file_folder)
+
+
 class SampleDevice(Device):
     """A sensor: gives samples, each a value of a vehicle signal (`agent.hal.samples`)."""
 

@@ -53,6 +53,15 @@ class DrivingLimits:
     motion_mps: float = 2.0
 
 
+def response_mode(lights: SignalValue | None, siren: SignalValue | None) -> ResponseMode | None:
+    """How a unit drives, by its lights and siren; None when its lights are not known."""
+    if lights is None:
+        return None
+    if not lights:
+        return ResponseMode.NORMAL
+    return ResponseMode.LIGHTS_AND_SIREN if siren else ResponseMode.LIGHTS
+
+
 class DrivingWatch:
     """Takes signals in the order of time, gives events when they are over. Not thread-safe.
 
@@ -73,12 +82,7 @@ class DrivingWatch:
     @property
     def mode(self) -> ResponseMode | None:
         """How the unit drives; None when the vehicle does not tell of its lights."""
-        lights, siren = self._values.get(LIGHTS), self._values.get(SIREN)
-        if lights is None:
-            return None
-        if not lights:
-            return ResponseMode.NORMAL
-        return ResponseMode.LIGHTS_AND_SIREN if siren else ResponseMode.LIGHTS
+        return response_mode(self._values.get(LIGHTS), self._values.get(SIREN))
 
     def take(self, signals: Iterable[Signal]) -> list[tuple[int, Driving]]:
         """Take signals; (CLOCK_BOOTTIME of its beginning, event) of each event that is over."""

@@ -148,6 +148,14 @@ class DrivingKind(Token):
     DOOR = "door", "A door was open in motion."
 
 
+class CodeStage(Token):
+    """How sure a control unit is of a trouble code."""
+
+    CONFIRMED = "confirmed", "It has the fault now, or OBD-II keeps it as confirmed."
+    PENDING = "pending", "Seen once; OBD-II confirms it when it comes again."
+    PREVIOUS = "previous", "It had the fault earlier (J1939 DM2)."
+
+
 class ResponseMode(Token):
     """How the unit drives."""
 
@@ -472,6 +480,8 @@ class TroubleCode(Body):
     odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
     position: Annotated[Position | None, Field("Where.")] = None
     status: Annotated[str | None, Field("Unit status at that time.", tokens=UnitStatus)] = None
+    stage: Annotated[str | None, Field("How sure it is; null from an older agent.", tokens=CodeStage)] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
 
 
 @dataclass(frozen=True, slots=True)

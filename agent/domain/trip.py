@@ -9,7 +9,8 @@ from agent.domain.record import SignalValue, TripRecord
 from agent.domain.vehicle import Signal
 
 IGNITION = "LowVoltageSystemState"
-_ON = ("ON", "START")
+ENGINE_MAY_RUN = ("ON", "START")
+"""Values of that signal with which the engine may run."""
 _NS = 1_000_000_000
 _STALE_NS = 10 * _NS
 """Two speeds farther apart say nothing about the way between."""
@@ -55,9 +56,9 @@ class TripMeter:
                 self._pass(at_ns)
             self._at_ns = max(self._at_ns, at_ns)
             if signal.name == IGNITION and isinstance(value, str):
-                if value in _ON and self._begun_ns is None:
+                if value in ENGINE_MAY_RUN and self._begun_ns is None:
                     self._begin(at_ns, events)
-                elif value not in _ON and self._begun_ns is not None:
+                elif value not in ENGINE_MAY_RUN and self._begun_ns is not None:
                     ended.append((at_ns, self._end(at_ns, events)))
             elif signal.name == "Speed":
                 self._speed(value, at_ns)

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.config import Driving as DrivingSettings
 from agent.config import Watch
-from agent.domain.driving import DrivingLimits, DrivingWatch
+from agent.domain.driving import LIGHTS, SIREN, DrivingLimits, DrivingWatch, response_mode
 from agent.domain.fix import Fix
-from agent.domain.record import Body, Draft, Position, ResponseMode
+from agent.domain.record import Body, CodeStage, Draft, Position, ResponseMode, SignalValue, TroubleCode
 from agent.domain.reporting import position_of
 from agent.domain.store_watch import StoreWatch, WatchedPlace
 from agent.domain.time_base import TimeBase
-from agent.domain.trip import TripMeter
-from agent.domain.trouble_codes import ActiveCodes, Code, Lamps
+from agent.domain.trip import ENGINE_MAY_RUN, IGNITION, TripMeter
+from agent.domain.trouble_codes import ActiveCodes, Code, Lamps, PolledCodes, PreviousCodes
 from agent.domain.vehicle import Signal
 from agent.outbox.outbox import Outbox
 
 POSITION_AGE_NS = 15_000_000_000
 """An older fix does not say where something happened."""
 ODOMETER = "TraveledDistance"
+_KEPT = frozenset({LIGHTS, SIREN, IGNITION})
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the crew does, as far as it is known.
+
+    Attributes:
+        status: unit status.
+        incident: that the unit is assigned to.
+        driver: crew id of who drives.
+    """
+
+    status: str | None = None
+    incident: str | None = None
+    driver: str | None = None
 
 
 class VehicleEvents:
@@ -32,6 +48,7 @@ class VehicleEvents:
         time_base: gives the records their time.
         outbox: takes the records.
         newest_fix: where the vehicle is, and since when.
+        around: what the crew does, when something is told.
     """
 
     def __init__(
@@ -40,7 +57,9 @@ class VehicleEvents:
         watches: Sequence[Watch],
         time_base: TimeBase,
         outbox: Outbox,
+        *,
         newest_fix: Callable[[], Fix | None],
+        around: Callable[[], Around] = Around,
     ) -> None:
         self._time_base = time_base
         self._outbox = outbox
@@ -49,7 +68,11 @@ class VehicleEvents:
         self._stores = StoreWatch(_place(watch) for watch in watches)
         self._trips = TripMeter()
         self._codes = ActiveCodes()
+        self._polled = PolledCodes()
+        self._previous = PreviousCodes()
+        self._around = around
         self._odometer_m: int | None = None
+        self._values: dict[str, SignalValue | None] = {}
         self._begin: Position | None = None
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
@@ -58,6 +81,8 @@ class VehicleEvents:
             if signal.name == ODOMETER:
                 is_number = isinstance(signal.value, int | float) and not isinstance(signal.value, bool)
                 self._odometer_m = round(float(signal.value)) if is_number else None  # type: ignore[arg-type]
+            elif signal.name in _KEPT:
+                self._values[signal.name] = signal.value
         for at_ns, excursion in self._stores.take(signals):
             self._stage(at_ns, excursion)
         if self._driving is not None:
@@ -73,13 +98,42 @@ class VehicleEvents:
 
     def on_faults(self, controller: int, lamps: Lamps, codes: list[Code], at_ns: int) -> None:
         """Take what a control unit says is wrong now."""
-        for record in self._codes.take(controller, lamps, codes, at_ns):
-            self._stage(at_ns, replace(record, position=self._position(at_ns), odometer_m=self._odometer_m))
+        self._tell_codes(self._codes.take(controller, lamps, codes, at_ns), at_ns)
+
+    def on_previous(self, controller: int, lamps: Lamps, codes: list[Code], at_ns: int) -> None:
+        """Take what a control unit says was wrong earlier."""
+        self._tell_codes(self._previous.take(controller, lamps, codes, at_ns), at_ns)
+
+    def on_answered(self, controller: int, stage: CodeStage, codes: list[str], at_ns: int) -> None:
+        """Take all codes that a control unit answered with when it was asked."""
+        self._tell_codes(self._polled.take(controller, stage, codes, at_ns), at_ns)
 
     def look(self, now_ns: int) -> None:
         """Tell of trouble codes that are gone; to be called now and then."""
-        for record in self._codes.expire(now_ns):
-            self._stage(now_ns, replace(record, position=self._position(now_ns), odometer_m=self._odometer_m))
+        self._tell_codes(self._codes.expire(now_ns), now_ns)
+
+    def _tell_codes(self, records: Sequence[TroubleCode], at_ns: int) -> None:
+        around = self._around() if records else Around()
+        for record in records:
+            told = replace(
+                record,
+                position=self._position(at_ns),
+                odometer_m=self._odometer_m,
+                status=around.status,
+                incident=around.incident,
+            )
+            self._stage(at_ns, told)
+
+    @property
+    def ignition_on(self) -> bool | None:
+        """Whether the ignition is on; None when nothing tells."""
+        value = self._values.get(IGNITION)
+        return value in ENGINE_MAY_RUN if isinstance(value, str) else None
+
+    @property
+    def mode(self) -> ResponseMode | None:
+        """How the unit drives; None when the vehicle does not tell of its lights."""
+        return response_mode(self._values.get(LIGHTS), self._values.get(SIREN))
 
     def position(self, now_ns: int) -> Position | None:
         """Where the vehicle is now; None when that is not known."""
@@ -87,7 +141,10 @@ class VehicleEvents:
 
     def snapshot(self) -> dict[str, object]:
         """For `mdt status`: what is active now."""
-        return {"trouble_codes": self._codes.snapshot(), "outside_limits": self._stores.open()}
+        return {
+            "trouble_codes": self._codes.snapshot() + self._polled.snapshot(),
+            "outside_limits": self._stores.open(),
+        }
 
     def _position(self, at_ns: int) -> Position | None:
         fix = self._newest_fix()

@@ -10,18 +10,26 @@ import json
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agent.hal.can import CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
 from firmware_shims.can_bus import CanBus, SocketCan
+from firmware_shims.obd_line import ObdIsotp, ObdLine
+from firmware_shims.simulated.obd_ecu import PlayedEcu
 from firmware_shims.system_clock import SystemClock
 from hil.kernel.console import say
 
 CHANNEL = "vcan0"
 FRAME = struct.Struct("=IB3x8s")
 BURST = 20_000
+ANSWERS = {
+    b"\x01\x0d": b"\x41\x0d\x32",
+    b"\x03": bytes([0x43, 60]) + bytes(range(1, 121)),
+    b"\x09\x02": b"\x49\x02\x01" + b"1FDXE4FS8HDC12345",
+}
 STAMP_ERROR_NS = 1_000_000
 
 
@@ -159,12 +167,75 @@ async def an_absent_interface_is_named() -> str:
     raise AssertionError("opened an interface that is not there")
 
 
+class Ecu(threading.Thread):
+    """The played control unit on the real bus."""
+
+    def __init__(self) -> None:
+        super().__init__(name="ecu")
+        self.ecu = PlayedEcu(ANSWERS)
+        self._socket = socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
+        self._socket.bind((CHANNEL,))
+        self._socket.settimeout(0.05)
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Answer until it is over."""
+        while not self._over.is_set():
+            try:
+                can_id, length, data = FRAME.unpack(self._socket.recv(FRAME.size))
+            except TimeoutError:
+                continue
+            self.ecu.take(can_id, data[:length])
+            while self.ecu.frames:
+                answer_id, answer = self.ecu.frames.popleft()
+                self._socket.send(FRAME.pack(answer_id, len(answer), answer))
+
+    def stop(self) -> None:
+        """Leave the bus."""
+        self._over.set()
+        self.join()
+        self._socket.close()
+
+
+async def _asked(*, by_kernel: bool) -> str:
+    ecu = Ecu()
+    ecu.start()
+    line = ObdLine(ObdIsotp(channel=CHANNEL, vehicle=Path("unused.toml")), SystemClock(), by_kernel=by_kernel)
+    try:
+        await line.open()
+        for request, answer in ANSWERS.items():
+            got = await line.ask(0x7E0, request, 3)
+            assert got == answer, (request, got)
+        assert await line.ask(0x7E0, b"\x01\x99", 0.3) is None
+        assert ecu.ecu.padded, "frames of less than eight bytes"
+    finally:
+        await line.close()
+        ecu.stop()
+    return f"{len(ANSWERS)} answers, one of several frames"
+
+
+async def control_units_are_asked_by_the_kernels_iso_tp() -> str:
+    """CAN_ISOTP, where this kernel has it."""
+    try:
+        socket.socket(socket.AF_CAN, socket.SOCK_DGRAM, socket.CAN_ISOTP).close()
+    except OSError:
+        return "this kernel has none"
+    return await _asked(by_kernel=True)
+
+
+async def control_units_are_asked_by_the_library() -> str:
+    """The can-isotp library on a raw socket."""
+    return await _asked(by_kernel=False)
+
+
 CHECKS: tuple[Callable[[], Awaitable[str]], ...] = (
     frames_arrive_as_sent,
     unwanted_frames_stay_in_the_kernel,
     an_overflow_is_counted,
     a_dead_interface_is_told_and_comes_back,
     an_absent_interface_is_named,
+    control_units_are_asked_by_the_kernels_iso_tp,
+    control_units_are_asked_by_the_library,
 )
 
 

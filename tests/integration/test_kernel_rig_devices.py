@@ -33,6 +33,14 @@ def test_the_can_shim_on_a_real_socketcan_bus() -> None:
         pytest.skip(str(reason))
 
 
+def test_control_units_are_asked_by_a_kernel_that_has_iso_tp() -> None:
+    try:
+        linux = find_linux(purpose_built=True)
+    except RigUnavailable as reason:
+        pytest.skip(str(reason))
+    assert run_checks(linux, "hil.kernel.guest_can", Hardware(can="vcan0")) == {}
+
+
 def test_the_gpio_shim_on_real_gpio_lines() -> None:
     pytest.importorskip("gpiod")
     try:

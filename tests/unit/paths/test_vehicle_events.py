@@ -11,7 +11,7 @@ from agent.domain.record import Driving as DrivingRecord
 from agent.domain.time_base import TimeBase
 from agent.domain.trouble_codes import Code, Lamps
 from agent.domain.vehicle import Signal
-from agent.paths.vehicle_events import VehicleEvents
+from agent.paths.vehicle_events import Around, VehicleEvents
 
 S = 1_000_000_000
 LAMPS = Lamps(malfunction=True, stop=False, warning=False, protect=False)
@@ -39,7 +39,14 @@ class Bench:
         self.shelf = Shelf()
         self.fix: Fix | None = None
         outbox: Any = self.shelf
-        self.events = VehicleEvents(driving, watches, TimeBase(), outbox, lambda: self.fix)
+        self.events = VehicleEvents(
+            driving,
+            watches,
+            TimeBase(),
+            outbox,
+            newest_fix=lambda: self.fix,
+            around=lambda: Around("transporting", "4711", "m1"),
+        )
 
     def say(self, at_s: float, name: str, value: Any) -> None:
         self.events.on_signals([Signal(name, value, round(at_s * S))])
@@ -55,6 +62,7 @@ def test_a_trouble_code_has_place_time_and_odometer() -> None:
     assert isinstance(came, TroubleCode)
     assert isinstance(gone, TroubleCode)
     assert (came.active, came.spn, came.odometer_m) == (True, 110, 48_213_700)
+    assert (came.status, came.incident, came.stage) == ("transporting", "4711", "confirmed")
     assert came.position is not None
     assert came.position.lat_deg == 42.35
     assert bench.shelf.drafts[0].stamp.boottime_ns == 100 * S

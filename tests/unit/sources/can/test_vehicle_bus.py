@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.trouble_codes import Code, Lamps
 from agent.domain.vehicle import Signal
 from agent.hal.can import CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError
 from agent.sources.can import vehicle_bus
 from agent.sources.can.can_decoder import BitField, CanDecoder, MessageLayout, SignalLayout
 from agent.sources.can.vehicle_bus import VehicleBus
-from agent.sources.diagnostics.j1939_diagnostics import FILTERS, FaultTap
+from agent.sources.diagnostics.j1939_diagnostics import FILTERS, ActiveFaults, FaultTap
 
 BYTE = SignalLayout(name="Speed", unit="km/h", bits=BitField(0, 0xFF, False), min_interval_ns=50_000_000)
 DECODER_MESSAGE = MessageLayout("M", 1, False, 1, (BYTE,), 0xFF, False)
@@ -238,8 +237,8 @@ def test_trouble_codes_are_heard_beside_the_signals() -> None:
     bench = Bench()
     heard: list[tuple[int, list[int]]] = []
 
-    def on_faults(controller: int, _lamps: Lamps, codes: list[Code], _at_ns: int) -> None:
-        heard.append((controller, [code.spn for code in codes]))
+    def on_faults(said: ActiveFaults) -> None:
+        heard.append((said.controller, [code.spn for code in said.codes]))
 
     bench.bus = VehicleBus(
         bench.feed, bench.decoder, bench.health, silent_after_s=60, taps=[FaultTap(on_faults)]

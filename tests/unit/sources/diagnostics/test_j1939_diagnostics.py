@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain.trouble_codes import Code, Lamps
+from agent.domain.trouble_codes import TOLD_AT_ONCE, Code, Lamps, PreviousCodes
 from agent.hal.can import CanFrame
 from agent.sources.diagnostics.j1939_diagnostics import DM1, J1939Diagnostics, decode_dm1
 from agent.sources.diagnostics.j1939_transport import MOST_AT_A_TIME, LongMessage, Reassembler
@@ -17,6 +17,7 @@ from firmware_shims.can_log import read_can_log
 
 FEEDS = Path(__file__).resolve().parents[5] / "shared" / "feeds"
 MS = 1_000_000
+LAMPS = Lamps(malfunction=True, stop=False, warning=False, protect=False)
 
 
 def packets(
@@ -180,3 +181,37 @@ def test_long_messages_of_a_recorded_truck_are_put_together() -> None:
             messages.append(message)
     assert announced == len(messages) == 16
     assert all(9 <= len(message.data) <= 28 for message in messages)
+
+
+def test_codes_of_earlier_are_told_apart_from_those_of_now() -> None:
+    diagnostics = J1939Diagnostics()
+    data = bytes.fromhex("40FF6E000301FFFF")
+    now, earlier = diagnostics.take(
+        [CanFrame(0x18FECA00, True, data, 1), CanFrame(0x18FECB00, True, data, 2)]
+    )
+    assert (now.previous, earlier.previous) == (False, True)
+    assert earlier.codes == [Code(110, 3, 1)]
+    long = bytes.fromhex("40FF") + bytes.fromhex("6E000301") * 3
+    (from_packets,) = diagnostics.take(packets(long, group=65_227, at_ms=10))
+    assert from_packets.previous
+
+
+@pytest.mark.parametrize(("said", "heard"), [
+    (b"1FDXE4FS8HDC12345*", "1FDXE4FS8HDC12345"),
+    (b"\x00" * 18, None),
+    (b"*" * 18, None),
+    (b"1FDXE4FS8HDC1234567890*", None),
+])  # fmt: skip
+def test_the_vehicles_number_is_heard_when_a_tester_asks_for_it(said: bytes, heard: str | None) -> None:
+    diagnostics = J1939Diagnostics()
+    diagnostics.take(packets(said, group=65_260))
+    assert diagnostics.vin == heard
+
+
+def test_each_code_of_earlier_is_told_once() -> None:
+    codes = PreviousCodes()
+    (told,) = codes.take(0, LAMPS, [Code(110, 3, 1)], 0)
+    assert (told.active, told.stage, told.spn) == (False, "previous", 110)
+    assert codes.take(0, LAMPS, [Code(110, 3, 2)], 1) == []
+    hostile = [Code(spn, 1, None) for spn in range(1, 10_000)]
+    assert len(codes.take(0, LAMPS, hostile, 2)) < TOLD_AT_ONCE
