@@ -14,7 +14,7 @@ from agent.app.daemon import Daemon
 from agent.app.devices import KINDS, DeviceKind, load
 from agent.app.recording import Recorded, record
 from agent.app.vehicle_platform import VehiclePlatform
-from agent.config import ButtonDevice, CanDevice, ConfigError, GnssDevice, SampleDevice
+from agent.config import ButtonDevice, CanDevice, ConfigError, DiagnosticDevice, GnssDevice, SampleDevice
 from agent.domain.health import HealthReason
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError
@@ -85,15 +85,14 @@ async def until(condition: object, within_s: float = 20) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_row_names_settings_and_driver_of_one_of_the_four_blocks(kind: str) -> None:
+def test_every_row_names_settings_and_driver_of_one_of_the_blocks(kind: str) -> None:
     row = KINDS[kind]
     settings = row.settings_class()
-    bases = [
-        base for base in (GnssDevice, CanDevice, ButtonDevice, SampleDevice) if issubclass(settings, base)
-    ]
+    blocks = (GnssDevice, CanDevice, ButtonDevice, SampleDevice, DiagnosticDevice)
+    bases = [base for base in blocks if issubclass(settings, base)]
     assert len(bases) == 1, (
         f"{kind}: {row.settings} of {row.module} must derive from exactly one of GnssDevice, CanDevice, "
-        "ButtonDevice and SampleDevice of agent.config: that says where it goes"
+        "ButtonDevice, SampleDevice and DiagnosticDevice of agent.config: that says where it goes"
     )
     field = settings.model_fields["kind"]
     assert (get_args(field.annotation), field.default) == ((kind,), kind), (
