@@ -17,6 +17,7 @@ from agent.domain.health import HealthReason
 from agent.domain.record import (
     AlertCode,
     CallStep,
+    CodeStage,
     Contradicts,
     CrewStep,
     Crossing,
@@ -70,6 +71,7 @@ TOKENS: dict[str, type[Token]] = {
     "step of a call or message": CallStep,
     "crossing": Crossing,
     "step of the crew": CrewStep,
+    "stage of a trouble code": CodeStage,
     "driving": DrivingKind,
     "response mode": ResponseMode,
 }

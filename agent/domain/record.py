@@ -480,8 +480,10 @@ class TroubleCode(Body):
     odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
     position: Annotated[Position | None, Field("Where.")] = None
     status: Annotated[str | None, Field("Unit status at that time.", tokens=UnitStatus)] = None
-    stage: Annotated[str | None, Field("How sure it is; null from an older agent.", tokens=CodeStage)] = None
-    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+    stage: Annotated[
+        str | None, Field("How sure it is; null from an older agent.", tokens=CodeStage, since=2)
+    ] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.", since=2)] = None
 
 
 @dataclass(frozen=True, slots=True)
