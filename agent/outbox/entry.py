@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from agent.domain.record import Draft, Kind
+from agent.domain.record import Draft, Kind, Telemetry
 from agent.domain.stamp import UtcSource
 from agent.wire.body import bounded, pack_body
 
@@ -25,6 +25,8 @@ class Entry(NamedTuple):
 
 def entries_of(draft: Draft) -> list[Entry]:
     """Pack a draft whose body may be too large for one record: telemetry is divided by its signals."""
+    if not isinstance(draft.body, Telemetry):
+        return [entry_of(draft)]
     return [entry_of(Draft(draft.stamp, body)) for body in bounded(draft.body)]
 
 
