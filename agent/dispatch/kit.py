@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,9 @@ SENTENCES = {
     "receipt": "A receipt never goes beyond what came without holes. [MDT-R-10]",
     "calm": "Asking is not a flood. [MDT-R-07]",
 }
+
+NOT_TRIED = "not tried: "
+"""How the reason of a judgement begins that is none."""
 
 Send = Callable[[str, bytes, bool], object]
 """Topic, payload and whether it is retained."""
@@ -312,15 +315,13 @@ class KitUnit:
                 )
 
 
-def report(problems: dict[str, str]) -> str:
+def report(problems: dict[str, str], sentences: Mapping[str, str] = SENTENCES) -> str:
     """A line a sentence."""
     lines = []
-    for name, sentence in SENTENCES.items():
+    for name, sentence in sentences.items():
         why = problems.get(name)
-        lines.append(
-            f"{'pass' if why is None else 'FAIL'}  {name:9}  {sentence}"
-            + ("" if why is None else f"\n      {why}")
-        )
+        word = "pass" if why is None else "  - " if why.startswith(NOT_TRIED) else "FAIL"
+        lines.append(f"{word}  {name:9}  {sentence}" + ("" if why is None else f"\n      {why}"))
     return "\n".join(lines) + "\n"
 
 

@@ -102,14 +102,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=_export)
 
     sub = commands.add_parser(
-        "kit", help="play a scripted unit against a consumer, and judge what the consumer has"
+        "kit", help="play a unit against a consumer, or dispatch against a unit, and judge it"
     )
-    sub.add_argument("what", choices=("unit",))
+    sub.add_argument("what", choices=("unit", "dispatch"))
     _settings_options(sub)
-    sub.add_argument("--unit", default="KIT1", help="name that it plays under (default KIT1)")
-    sub.add_argument("--have", type=Path, metavar="FILE", help="what the consumer has, as JSON; waited for")
-    sub.add_argument("--expect", type=Path, metavar="FILE", help="write what it should have")
-    sub.add_argument("--wait", type=float, default=60.0, metavar="SECONDS", help="for requests and the file")
+    sub.add_argument("--unit", default="KIT1", help="unit that is played, or that is tried (default KIT1)")
+    sub.add_argument("--have", type=Path, metavar="FILE", help="unit: what the consumer has, as JSON")
+    sub.add_argument("--expect", type=Path, metavar="FILE", help="unit: write what it should have")
+    sub.add_argument(
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="unit: for requests and the file (60); dispatch: a step (10)",
+    )
     sub.set_defaults(run=_kit)
 
     sub = commands.add_parser("rebuild", help="make the rows anew from the raw batches (service stopped)")
@@ -295,13 +300,15 @@ def _token(args: argparse.Namespace) -> int:
 
 
 def _kit(args: argparse.Namespace) -> int:
-    from agent.dispatch.kit_command import play
+    from agent.dispatch.kit_command import play_dispatch, play_unit
     from firmware_shims.system_clock import SystemClock
 
     settings = settings_of(args)
-    now_ms = SystemClock().system_utc().unix_ms
+    if args.what == "dispatch":
+        return asyncio.run(play_dispatch(settings, args.unit, wait_s=args.wait or 10.0, out=sys.stdout))
+    wait_s, now_ms = args.wait or 60.0, SystemClock().system_utc().unix_ms
     return asyncio.run(
-        play(settings, args.unit, args.have, args.expect, wait_s=args.wait, now_ms=now_ms, out=sys.stdout)
+        play_unit(settings, args.unit, args.have, args.expect, wait_s=wait_s, now_ms=now_ms, out=sys.stdout)
     )
 
 

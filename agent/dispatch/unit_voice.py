@@ -50,7 +50,7 @@ class UnitVoice:
                 first + at,
                 int(_kind(body)),
                 self.boot,
-                1000 + at,
+                1000 + first + at,
                 utc_ms,
                 int(UtcSource.GNSS),
                 500,
