@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +22,6 @@ from agent.wire.topics import Topics
 from firmware_shims.system_clock import SystemClock
 from hil.broker_process import BrokerOptions, EmbeddedBroker, Mosquitto, find_mosquitto
 from hil.dispatch_process import DispatchProcess
-from hil.postgres_process import PostgresProcess, PostgresUnavailableError
 from hil.process.process_rig import ProcessRig
 from tests.integration.spoken_vehicle import A1, UTC_MS, WITHIN_S, Vehicle, wait_until
 
@@ -308,31 +305,3 @@ def test_a_full_disk_is_told_and_nothing_is_lost(service: DispatchProcess, vehic
     wait_until(lambda: vehicle.receipts.get("trail") == 10, "the rest, once there is room again")
     assert [seq for _, seq in rows_of(service)] == list(range(1, 11))
     wait_until(lambda: service.ask("/api/v1/service")["well"], "the service to be well")
-
-
-def test_a_database_that_restarts_loses_nothing(tmp_path: Path, broker: Mosquitto) -> None:
-    directory = Path(tempfile.mkdtemp(prefix="mdt-pg-", dir="/tmp"))
-    try:
-        with PostgresProcess(directory) as cluster:
-            url = cluster.new_database()
-            process = DispatchProcess(tmp_path / "d", f"mqtt://127.0.0.1:{broker.port}", store=url)
-            with process as service:
-                wait_until(lambda: service.ask("/api/v1/service")["well"], "the subscription")
-                vehicle = Vehicle(broker.port)
-                for number in range(20):
-                    vehicle.say_positions(1 + 5 * number, 5)
-                    if number == 8:
-                        cluster.stop("immediate")
-                    if number == 14:
-                        wait_until(
-                            lambda: service.ask("/api/v1/service")["store"] != "", "the page to say so"
-                        )
-                        cluster.start()
-                wait_until(lambda: vehicle.receipts.get("trail") == 100, "the last receipt")
-                vehicle.close()
-                sizes = service.ask("/api/v1/service")["sizes"]
-                assert (sizes["records"], sizes["missing"]) == (100, 0)
-    except PostgresUnavailableError as error:
-        pytest.skip(str(error))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
