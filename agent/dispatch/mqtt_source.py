@@ -142,8 +142,12 @@ class MqttSource:
         return True
 
     def send_kept(self, topic: str, payload: bytes, retain: bool, expiry_s: int | None) -> bool:
-        """For feeds to others; see `outputs.output.Publish`."""
-        return self.send(topic, payload, retain=retain, expiry_s=expiry_s)
+        """For feeds to others; see `outputs.output.Publish`.
+
+        A broker of MQTT 3.1.1 forgets nothing: there it is sent but not kept, or it would look live for ever.
+        """
+        forgets = expiry_s is None or self._version is MQTTProtocolVersion.MQTTv5
+        return self.send(topic, payload, retain=retain and forgets, expiry_s=expiry_s)
 
     def reconnect(self, why: str) -> None:
         """Drop the connection: what was not confirmed comes again."""

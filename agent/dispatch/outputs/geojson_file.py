@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,25 @@ class GeoJsonOutput:
         if settings.file is None:
             raise ValueError("output geojson: file is missing")
         self._file = Path(settings.file)
+        self._last: dict[str, Any] | None = None
 
     async def give(self, units: Sequence[UnitPicture], now_ms: int) -> None:
         """See `Output.give`."""
-        text = json.dumps(collection(units) | {"made_ms": now_ms})
+        self._last = collection(units) | {"made_ms": now_ms}
+        text = json.dumps(self._last)
         try:
-            await asyncio.to_thread(_replace, self._file, text)
+            await asyncio.to_thread(replace_file, self._file, text)
         except OSError as error:
             raise OutputError(f"geojson: {self._file}: {error.strerror}") from error
 
     async def close(self) -> None:
-        """See `Output.close`."""
+        """See `Output.close`: nothing in a file that nobody renews may look live."""
+        last, self._last = self._last, None
+        if last is not None:
+            for feature in last["features"]:
+                feature["properties"]["freshness"] = "not_renewed"
+            with suppress(OSError):
+                replace_file(self._file, json.dumps(last))
 
 
 def collection(units: Sequence[UnitPicture]) -> dict[str, Any]:
@@ -52,7 +61,8 @@ def collection(units: Sequence[UnitPicture]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _replace(file: Path, text: str) -> None:
+def replace_file(file: Path, text: str) -> None:
+    """Write a file as a whole: nobody reads half of it. Raises OSError."""
     fresh = file.with_name(f".{file.name}.new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(file)

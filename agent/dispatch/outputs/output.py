@@ -28,7 +28,7 @@ class OutputError(Exception):
 class OutputSettings(Section):
     """One table `[[output]]`."""
 
-    kind: Literal["taip", "nmea", "geojson", "cot", "osmand", "mqtt_json", "webhook"]
+    kind: Literal["taip", "nmea", "geojson", "cot", "osmand", "mqtt_json", "webhook", "eido"]
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65535)
     url: str | None = Field(None, pattern=r"^(https?|tcp|udp|tls)://")
@@ -38,6 +38,8 @@ class OutputSettings(Section):
     """Unit to the name that the receiver knows it by; others go by their own, where it fits."""
     prefix: str = Field("units/v1", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")
     token_file: str | None = None
+    registry: dict[str, str] = Field(default_factory=dict)
+    """Words of NENA's registries, for `eido`."""
 
 
 class Output(Protocol):
@@ -82,6 +84,9 @@ OUTPUTS: dict[str, OutputRow] = {
     ),
     "webhook": OutputRow(
         "webhook", "WebhookOutput", "HTTP answers; repeated until taken, the newest picture only"
+    ),
+    "eido": OutputRow(
+        "eido", "EidoOutput", "HTTP answers, repeated until taken; or a file replaced as a whole"
     ),
 }
 

@@ -33,7 +33,7 @@ class WebhookOutput:
             return
         payload = json.dumps({"made_ms": now_ms, "units": list(changed.values())}).encode()
         try:
-            await asyncio.to_thread(_post, self._url, payload, self._token_file)
+            await asyncio.to_thread(post, self._url, payload, self._token_file)
         except OSError as error:
             raise OutputError(f"webhook {self._url}: {error}") from error
         self._taken |= changed
@@ -42,7 +42,8 @@ class WebhookOutput:
         """See `Output.close`."""
 
 
-def _post(url: str, payload: bytes, token_file: Path | None) -> None:
+def post(url: str, payload: bytes, token_file: Path | None) -> None:
+    """POST a JSON document. Raises OSError for whatever is not taken."""
     headers = {"Content-Type": "application/json"}
     if token_file is not None:
         headers["Authorization"] = f"Bearer {token_file.read_text(encoding='utf-8').strip()}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import socket
+import subprocess
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -16,12 +18,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import jsonschema
 import pynmea2
 import pytest
 from pydantic import ValidationError
 
 from agent.dispatch.outputs import taip
 from agent.dispatch.outputs.output import OUTPUTS, Output, OutputError, OutputSettings, make
+from firmware_shims.system_clock import SystemClock
 
 NOW_MS = 1_790_000_000_000
 HOSTILE = 'x"><evil/>&\x00'
@@ -135,16 +139,75 @@ def test_nmea_is_read_by_another_parser() -> None:
     assert moving.datetime.timestamp() == pytest.approx((NOW_MS - 2_000) / 1000)
 
 
+GPSD = shutil.which("gpsd") or shutil.which("gpsd", path="/usr/sbin")
+
+
+def test_nmea_is_read_back_by_gpsd() -> None:
+    if GPSD is None:
+        pytest.skip("gpsd is not installed")
+    with udp() as (free, port), socket.socket() as control:
+        control.bind(("127.0.0.1", 0))
+        answers = control.getsockname()[1]
+        free.close()
+        control.close()
+        daemon = subprocess.Popen([GPSD, "-N", "-n", "-S", str(answers), f"udp://127.0.0.1:{port}"])
+        try:
+            told = read_by_gpsd(answers, port)
+        finally:
+            daemon.terminate()
+            daemon.wait()
+    assert told["lat"] == pytest.approx(42.3601, abs=1e-6)
+    assert told["lon"] == pytest.approx(-71.0589, abs=1e-6)
+    assert told["speed"] == pytest.approx(13.41, abs=0.01)
+    assert told["track"] == pytest.approx(84.4)
+
+
+def read_by_gpsd(answers: int, port: int) -> dict[str, Any]:
+    """What gpsd made of our sentences; they are repeated until it says something."""
+    pause = threading.Event()
+    for _ in range(200):
+        try:
+            talk = socket.create_connection(("127.0.0.1", answers), timeout=20)
+            break
+        except OSError:
+            pause.wait(0.1)
+    with talk, talk.makefile() as lines:
+        talk.sendall(b'?WATCH={"enable":true,"json":true}\n')
+        stopped = threading.Event()
+
+        def speak() -> None:
+            at_ms = SystemClock().system_utc().unix_ms
+            while not stopped.wait(0.2):
+                at_ms += 1000
+                output = make(OutputSettings(kind="nmea", port=port), publish_nothing)
+                asyncio.run(give(output, unit(position_ms=at_ms), now_ms=at_ms))
+
+        speaking = threading.Thread(target=speak)
+        speaking.start()
+        try:
+            for line in lines:
+                told: dict[str, Any] = json.loads(line)
+                if told["class"] == "TPV" and "lat" in told:
+                    return told
+        finally:
+            stopped.set()
+            speaking.join()
+    raise AssertionError("gpsd said nothing of it")
+
+
 def test_geojson_keeps_every_unit_and_says_what_its_position_is_worth(tmp_path: Path) -> None:
     file = tmp_path / "units.geojson"
-    asyncio.run(
-        give(make(OutputSettings(kind="geojson", file=str(file)), publish_nothing), unit(), *NOT_LIVE)
-    )
+    output = make(OutputSettings(kind="geojson", file=str(file)), publish_nothing)
+    asyncio.run(output.give([unit(), *NOT_LIVE], NOW_MS))
     features = json.loads(file.read_text())["features"]
     assert features[0]["geometry"] == {"type": "Point", "coordinates": [-71.0589, 42.3601]}
     worth = {one["properties"]["unit"]: one["properties"]["freshness"] for one in features}
     assert worth == {"A1": "live", "S1": "stale", "S2": "offline", "S3": "no_fix", "S4": "doubtful"}
     assert [one.name for one in tmp_path.iterdir()] == ["units.geojson"]
+    asyncio.run(output.close())
+    asyncio.run(output.close())
+    features = json.loads(file.read_text())["features"]
+    assert {one["properties"]["freshness"] for one in features} == {"not_renewed"}
 
 
 def test_cot_reaches_a_tak_server_with_the_time_at_which_it_is_stale() -> None:
@@ -186,6 +249,101 @@ def test_cot_goes_by_udp_through_the_library() -> None:
         output = make(OutputSettings(kind="cot", url=f"udp://127.0.0.1:{port}"), publish_nothing)
         asyncio.run(give(output, unit()))
         assert b'uid="ems.boston-ems.A1"' in receiver.recv(4000)
+
+
+REGISTRY = {
+    "incident_type": "Medical",
+    "resource_type": "Ambulance",
+    "en_route": "Unavailable/En Route",
+    "available": "Available",
+}
+REFERENCE = {"type": "object", "required": ["$ref"], "properties": {"$ref": {"pattern": "^urn:"}}}
+COMPONENT = {
+    "$id": {"type": "string", "pattern": "^urn:"},
+    "lastUpdateTimeStamp": {"type": "string", "format": "date-time"},
+    "updatedByAgencyReference": REFERENCE,
+}
+EIDO = {
+    "type": "object",
+    "required": [
+        "$id",
+        "eidoVersion",
+        "issuingElementIdentification",
+        "lastUpdateTimeStamp",
+        "incidentComponent",
+    ],
+    "properties": COMPONENT
+    | {
+        "eidoVersion": {"const": "1.0"},
+        "incidentComponent": {
+            "type": "object",
+            "required": ["$id", "incidentTypeCommonRegistryText"],
+            "properties": COMPONENT,
+        },
+        "emergencyResourceComponent": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": [
+                    "$id",
+                    "emergencyResourceTypeCommonRegistryText",
+                    "primaryUnitStatusRegistryText",
+                ],
+                "properties": COMPONENT | {"locationReference": REFERENCE},
+            },
+        },
+    },
+}
+"""What public implementations of the data object ask for; nobody's consumer was there to be asked."""
+
+
+def test_eido_has_a_document_an_incident_and_a_place_for_live_units_only(tmp_path: Path) -> None:
+    file = tmp_path / "eido.jsonl"
+    output = make(OutputSettings(kind="eido", file=str(file), registry=REGISTRY), publish_nothing)
+    units = [
+        unit("A1", incident="26-1"),
+        unit("A2", incident="26-1", freshness="stale"),
+        unit("A3", call={"incident": "26-2"}),
+        unit("A4"),
+    ]
+    asyncio.run(give(output, *units))
+    first, second = map(json.loads, file.read_text().splitlines())
+    for one in (first, second):
+        jsonschema.validate(one, EIDO)
+        there = {part["$id"] for name in ("agencyComponent", "locationComponent") for part in one[name]}
+        for resource in one["emergencyResourceComponent"]:
+            assert resource["updatedByAgencyReference"]["$ref"] in there
+            assert resource.get("locationReference", {"$ref": next(iter(there))})["$ref"] in there
+    assert first["incidentComponent"]["internalIncidentId"] == "26-1"
+    live, stale = first["emergencyResourceComponent"]
+    assert (live["primaryUnitStatusRegistryText"], live["secondaryUnitStatusRegistryText"]) == (
+        "Unavailable",
+        ["En Route"],
+    )
+    assert live["unitStatusInternal"] == ["en_route"]
+    assert "locationReference" not in stale
+    (place,) = first["locationComponent"]
+    (point,) = ET.fromstring(place["locationByValue"]).iter("{http://www.opengis.net/gml}pos")
+    assert point.text == "42.3601000 -71.0589000"
+
+
+def test_eido_names_a_status_that_the_registry_has_no_word_for_and_gives_the_others() -> None:
+    with Web() as web:
+        output = make(OutputSettings(kind="eido", url=web.url, registry=REGISTRY), publish_nothing)
+        units = [unit("A1", incident="26-1"), unit("A2", incident="26-1", status="staged")]
+        for _ in range(2):
+            with pytest.raises(OutputError, match="no word for staged"):
+                asyncio.run(output.give(units, NOW_MS))
+        assert len(web.requests) == 1, "what was taken is not sent again"
+        (resource,) = json.loads(web.requests[0][1])["emergencyResourceComponent"]
+        assert resource["emergencyResourceName"] == "A1"
+        web.status = 500
+        with pytest.raises(OutputError, match="500"):
+            asyncio.run(output.give([unit("A1", incident="26-1", status="available")], NOW_MS))
+        web.status = 200
+        asyncio.run(output.give([unit("A1", incident="26-1", status="available")], NOW_MS))
+        assert len(web.requests) == 3
 
 
 class Web:
