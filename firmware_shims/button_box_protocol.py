@@ -11,6 +11,7 @@ never was.
 | `E` event | box | session, sequence, oldest kept sequence, sent_ms, at_ms, `P` or `R`, key |
 | `A` acknowledge | agent | session, through sequence |
 | `L` lamp | agent | key, lamp |
+| `S` sound | agent | milliseconds on and off by turns, one to eight numbers |
 
 The box numbers its events from 1 in each power-up, which it names by a random session. It keeps every event
 until it is acknowledged and sends what it keeps again, oldest first, so that a press outlives an unplugged
@@ -100,13 +101,22 @@ class SetLamp:
     lamp: Lamp
 
 
-Message = Hello | Event | Acknowledge | SetLamp
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """The buzzer is to sound once: milliseconds on and off by turns."""
+
+    pattern_ms: tuple[int, ...]
+
+
+Message = Hello | Event | Acknowledge | SetLamp | Sound
 
 _SESSION, _COUNT, _MS = r"([0-9A-F]{8})", r"(\d{1,10})", r"(\d{1,15})"
 _HELLO = re.compile(rf"H,(\d{{1,3}}),{_SESSION},{_COUNT},{_COUNT},{_MS},([0-9A-F]{{4}})", re.ASCII)
 _EVENT = re.compile(rf"E,{_SESSION},{_COUNT},{_COUNT},{_MS},{_MS},([PR]),({KEY_PATTERN})", re.ASCII)
 _ACKNOWLEDGE = re.compile(rf"A,{_SESSION},{_COUNT}", re.ASCII)
 _LAMP = re.compile(rf"L,({KEY_PATTERN}),({'|'.join(Lamp)})", re.ASCII)
+
+_SOUND = re.compile(r"S((?:,\d{1,4}){1,8})", re.ASCII)
 
 
 def crc16(data: bytes) -> int:
@@ -131,6 +141,8 @@ def encode(message: Message) -> bytes:
             body = f"A,{session:08X},{through}"
         case SetLamp(key, lamp):
             body = f"L,{key},{lamp}"
+        case Sound(pattern_ms):
+            body = "S" + "".join(f",{duration_ms}" for duration_ms in pattern_ms)
     raw = body.encode("ascii")
     return b"%b*%04X\n" % (raw, crc16(raw))
 
@@ -151,6 +163,8 @@ def decode(line: bytes) -> Message:
         return Acknowledge(int(found[1], 16), int(found[2]))
     if found := _LAMP.fullmatch(body):
         return SetLamp(found[1], Lamp(found[2]))
+    if found := _SOUND.fullmatch(body):
+        return Sound(tuple(map(int, found[1][1:].split(","))))
     raise BadLineError("not a line of this protocol")
 
 

@@ -3,7 +3,7 @@
 The kernel debounces, stamps and queues the edges. Its queue holds 16 edges a line unless asked for more and
 then drops the oldest, seen only as a gap in the line's own sequence; fast edges may even merge without one.
 The level of each line is therefore read again once a second and after each batch: what a line *is* is never
-guessed.
+guessed, and a line that loses edges is told as one that chatters.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import asyncio
 import errno
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from fnmatch import fnmatchcase
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,7 +25,8 @@ from pydantic import Field, model_validator
 from agent.config import ButtonDevice, DevicePath
 from agent.hal.buttons import ButtonEdge, Lamp
 from agent.hal.clock import Clock
-from agent.hal.errors import DeviceLostError, DeviceNotFoundError, HardwareError
+from agent.hal.errors import DeviceLostError, DeviceNotFoundError
+from firmware_shims.plain_lamps import PlainLamps
 
 if TYPE_CHECKING:
     import gpiod
@@ -33,7 +37,6 @@ EVENTS_PER_LINE = 64
 LOOK_EVERY_S = 1.0
 ROUNDS = 8
 """Bound of one visit to the queue: a line that chatters must not hold the loop."""
-BLINK_HALF_S = 0.25
 Offset = Annotated[int, Field(strict=True, ge=0, le=1023)]
 """Of a line on its chip."""
 
@@ -45,11 +48,15 @@ class ButtonGpio(ButtonDevice):
     chip: DevicePath = "/dev/gpiochip0"
     """The chip's device."""
     chip_label: str | None = Field(None, min_length=1, max_length=32)
-    """The chip's label, as `gpiodetect` shows it; `chip`, whose number differs between models, is unused."""
-    lines: dict[str, Offset] = Field(min_length=1)
+    """The chip's label, as `gpiodetect` shows it; `chip`, whose number differs between models, is unused.
+    With a star it fits several models: "pinctrl-*" is the header of every Pi."""
+    lines: dict[str, Offset] = Field(default_factory=dict)
     """Key name to line offset."""
     lamp_lines: dict[str, Offset] = Field(default_factory=dict)
-    """Key name to the line of its lamp: dark = off, blinking = not stored, lit = stored or delivered."""
+    """Key name to the line of its lamp: dark = off, blinking = not stored, lit, two blinks and a pause =
+    refused."""
+    buzzer_line: Offset | None = None
+    """The line of a buzzer; what it sounds is told by `[buzzer]`."""
     active_low: bool = True
     """Whether a pressed button pulls its line down."""
     bias: Literal["pull_up", "pull_down", "disabled", "as_is"] = "pull_up"
@@ -63,16 +70,25 @@ class ButtonGpio(ButtonDevice):
 
     def takes(self) -> tuple[str, ...]:
         """The lines."""
-        offsets = sorted([*self.lines.values(), *self.lamp_lines.values()])
-        return tuple(f"{self.chip_label or self.chip} line {offset}" for offset in offsets)
+        return tuple(f"{self.chip_label or self.chip} line {offset}" for offset in sorted(self._offsets()))
 
     def keys(self) -> tuple[str, ...]:
         """The keys that have a line."""
         return tuple(self.lines)
 
+    def wiring(self, key: str) -> str:
+        """The line of a key."""
+        return f"line {self.lines[key]}" if key in self.lines else ""
+
+    def _offsets(self) -> list[int]:
+        buzzer = [] if self.buzzer_line is None else [self.buzzer_line]
+        return [*self.lines.values(), *self.lamp_lines.values(), *buzzer]
+
     @model_validator(mode="after")
     def _one_purpose_a_line(self) -> ButtonGpio:
-        offsets = [*self.lines.values(), *self.lamp_lines.values()]
+        offsets = self._offsets()
+        if not self.lines and self.buzzer_line is None:
+            raise ValueError("no lines: give `lines`, `buzzer_line`, or both")
         if len(set(offsets)) != len(offsets):
             raise ValueError("a line offset is used twice")
         if strangers := set(self.lamp_lines) - set(self.lines):
@@ -99,17 +115,25 @@ class GpioButtons:
         self._down: dict[int, bool] = {}
         self._line_seqno: dict[int, int] = {}
         self._edges: deque[ButtonEdge] = deque()
-        self._lamps: dict[str, Lamp] = {}
-        self._blinking: asyncio.Task[None] | None = None
+        self._lamps = PlainLamps(self.name, settings.lamp_lines, self._light)
+        self._sounding: asyncio.Task[None] | None = None
         self._waiting: asyncio.Future[None] | None = None
-        self.lost_edges = 0
-        """Edges so far that the kernel dropped before they could be read."""
+        self._lost: dict[str, int] = {}
 
     @property
     def name(self) -> str:
         """The chip as configured, and which of its lines: another panel may be on the same chip."""
         chip = self._settings.chip_label or self._settings.chip
-        return f"{chip} lines {' '.join(map(str, self._keys))}"
+        return f"{chip} lines {' '.join(map(str, self._keys or [self._settings.buzzer_line]))}"
+
+    @property
+    def lost_edges(self) -> int:
+        """Edges so far that the kernel dropped before they could be read."""
+        return sum(self._lost.values())
+
+    def noise(self) -> Mapping[str, int]:
+        """How many edges of each key the kernel dropped so far."""
+        return self._lost
 
     async def open(self) -> None:
         """Request the lines. Raises DeviceNotFoundError: no chip, no permission, or a line in use."""
@@ -119,10 +143,10 @@ class GpioButtons:
             self._request = request = self._request_lines()
             self._line_seqno.clear()
             self._down = self._down or self._levels(request)
-            self._light_all()
+            self._lamps.begin()
         except (OSError, ValueError) as error:
             await self.close()
-            raise DeviceNotFoundError(self.name, _plain(error)) from error
+            raise DeviceNotFoundError(self.name, plain(error)) from error
 
     async def read(self) -> Sequence[ButtonEdge]:
         """Wait for edges. Safe to cancel. Raises DeviceLostError when the chip is gone."""
@@ -132,22 +156,23 @@ class GpioButtons:
             try:
                 self._drain(self._opened())
             except OSError as error:
-                raise DeviceLostError(self.name, _plain(error)) from error
+                raise DeviceLostError(self.name, plain(error)) from error
         edges = tuple(self._edges)
         self._edges.clear()
         return edges
 
     async def show(self, key: str, lamp: Lamp) -> None:
-        """Light the lamp of `key`: dark, blinking while not stored, lit. Raises DeviceLostError."""
-        if key not in self._settings.lamp_lines:
-            return
-        self._lamps[key] = lamp
-        if self._request is None:
-            return
+        """Light the lamp of `key`. Raises DeviceLostError."""
         try:
-            self._light_all()
+            self._lamps.show(key, lamp, now=self._request is not None)
         except OSError as error:
-            raise DeviceLostError(self.name, _plain(error)) from error
+            raise DeviceLostError(self.name, plain(error)) from error
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        """Sound the buzzer, if there is one; a sound that is not over gives way."""
+        if self._settings.buzzer_line is not None and self._request is not None:
+            await self._hush()
+            self._sounding = asyncio.create_task(self._sound(tuple(pattern_ms)), name=f"buzzer {self.name}")
 
     async def acknowledge(self, edge: ButtonEdge) -> None:
         """Nothing to do: lines keep nothing."""
@@ -157,10 +182,8 @@ class GpioButtons:
         request, self._request = self._request, None
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(DeviceLostError(self.name, "closed"))
-        blinking, self._blinking = self._blinking, None
-        if blinking is not None:
-            blinking.cancel()
-            await asyncio.wait({blinking})
+        await self._hush()
+        await self._lamps.end()
         if request is not None:
             asyncio.get_running_loop().remove_reader(request.fd)
             request.release()
@@ -183,15 +206,20 @@ class GpioButtons:
             debounce_period=timedelta(milliseconds=self._settings.debounce_ms),
             event_clock=Clock.MONOTONIC,
         )
-        lines: dict[Iterable[int | str] | int | str, gpiod.LineSettings | None] = {tuple(self._keys): button}
-        if self._settings.lamp_lines:
-            lines[tuple(self._settings.lamp_lines.values())] = gpiod.LineSettings(direction=Direction.OUTPUT)
+        lines: dict[Iterable[int | str] | int | str, gpiod.LineSettings | None] = {}
+        if self._keys:
+            lines[tuple(self._keys)] = button
+        outputs = set(self._settings.lamp_lines.values())
+        if self._settings.buzzer_line is not None:
+            outputs.add(self._settings.buzzer_line)
+        if outputs:
+            lines[tuple(sorted(outputs))] = gpiod.LineSettings(direction=Direction.OUTPUT)  # dark and silent
         label = self._settings.chip_label
         return gpiod.request_lines(
             self._settings.chip if label is None else labelled(label),
             consumer=CONSUMER,
             config=lines,
-            event_buffer_size=EVENTS_PER_LINE * len(self._keys),
+            event_buffer_size=EVENTS_PER_LINE * max(1, len(self._keys)),
         )
 
     async def _readable(self, request: gpiod.LineRequest) -> None:
@@ -227,7 +255,9 @@ class GpioButtons:
     def _take(self, offset: int, pressed: bool, line_seqno: int, at_boottime_ns: int) -> None:
         lost = line_seqno - self._line_seqno.get(offset, 0) - 1
         self._line_seqno[offset] = line_seqno
-        self.lost_edges += max(lost, 0)
+        if lost > 0:
+            key = self._keys[offset]
+            self._lost[key] = self._lost.get(key, 0) + lost
         if self._down[offset] == pressed:
             if lost <= 0:
                 return  # seen as a level already
@@ -238,6 +268,8 @@ class GpioButtons:
     def _levels(self, request: gpiod.LineRequest) -> dict[int, bool]:
         from gpiod.line import Value
 
+        if not self._keys:
+            return {}
         values = request.get_values(list(self._keys))
         return {offset: value is Value.ACTIVE for offset, value in zip(self._keys, values, strict=True)}
 
@@ -252,30 +284,35 @@ class GpioButtons:
         self._down[offset] = pressed
         self._edges.append(ButtonEdge(self._keys[offset], pressed, None, at_boottime_ns, inferred=inferred))
 
-    def _light_all(self, *, blink_on: bool = True) -> None:
+    def _light(self, lit: Mapping[str, bool]) -> None:
+        self._set({self._settings.lamp_lines[key]: on for key, on in lit.items()})
+
+    def _set(self, on: Mapping[int, bool]) -> None:
         from gpiod.line import Value
 
-        if not self._settings.lamp_lines:
-            return
-        values: dict[int | str, Value] = {}
-        for key, offset in self._settings.lamp_lines.items():
-            lamp = self._lamps.get(key, Lamp.OFF)
-            lit = blink_on if lamp is Lamp.NOT_STORED else lamp is not Lamp.OFF
-            values[offset] = Value.ACTIVE if lit else Value.INACTIVE
+        values: dict[int | str, Value] = {
+            offset: Value.ACTIVE if active else Value.INACTIVE for offset, active in on.items()
+        }
         self._opened().set_values(values)
-        if Lamp.NOT_STORED in self._lamps.values() and (self._blinking is None or self._blinking.done()):
-            self._blinking = asyncio.create_task(self._blink(), name=f"blink {self.name}")
 
-    async def _blink(self) -> None:
-        blink_on = True
-        while Lamp.NOT_STORED in self._lamps.values():
-            await asyncio.sleep(BLINK_HALF_S)
-            blink_on = not blink_on
-            try:
-                self._light_all(blink_on=blink_on)
-            except (OSError, HardwareError):
-                return  # the chip is gone: `read` says so
-        self._blinking = None
+    async def _sound(self, pattern_ms: Sequence[int]) -> None:
+        line = self._settings.buzzer_line
+        assert line is not None
+        try:
+            for duration_ms, on in zip(pattern_ms, cycle((True, False)), strict=False):
+                self._set({line: on})
+                await asyncio.sleep(duration_ms / 1000)
+        except (OSError, DeviceLostError):
+            return  # the chip is gone: `read` says so
+        finally:
+            with suppress(OSError, DeviceLostError):
+                self._set({line: False})
+
+    async def _hush(self) -> None:
+        sounding, self._sounding = self._sounding, None
+        if sounding is not None:
+            sounding.cancel()
+            await asyncio.wait({sounding})
 
     def _opened(self) -> gpiod.LineRequest:
         if self._request is None:
@@ -284,17 +321,25 @@ class GpioButtons:
 
 
 def labelled(label: str, folder: Path = Path("/dev")) -> str:
-    """The device of the GPIO chip of that label. Raises OSError: there is none, or it may not be opened."""
+    """The device of the one GPIO chip whose label fits. Raises OSError: none, several, or no permission."""
     import gpiod
 
     refused: OSError | None = None
+    found: dict[str, str] = {}
     for path in sorted(folder.glob("gpiochip*")):
+        if path.is_symlink():
+            continue  # another name of one that is looked at anyway
         try:
             with gpiod.Chip(str(path)) as chip:
-                if chip.get_info().label == label:
-                    return str(path)
+                if fnmatchcase(chip.get_info().label, label):
+                    found[str(path)] = chip.get_info().label
         except OSError as error:
             refused = error  # of another user, or going away right now: the next may be the one
+    if len(found) > 1:
+        several = ", ".join(f"{path} ({name})" for path, name in found.items())
+        raise FileNotFoundError(errno.ENOENT, f"{len(found)} GPIO chips fit {label!r}: {several}")
+    if found:
+        return next(iter(found))
     if refused is not None:
         raise refused
     raise FileNotFoundError(errno.ENOENT, f"no GPIO chip is labelled {label!r}")
@@ -305,7 +350,8 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _plain(error: Exception) -> str:
+def plain(error: Exception) -> str:
+    """What libgpiod met, in a person's words."""
     if isinstance(error, OSError) and error.errno == errno.ENODEV:
         return "the chip was removed"
     if isinstance(error, OSError) and error.errno == errno.EBUSY:

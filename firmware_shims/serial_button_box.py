@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -23,6 +23,7 @@ from firmware_shims.button_box_protocol import (
     Hello,
     LineReader,
     SetLamp,
+    Sound,
     encode,
     lamps_digest,
 )
@@ -227,6 +228,15 @@ class SerialButtonBox:
             return
         if power_up.acknowledge(edge.device_seq) and self._is_open:
             await self._line.write(encode(Acknowledge(power_up.session, power_up.through)))
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        """Let the box sound. Nothing is kept: a sound that comes late tells a lie. Raises DeviceLostError."""
+        if self._is_open:
+            await self._line.write(encode(Sound(tuple(pattern_ms))))
+
+    def noise(self) -> Mapping[str, int]:
+        """None: a box debounces, and what it loses shows in its numbers."""
+        return {}
 
     async def close(self) -> None:
         """Release the line; what the box keeps comes again after the next `open`."""

@@ -22,6 +22,8 @@ fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 # File of the source tree, place on the vehicle. Both ways, so that uninstall can not forget one.
 each_file() {
     "$@" systemd/mdt.service /etc/systemd/system/mdt.service
+    "$@" systemd/mdt-poweroff.path /etc/systemd/system/mdt-poweroff.path
+    "$@" systemd/mdt-poweroff.service /etc/systemd/system/mdt-poweroff.service
     "$@" systemd/60-mdt.rules /etc/udev/rules.d/60-mdt.rules
     "$@" systemd/80-mdt-can0.network /etc/systemd/network/80-mdt-can0.network
     "$@" systemd/mdt.sysusers /etc/sysusers.d/mdt.conf
@@ -98,7 +100,7 @@ activate() {
 }
 
 deactivate() {
-    systemctl disable --now mdt.service 2>/dev/null || true
+    systemctl disable --now mdt-poweroff.path mdt.service 2>/dev/null || true
 }
 
 case ${1:-} in

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.config import Config
+from agent.domain.crew import EMERGENCY
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.places import Places, places_from_geojson
 from agent.domain.record import Stream
@@ -25,6 +26,9 @@ from agent.supervision.panel_socket import PanelSocket
 from agent.supervision.supervisor import Unit
 from agent.uplink.commands import Command
 from agent.wire import orders
+
+if TYPE_CHECKING:
+    from agent.paths.buzzer_path import BuzzerPath
 
 MOST_PLACES_BYTES = 4 << 20
 
@@ -68,6 +72,7 @@ class CrewParts:
         self._outbox = outbox
         self._connected = connected
         crew = config.crew
+        self.buzzer = None if config.buzzer is None else _buzzer(config, clock, time_base)
         self._memory = RunMemory(config.store.directory / "run.json", worker, health)
         self.run = RunPath(
             crew,
@@ -95,6 +100,9 @@ class CrewParts:
             silent=crew.emergency_silent,
             on_change=self._changed,
         )
+        if self.buzzer is not None:
+            self.presses.attach(self.buzzer)
+            self.run.calls.on_call = self.buzzer.call
         self.run.listen(self.presses.publish)
         self.times = RunLog(outbox, time_base, crew.codes)
         actions = {
@@ -153,6 +161,7 @@ class CrewParts:
                 {"reason": str(reason), "text": reason.sentence} for reason in sorted(self._health.reasons())
             ],
             "night": night,
+            "sound": None if self.buzzer is None else self.buzzer.page(),
             "receipts": self._config.uplink.confirm == "dispatch",
         }
 
@@ -161,6 +170,14 @@ class CrewParts:
         socket = getattr(self, "_socket", None)
         if socket is not None:
             socket.changed()
+
+
+def _buzzer(config: Config, clock: Clock, time_base: TimeBase) -> BuzzerPath:
+    from agent.paths.buzzer_path import BuzzerPath
+
+    assert config.buzzer is not None
+    silent = [key for key, meaning in config.buttons.keys.items() if meaning == EMERGENCY]
+    return BuzzerPath(config.buzzer, silent, clock, time_base)
 
 
 def read_places(file: Path | None, health: HealthBoard) -> Places:

@@ -48,6 +48,7 @@ from agent.wire.topics import REPORT_NOW, Topics
 if TYPE_CHECKING:
     from agent.app.black_box import BlackBox
     from agent.app.impact_parts import ImpactParts
+    from agent.paths.power_path import PowerPath
 
 log = EventLog("daemon")
 _CLOSE_S = 1.0
@@ -174,9 +175,19 @@ class Daemon:
             events=self._vehicle,
             may_ask=self._may_ask,
             impact=self._impact,
+            buzzer=self._crew_parts.buzzer,
+        )
+        self._health_path = HealthPath(
+            board=self.health,
+            clock=self._clock,
+            time_base=self.time_base,
+            outbox=self.outbox,
+            states=self.publisher,
+            interval_s=config.reporting.health_interval_s,
         )
         if self._devices.gives_signals:
             self._signals = self._signal_path()
+        self._power = self._power_path()
         self._black_box: BlackBox | None = None
         if config.recorder is not None:
             from agent.app.black_box import BlackBox
@@ -255,6 +266,25 @@ class Daemon:
             reply = Reply("keep", Outcome.ACCEPTED, asked.id)
         self.publisher.reply(reply)
 
+    def _power_path(self) -> PowerPath | None:
+        settings, signals = self._config.power, self._signals
+        if settings is None:
+            return None
+        from agent.app.power_parts import power_path
+
+        return power_path(
+            settings,
+            self._platform,
+            self._clock,
+            self.health,
+            crew=self._crew_parts,
+            fixes=self._fixes,
+            outbox=self.outbox,
+            publisher=self.publisher,
+            resting=[self._health_path] if signals is None else [self._health_path, signals],
+            signals=dict if signals is None else signals.snapshot,
+        )
+
     def _on_crossing(self) -> None:
         self._fixes.tell_next()
 
@@ -299,6 +329,7 @@ class Daemon:
                 "outbox": self.outbox_report,
                 "times": self._crew_parts.times.snapshot,
                 "sky": self._devices.sky,
+                "buttons": self._devices.buttons,
             },
         )
         # First, because it tells whether another agent has the store and the devices.
@@ -374,6 +405,7 @@ class Daemon:
             "vehicle_events": self._vehicle.snapshot(),
             "impact": None if self._impact is None else self._impact.recorder.snapshot(),
             "computer": self._computer.snapshot(),
+            "power": None if self._power is None else self._power.snapshot(),
             "version": __version__,
             "units": self._supervisor.states(),
         }
@@ -413,15 +445,9 @@ class Daemon:
         start(Unit("crew", self._crew.run))
         for unit in self._crew_parts.units():
             self._start_source(unit)
-        health = HealthPath(
-            board=self.health,
-            clock=self._clock,
-            time_base=self.time_base,
-            outbox=self.outbox,
-            states=self.publisher,
-            interval_s=config.reporting.health_interval_s,
-        )
-        start(Unit("health", health.run))
+        start(Unit("health", self._health_path.run))
+        if self._power is not None:
+            self._start_source(Unit("power", self._power.run))
         if self._black_box is not None:
             start(Unit("black-box", self._black_box.recorder.run))
         if self._impact is not None:
@@ -447,6 +473,8 @@ class Daemon:
         if self._signals is not None:
             self._signals.on_signals(signals)
         self._crew_parts.run.on_signals(signals)
+        if self._power is not None:
+            self._power.on_signals(signals)
 
     def _on_ignition(self, on: bool) -> None:
         log.info("ignition", on=on)

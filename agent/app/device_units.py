@@ -26,9 +26,11 @@ from agent.supervision.supervisor import Progress, Unit
 
 if TYPE_CHECKING:
     from agent.app.impact_parts import ImpactParts
+    from agent.paths.buzzer_path import BuzzerPath
     from agent.sources.can.can_decoder import CanDecoder
     from agent.sources.can.vehicle_bus import FrameTap, VehicleBus
     from agent.sources.can.vehicle_file import VehicleFile
+    from agent.sources.crew_panel import CrewPanel
     from agent.sources.diagnostics.obd_poller import ObdPoller
     from agent.sources.gnss.gnss_source import GnssSource
 
@@ -49,11 +51,13 @@ class DeviceUnits:
         events: takes what control units say is wrong with them.
         may_ask: whether control units may be asked now, by a device's settings.
         impact: gets what may tell of an impact, at the rate of its source; None where none is recorded.
+        buzzer: what the buzzers of panels sound by; None where nothing sounds.
 
     Attributes:
         receivers: the GNSS receivers by the name of their device, once their units were made.
         buses: the vehicle buses by the name of their device, once their units were made.
         pollers: what asks control units, likewise.
+        panels: the crew's buttons by the name of their device, once their units were made.
 
     Raises:
         ConfigError: a vehicle file can not be used.
@@ -71,7 +75,10 @@ class DeviceUnits:
         events: VehicleEvents,
         may_ask: Callable[[DiagnosticDevice], bool],
         impact: ImpactParts | None = None,
+        buzzer: BuzzerPath | None = None,
     ) -> None:
+        self._buzzer = buzzer
+        self.panels: dict[str, CrewPanel] = {}
         self._config = config
         self._clock = clock
         self._health = health
@@ -108,6 +115,10 @@ class DeviceUnits:
             "current": self._choice.current,
             "receivers": {name: receiver.snapshot(now_ns) for name, receiver in self.receivers.items()},
         }
+
+    def buttons(self) -> dict[str, Any]:
+        """What was pressed lately, by device; JSON-able."""
+        return {name: panel.snapshot() for name, panel in self.panels.items()}
 
     def stale_after_s(self) -> dict[str, float]:
         """The ages at which single signals are no longer known, by name."""
@@ -266,7 +277,10 @@ class DeviceUnits:
         from agent.sources.crew_panel import CrewPanel
 
         panel = CrewPanel(feed, self._clock, self._health, stuck_after_s=self._config.buttons.stuck_after_s)
+        self.panels[device.name] = panel
         voice = PanelVoice(panel)
+        if self._buzzer is not None:
+            self._buzzer.attach(voice)
         yield Unit(unit_name(device), partial(panel.run, self._crew.attach(voice)))
         yield Unit(f"{unit_name(device)}-lamps", voice.run)
 

@@ -52,6 +52,8 @@ KINDS: dict[str, DeviceKind] = {
     "obd_isotp": DeviceKind("firmware_shims.obd_line", "ObdIsotp", "ObdLine"),
     "button_box": DeviceKind("firmware_shims.serial_button_box", "ButtonBox", "button_box"),
     "button_gpio": DeviceKind("firmware_shims.gpio_buttons", "ButtonGpio", "GpioButtons"),
+    "button_evdev": DeviceKind("firmware_shims.evdev_buttons", "ButtonEvdev", "EvdevButtons"),
+    "switch_gpio": DeviceKind("firmware_shims.gpio_switch", "SwitchGpio", "GpioSwitch"),
     "temperature_w1": DeviceKind("firmware_shims.temperature_w1", "TemperatureW1", "W1Probe"),
 }
 

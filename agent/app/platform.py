@@ -12,6 +12,7 @@ from agent.domain.device_health import ComputerState
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
 from agent.hal.network import NetworkFeed
+from agent.hal.power import PowerSwitch
 from agent.runtime.worker import Worker
 from agent.uplink.link.link import Link
 
@@ -49,6 +50,10 @@ class Platform(Protocol):
 
     def computer(self, data: Path) -> Callable[[], ComputerState]:
         """Reads how the computer is, with the disk that a folder lies on. Blocking."""
+        ...
+
+    def power_switch(self, file: Path) -> PowerSwitch:
+        """What asks the system to turn the computer off; `file` is what systemd waits for."""
         ...
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:

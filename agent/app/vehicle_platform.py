@@ -15,6 +15,7 @@ from agent.domain.device_health import ComputerState
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
 from agent.hal.network import NetworkFeed
+from agent.hal.power import PowerSwitch
 from agent.runtime.worker import ThreadWorker, Worker
 from agent.uplink.link.link import Link
 
@@ -65,6 +66,12 @@ class VehiclePlatform:
         from firmware_shims.computer import LinuxComputer
 
         return LinuxComputer(data).read
+
+    def power_switch(self, file: Path) -> PowerSwitch:
+        """By a file and a path unit of systemd."""
+        from firmware_shims.power_request import PowerRequest
+
+        return PowerRequest(file)
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """By the table of devices."""

@@ -1,6 +1,7 @@
 """The configuration file: frozen models by subject, no unknown keys, units in the names."""
 
 from agent.config.agent_file import Config, Reporting, Unit, load
+from agent.config.buzzer import Buzzer
 from agent.config.devices import (
     Baud,
     ButtonDevice,
@@ -16,6 +17,7 @@ from agent.config.devices import (
     SignalName,
 )
 from agent.config.panel import Panel
+from agent.config.power import Power
 from agent.config.reading import load_as, parse_toml, read_toml, validate
 from agent.config.section import ConfigError, Host, Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
@@ -28,6 +30,7 @@ __all__ = [
     "Broker",
     "ButtonDevice",
     "Buttons",
+    "Buzzer",
     "CanDevice",
     "Config",
     "ConfigError",
@@ -42,6 +45,7 @@ __all__ = [
     "Kinds",
     "Log",
     "Panel",
+    "Power",
     "Recorder",
     "Reporting",
     "SampleDevice",

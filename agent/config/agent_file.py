@@ -8,10 +8,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from agent.config.buzzer import Buzzer
 from agent.config.clock import Clock
 from agent.config.crew import Crew, PlacesFile
 from agent.config.devices import ButtonDevice, Buttons, DeviceBlock, Kinds, check_together
 from agent.config.panel import Panel
+from agent.config.power import Power
 from agent.config.reading import load_as
 from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
@@ -107,6 +109,8 @@ class Config(Section):
     driving: Driving | None = None
     impact: Impact | None = None
     watches: tuple[Watch, ...] = Field((), alias="watch")
+    buzzer: Buzzer | None = None
+    power: Power | None = None
     status_socket: Path = Path("/run/mdt/mdt.sock")
     """Unix socket at which `mdt status` asks the running agent."""
 

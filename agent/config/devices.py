@@ -131,6 +131,11 @@ class ButtonDevice(Device):
         """The keys that are known before the road; each needs a meaning in `[buttons.keys]`."""
         return ()
 
+    def wiring(self, key: str) -> str:
+        """Where a key is connected, in an installer's words; empty where the device itself names its keys."""
+        del key
+        return ""
+
 
 class DiagnosticDevice(Device):
     """A line on which control units are asked by OBD-II: the only block that sends on a vehicle's bus.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -28,6 +30,14 @@ PANEL_EVERY_NS: Final = 2 * _S
 
 TOLD_EVERY_NS: Final = 600 * _S
 """One alert of a kind in this time; what comes in between is counted and told by the next."""
+
+NOISE_EDGES: Final = 30
+NOISE_WITHIN_NS: Final = 2 * _S
+"""So many downs and ups of one key in so short a time come from no finger."""
+NOISE_KEYS: Final = 64
+"""Keys that are watched: a box may invent names."""
+NOISE_HELD_NS: Final = 60 * _S
+"""A key that was noisy counts as such for so long after it last was."""
 
 
 class Heard(Enum):
@@ -124,3 +134,41 @@ class ToldSeldom:
             return 0
         count, self._count, self._told_ns = self._count, 0, now_ns
         return count
+
+
+class KeyNoise:
+    """Which keys have a contact or a wire that needs mending, whatever they mean. Used from one thread.
+
+    A key is noisy that moves faster than fingers can, and one whose panel says that it bounced, or lost
+    edges, as often.
+    """
+
+    def __init__(self) -> None:
+        self._moved: dict[str, deque[int]] = {}
+        self._told: dict[str, int] = {}
+        self._noisy_ns: dict[str, int] = {}
+
+    def edge(self, key: str, at_ns: int, now_ns: int) -> None:
+        """A key went down or up; a box may tell of it long after."""
+        if key not in self._moved and len(self._moved) >= NOISE_KEYS:
+            return
+        moved = self._moved.setdefault(key, deque(maxlen=NOISE_EDGES))
+        moved.append(at_ns)
+        if len(moved) == NOISE_EDGES and 0 <= at_ns - moved[0] <= NOISE_WITHIN_NS:
+            self._noisy_ns[key] = now_ns
+
+    def counted(self, noise: Mapping[str, int], now_ns: int) -> None:
+        """What the panel itself has counted by now, looked at every second or so."""
+        for key, count in noise.items():
+            before = self._told.get(key, 0)
+            if count == before:
+                continue
+            self._told[key] = count
+            if count - before >= NOISE_EDGES // 2 or key in self._noisy_ns:
+                self._noisy_ns[key] = now_ns
+
+    def noisy(self, now_ns: int) -> tuple[str, ...]:
+        """Keys that are noisy now, sorted."""
+        for key in [key for key, at_ns in self._noisy_ns.items() if now_ns - at_ns >= NOISE_HELD_NS]:
+            del self._noisy_ns[key]
+        return tuple(sorted(self._noisy_ns))

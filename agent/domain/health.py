@@ -37,6 +37,7 @@ class HealthReason(Token):
         "The call can not be kept on the disk, or was damaged there: a restart forgets it.",
     )
     BUTTON_STUCK = "button_stuck", "A button has been down for so long that it must be jammed."
+    BUTTON_CHATTER = "button_chatter", "A button moves faster than fingers can, or its presses get lost."
     STORE_FULL = "store_full", "The disk is full: nothing can be stored."
     STORE_READ_ONLY = "store_read_only", "The disk can not be written."
     STORE_IO_ERROR = "store_io_error", "The disk fails."
@@ -75,6 +76,11 @@ class HealthReason(Token):
         "The seconds around an event could not be written to the disk.",
     )
     UNIT_RESTARTED = "unit_restarted", "A part of the agent failed unexpectedly and was started again."
+    IGNITION_DOUBTED = (
+        "ignition_doubted",
+        "The ignition's sense is missing, flaps or contradicts the motion: it turns nothing off.",
+    )
+    POWER_DOWN_FAILED = "power_down_failed", "The computer was to be turned off, and still runs."
     NO_DESCRIPTORS = (
         "no_descriptors",
         "Too many files are open to open another; a part waits for one.",

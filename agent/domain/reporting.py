@@ -102,6 +102,8 @@ class LivePolicy:
         self._requested = False
         self.on_incident = False
         """Set by the unit's status: it decides which age is allowed."""
+        self.resting_s: float | None = None
+        """Set while the unit parks: the age that is then allowed at rest."""
 
     def request(self) -> None:
         """Have the next fix told, whatever it says."""
@@ -146,7 +148,7 @@ class LivePolicy:
         if _turn_deg(told, position) > self._bounds.heading_deg:
             return Due.HEADING
         urgent = self._motion.moving or self.on_incident
-        limit_s = self._bounds.max_age_s if urgent else self._bounds.parked_max_age_s
+        limit_s = self._bounds.max_age_s if urgent else self.resting_s or self._bounds.parked_max_age_s
         return Due.AGE if passed_s + self._interval_s / 2 >= limit_s else None
 
     def _budget_m(self, error: float | None) -> float:
@@ -194,6 +196,7 @@ class TrailPolicy(Generic[Stamped]):
     ) -> None:
         self._tolerance_m = tolerance_m
         self._moving_ns = round(moving_interval_s * NS_PER_S)
+        self._stationary_s = stationary_interval_s
         self._stationary_ns = round(stationary_interval_s * NS_PER_S)
         self._hold_ns = round(hold_s * NS_PER_S)
         self._motion = Motion(moving_above_mps)
@@ -220,6 +223,10 @@ class TrailPolicy(Generic[Stamped]):
         else:
             self._held.append((at_ns, position, stamped))
         return stays
+
+    def rest(self, interval_s: float | None) -> None:
+        """Take this as the time between points at rest from now on; None for the usual one."""
+        self._stationary_ns = round((interval_s or self._stationary_s) * NS_PER_S)
 
     def flush(self) -> list[Stamped]:
         """Give the newest point that is held back: an event refers to it, or the trail ends here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -44,4 +45,12 @@ class ButtonPanel(Feed[ButtonEdge], Protocol):
         Never to be called before the COMMIT of what the edge gave: until then the device's memory is the only
         one that survives a kill. A panel that keeps no edges ignores it.
         """
+        ...
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        """Sound the buzzer, if it has one: milliseconds on and off by turns. Raises HardwareError."""
+        ...
+
+    def noise(self) -> Mapping[str, int]:
+        """How often so far each key bounced, or had an edge lost, without an edge that tells of it."""
         ...

@@ -184,6 +184,11 @@ class FixPath:
         self._live.request()
         self._stage(self._trail.flush())
 
+    def rest(self, interval_s: float | None) -> None:
+        """Report a unit that stands this seldom from now on; None for as often as configured."""
+        self._live.resting_s = interval_s
+        self._trail.rest(interval_s)
+
     def _lose(self, boottime_ns: int, utc: Utc | None) -> None:
         """There is no fix: carry on by the wheels for a while, marked as such, and else say so once."""
         if self._mode is None or (self._mode is FixMode.NONE and not self._estimating):

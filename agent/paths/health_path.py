@@ -46,7 +46,7 @@ class HealthPath:
         self._time_base = time_base
         self._outbox = outbox
         self._states = states
-        self._interval_s = interval_s
+        self._usual_interval_s = self._interval_s = interval_s
         self._steady = SteadyHealth()
         self._budget = HealthRecordBudget()
         self._held: frozenset[HealthReason] = frozenset()
@@ -72,6 +72,11 @@ class HealthPath:
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    def rest(self, interval_s: float | None) -> None:
+        """Refresh the live state this seldom from now on; None for as often as configured."""
+        self._interval_s = interval_s or self._usual_interval_s
+        self._changed.set()
 
     def _look(self) -> bool:
         """Write what is new; returns whether what is told to hold changed."""

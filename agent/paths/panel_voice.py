@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from agent.domain.crew import ButtonEdge
@@ -21,6 +22,10 @@ class Panel(Protocol):
 
     async def acknowledge(self, edge: ButtonEdge) -> None:
         """The edge is on disk, or means nothing."""
+        ...
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        """Sound the buzzer."""
         ...
 
 
@@ -51,7 +56,7 @@ class PanelVoice:
 
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
-        self._messages: asyncio.Queue[ButtonEdge | tuple[str, Lamp]] = asyncio.Queue()
+        self._messages: asyncio.Queue[ButtonEdge | tuple[str, Lamp] | list[int]] = asyncio.Queue()
 
     def show(self, key: str, lamp: Lamp) -> None:
         """Light a lamp."""
@@ -60,6 +65,10 @@ class PanelVoice:
     def acknowledge(self, edge: ButtonEdge) -> None:
         """The edge is on disk, or means nothing."""
         self._messages.put_nowait(edge)
+
+    def sound(self, pattern_ms: Sequence[int]) -> None:
+        """Sound the buzzer."""
+        self._messages.put_nowait(list(pattern_ms))
 
     async def run(self, progress: Progress) -> NoReturn:
         """The unit's loop."""
@@ -72,5 +81,7 @@ class PanelVoice:
                 continue
             if isinstance(message, ButtonEdge):
                 await self._panel.acknowledge(message)
-            else:
+            elif isinstance(message, tuple):
                 await self._panel.show(*message)
+            else:
+                await self._panel.sound(message)

@@ -57,6 +57,8 @@ class RunCalls:
         self.messages = MessageBook(keep_s=keep_s)
         self.after_seq = 0
         """Newest press on the disk when the call came: one after it may have ended the call."""
+        self.on_call: Callable[[CallNews], None] = lambda _: None
+        """Called with all that becomes of a call, also when the crew is only asked once more."""
         self._records = records
         self._states = states
         self._around = around
@@ -182,6 +184,7 @@ class RunCalls:
     def _told(self, news: tuple[CallNews, ...], made: Made | None, request: str | None = None) -> None:
         diverted = next((one.call.incident for one in news if one.event is CallStep.DIVERTED), None)
         for one in news:
+            self.on_call(one)
             if "again" in one.changed:
                 continue  # the crew is asked once more; dispatch knows
             self._records.put(

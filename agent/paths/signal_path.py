@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from agent.domain.power import IGNITION
 from agent.domain.record import Draft, SignalValue
 from agent.domain.state import VehicleState
 from agent.domain.telemetry import TelemetryPolicy
@@ -17,7 +18,8 @@ from agent.paths.state_sink import StateSink
 _TICK_S = 1.0
 WHOLE_EVERY_S = 300.0
 """The whole picture is told anew after so long, for whoever came late or missed something."""
-IGNITION = "LowVoltageSystemState"
+_SWITCHED_AGAIN_NS = 10_000_000_000
+"""An ignition that is switched again sooner is told only then: a sense that flaps must not wear the card."""
 _ENGINE_MAY_RUN = ("ON", "START")
 """Values of that VSS signal; with any other the supply of the computer may go away soon."""
 
@@ -46,7 +48,8 @@ class SignalPath:
             outbox: where records go.
             states: where the live state goes.
             state_interval_s: least time between two states.
-            on_ignition: told when the ignition is switched.
+            on_ignition: told when the ignition is switched, of one that flaps now and then.
+            on_tick: called once a second with the boot time.
         """
         self._policy = policy
         self._clock = clock
@@ -55,7 +58,11 @@ class SignalPath:
         self._states = states
         self._on_ignition = on_ignition
         self._on_tick = on_tick
+        self._ignition_now: bool | None = None
         self._ignition_on: bool | None = None
+        """As it was told last."""
+        self._switched_ns: int | None = None
+        self._interval_s = state_interval_s
         self._state_interval_ns = round(state_interval_s * 1e9)
         self._told: dict[str, SignalValue | None] = {}
         self._told_ns: int | None = None
@@ -68,14 +75,21 @@ class SignalPath:
             self._outbox.stage(Draft(self._time_base.stamp(at_ns), telemetry))
         for signal in signals:
             if signal.name == IGNITION and isinstance(signal.value, str):
-                self._ignition(signal.value in _ENGINE_MAY_RUN)
+                self._ignition_now = signal.value in _ENGINE_MAY_RUN
+                self._look_at_ignition(signal.received_boottime_ns)
+
+    def rest(self, interval_s: float | None) -> None:
+        """Tell the vehicle's state this seldom from now on; None for as often as configured."""
+        self._state_interval_ns = round((interval_s or self._interval_s) * 1e9)
 
     async def run(self, progress: Callable[[], None]) -> None:
         """The unit's loop."""
         try:
             while True:
                 progress()
-                self._on_tick(self._clock.boottime_ns())
+                now_ns = self._clock.boottime_ns()
+                self._on_tick(now_ns)
+                self._look_at_ignition(now_ns)
                 self._record(at_once=False)
                 self._tell()
                 await asyncio.sleep(_TICK_S)
@@ -92,12 +106,17 @@ class SignalPath:
         """Current signals, for `mdt status`."""
         return dict(self._policy.snapshot())
 
-    def _ignition(self, on: bool) -> None:
-        if self._ignition_on is not None and on != self._ignition_on:
-            # What went off with the ignition is to be on the disk before the supply goes, too.
-            self._record(at_once=True)
-            self._on_ignition(on)
-        self._ignition_on = on
+    def _look_at_ignition(self, now_ns: int) -> None:
+        on = self._ignition_now
+        if on is None or self._ignition_on is None or on is self._ignition_on:
+            self._ignition_on = on if self._ignition_on is None else self._ignition_on
+            return
+        if self._switched_ns is not None and 0 <= now_ns - self._switched_ns < _SWITCHED_AGAIN_NS:
+            return  # looked at again a second later
+        self._ignition_on, self._switched_ns = on, now_ns
+        # What went off with the ignition is to be on the disk before the supply goes, too.
+        self._record(at_once=True)
+        self._on_ignition(on)
 
     def _tell(self) -> None:
         """The signals that changed since they were told, at intervals; now and then all of them."""

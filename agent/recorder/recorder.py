@@ -319,3 +319,11 @@ class RecordedPanel(RecordedFeed[ButtonEdge]):
     async def acknowledge(self, edge: ButtonEdge) -> None:
         """See ButtonPanel."""
         await self._panel.acknowledge(edge)
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        """See ButtonPanel."""
+        await self._panel.sound(pattern_ms)
+
+    def noise(self) -> Mapping[str, int]:
+        """See ButtonPanel."""
+        return self._panel.noise()

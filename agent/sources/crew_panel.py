@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from agent.domain.chatter import KeyNoise
 from agent.domain.crew import HeldKeys
 from agent.domain.health import HealthBoard, HealthReason
 from agent.hal.buttons import ButtonEdge, ButtonPanel, Lamp
@@ -15,6 +16,8 @@ from agent.hal.clock import Clock
 from agent.hal.errors import HardwareError
 
 PROGRESS_EVERY_S = 1.0
+MOST_RECENT = 64
+"""Edges that an installer can look back at."""
 
 Result = TypeVar("Result")
 
@@ -25,7 +28,7 @@ class CrewPanel:
     Args:
         panel: the device; remembers lamps and acknowledgements that it is told while it is away.
         clock: tells how long a key has been down.
-        health: gets BUTTONS_LOST and BUTTON_STUCK.
+        health: gets BUTTONS_LOST, BUTTON_STUCK and BUTTON_CHATTER.
         stuck_after_s: a key that is down for longer is reported as stuck. The other keys go on working.
     """
 
@@ -38,7 +41,9 @@ class CrewPanel:
         self._stuck_after_s = stuck_after_s
         self._edges: deque[ButtonEdge] = deque()
         self._held = HeldKeys()
-        self._stuck: tuple[str, ...] = ()
+        self._told: dict[HealthReason, tuple[str, ...]] = {}
+        self._noise = KeyNoise()
+        self._recent: deque[tuple[int, ButtonEdge]] = deque(maxlen=MOST_RECENT)
         self._write_fault: HardwareError | None = None
 
     async def run(self, on_edge: Callable[[ButtonEdge], None], progress: Callable[[], None]) -> NoReturn:
@@ -60,8 +65,10 @@ class CrewPanel:
                 while self._edges:
                     edge = self._edges.popleft()
                     self._held.handle(edge)
+                    self._noise.edge(edge.key, edge.at_boottime_ns, self._clock.boottime_ns())
+                    self._recent.append((self._recent[-1][0] + 1 if self._recent else 1, edge))
                     on_edge(edge)
-                self._watch_stuck()
+                self._watch_keys()
                 self._edges.extend(await self._meanwhile(self._panel.read(), progress))
         except HardwareError as error:
             self._health.raise_(HealthReason.BUTTONS_LOST, str(error), owner=self._panel.name)
@@ -76,6 +83,28 @@ class CrewPanel:
     async def acknowledge(self, edge: ButtonEdge) -> None:
         """Let the panel forget `edge`, now or as soon as it is back. Never raises HardwareError."""
         await self._tell(self._panel.acknowledge(edge))
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        """Sound the buzzer; a panel that is away stays silent. Never raises HardwareError."""
+        await self._tell(self._panel.sound(pattern_ms))
+
+    def snapshot(self) -> dict[str, Any]:
+        """The newest edges, each with its number, and keys that are stuck or chatter; JSON-able."""
+        return {
+            "device": self._panel.name,
+            "stuck": list(self._told.get(HealthReason.BUTTON_STUCK, ())),
+            "chattering": list(self._told.get(HealthReason.BUTTON_CHATTER, ())),
+            "edges": [
+                {
+                    "number": number,
+                    "key": edge.key,
+                    "pressed": edge.pressed,
+                    "inferred": edge.inferred,
+                    "boottime_ms": edge.at_boottime_ns // 1_000_000,
+                }
+                for number, edge in self._recent
+            ],
+        }
 
     async def _tell(self, telling: Awaitable[None]) -> None:
         try:
@@ -92,7 +121,7 @@ class CrewPanel:
                 await asyncio.wait({work}, timeout=PROGRESS_EVERY_S)
                 if work.done():
                     return work.result()
-                self._watch_stuck()
+                self._watch_keys()
                 if self._write_fault is not None:
                     raise self._write_fault
         finally:
@@ -101,12 +130,17 @@ class CrewPanel:
                 with suppress(asyncio.CancelledError, HardwareError):
                     await work
 
-    def _watch_stuck(self) -> None:
-        stuck = self._held.stuck(self._clock.boottime_ns(), self._stuck_after_s)
-        if stuck == self._stuck:
+    def _watch_keys(self) -> None:
+        now_ns = self._clock.boottime_ns()
+        self._noise.counted(self._panel.noise(), now_ns)
+        self._say(HealthReason.BUTTON_STUCK, self._held.stuck(now_ns, self._stuck_after_s))
+        self._say(HealthReason.BUTTON_CHATTER, self._noise.noisy(now_ns))
+
+    def _say(self, reason: HealthReason, keys: tuple[str, ...]) -> None:
+        if keys == self._told.get(reason, ()):
             return
-        self._stuck = stuck
-        if stuck:
-            self._health.raise_(HealthReason.BUTTON_STUCK, ", ".join(stuck), owner=self._panel.name)
+        self._told[reason] = keys
+        if keys:
+            self._health.raise_(reason, ", ".join(keys), owner=self._panel.name)
         else:
-            self._health.clear(HealthReason.BUTTON_STUCK, owner=self._panel.name)
+            self._health.clear(reason, owner=self._panel.name)

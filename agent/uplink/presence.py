@@ -34,6 +34,8 @@ class Presence:
         self._utc_now = utc_now
         self._told_journal = 0
         self.session = 0
+        self.parked: bool | None = None
+        """Whether the unit parks; None where nobody would know."""
 
     @property
     def outdated(self) -> bool:
@@ -85,4 +87,5 @@ class Presence:
             planned=planned,
             events_seq=events_seq,
             trail_seq=trail_seq,
+            parked=self.parked,
         )

@@ -218,6 +218,13 @@ class Publisher:
             elif isinstance(state, StatusState):
                 self._hurry()
 
+    def set_parked(self, parked: bool) -> None:
+        """Say that the unit parks, or no longer does: it reports seldom, and may go away on purpose."""
+        with self._failing_run():
+            self._presence.parked = parked
+            if self._connection is not None:
+                self.set_state(self._presence.birth(self._connection.opened.mqtt_version))
+
     def tell_states(self) -> None:
         """Send every state again as it is now: somebody asked. Without a connection the next one does it."""
         with self._failing_run():

@@ -23,6 +23,7 @@ from firmware_shims.button_box_protocol import (
     LineReader,
     Message,
     SetLamp,
+    Sound,
     encode,
     lamps_digest,
 )
@@ -80,6 +81,7 @@ class BoxFirmware:
         lamps: what each lamp shows that was ever told anything.
         changes: every change of a lamp since the box was made, oldest first.
         acknowledgements: every acknowledgement that let the box forget something, oldest first.
+        sounds: every pattern that the buzzer was told to sound, oldest first.
 
     Args:
         rng: makes the session number of each power-up.
@@ -91,6 +93,7 @@ class BoxFirmware:
         self.lamps: dict[str, Lamp] = {}
         self.changes: list[LampChange] = []
         self.acknowledgements: list[Acknowledged] = []
+        self.sounds: list[tuple[int, ...]] = []
         self.power_cycle(now_s)
 
     def power_cycle(self, now_s: float) -> None:
@@ -175,6 +178,8 @@ class BoxFirmware:
                     self._kept.popleft()
             case SetLamp(key, lamp):
                 self._light(key, lamp, now_s)
+            case Sound(pattern_ms):
+                self.sounds.append(pattern_ms)
             case _:
                 pass  # of another power-up, or an echo of the box's own words
 

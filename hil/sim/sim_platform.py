@@ -10,6 +10,7 @@ from typing import Any
 from agent import config
 from agent.domain.device_health import ComputerState
 from agent.hal.clock import Clock
+from agent.hal.errors import HardwareError
 from agent.hal.feed import Feed
 from agent.hal.gnss import NmeaBytes
 from agent.hal.samples import Sample
@@ -24,6 +25,31 @@ from hil.sim.manual_clock import ManualClock
 from hil.sim.memory_broker import MemoryBroker, MemoryLink, Network
 
 
+class SimSwitch:
+    """Implements agent.hal.power.PowerSwitch: remembers what it was asked, and does nothing.
+
+    Attributes:
+        refuses: whether asking fails.
+        wanted: whether the computer is to be turned off.
+        asked: how often it was to be.
+    """
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.wanted = False
+        self.asked = 0
+
+    def ask(self) -> None:
+        """Remember it. Raises HardwareError."""
+        if self.refuses:
+            raise HardwareError("power", "permission denied")
+        self.wanted, self.asked = True, self.asked + 1
+
+    def withdraw(self) -> None:
+        """Remember that it is no longer wanted."""
+        self.wanted = False
+
+
 class SimPlatform:
     """Implements agent.app.platform.Platform; one for each simulated boot.
 
@@ -33,6 +59,7 @@ class SimPlatform:
         sensors: sensors by name.
         disk: where the outbox's work is done.
         computer_state: how the computer is.
+        switch: how the computer is asked to turn itself off.
     """
 
     def __init__(
@@ -55,6 +82,7 @@ class SimPlatform:
         self._links: list[MemoryLink] = []
         self.disk = disk
         self.computer_state = ComputerState()
+        self.switch = SimSwitch()
         self.gnss: ScriptedFeed[NmeaBytes] = ScriptedFeed("sim-gnss")
         self.buses: dict[str, ScriptedBus] = {}
         self.sensors: dict[str, ScriptedFeed[Sample]] = {}
@@ -99,6 +127,10 @@ class SimPlatform:
     def computer(self, data: Path) -> Callable[[], ComputerState]:  # noqa: ARG002
         """A computer that tells what a scenario wants; by default nothing."""
         return lambda: self.computer_state
+
+    def power_switch(self, file: Path) -> SimSwitch:  # noqa: ARG002
+        """One that remembers."""
+        return self.switch
 
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """Scripted devices; for a button box the real driver, on a line in memory with the box at its end."""

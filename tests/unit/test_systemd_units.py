@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.config import Power
+
 CHECKOUT = Path(__file__).parents[2]
 SYSTEMD = CHECKOUT / "systemd"
 INSTALL = SYSTEMD / "install.sh"
@@ -74,6 +76,24 @@ def test_unit_is_hardened() -> None:
     assert rated.returncode == 0, rated.stdout[-400:]
 
 
+@needs_systemd_analyze
+def test_units_that_turn_the_computer_off_are_understood() -> None:
+    units = [str(SYSTEMD / f"mdt-poweroff.{kind}") for kind in ("path", "service")]
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_installation_alone_never_lets_the_computer_be_turned_off() -> None:
+    script = INSTALL.read_text()
+    assert "enable mdt-poweroff" not in script
+    assert "disable --now mdt-poweroff.path" in script
+    path = configparser.ConfigParser()
+    path.read(SYSTEMD / "mdt-poweroff.path")
+    assert path["Path"]["PathExists"] == str(Power().request_file)
+
+
 def test_unit_keeps_its_promises() -> None:
     keys = unit()
     assert keys["Type"] == ["notify"]
@@ -123,6 +143,8 @@ def test_files_go_where_the_manual_says_and_go_away_again(tmp_path: Path) -> Non
     installed = files_below(tmp_path)
     for source, place in {
         "mdt.service": "etc/systemd/system/mdt.service",
+        "mdt-poweroff.path": "etc/systemd/system/mdt-poweroff.path",
+        "mdt-poweroff.service": "etc/systemd/system/mdt-poweroff.service",
         "60-mdt.rules": "etc/udev/rules.d/60-mdt.rules",
         "80-mdt-can0.network": "etc/systemd/network/80-mdt-can0.network",
         "mdt.sysusers": "etc/sysusers.d/mdt.conf",

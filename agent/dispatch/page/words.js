@@ -8,7 +8,7 @@ const FRESH = {
 const REASONS = {
   gnss_lost: "position receiver lost", gnss_silent: "position receiver silent", gnss_no_fix: "no position fix",
   gnss_implausible: "position implausible", can_lost: "vehicle bus lost", can_silent: "vehicle bus silent",
-  buttons_lost: "crew buttons lost", button_stuck: "a crew button is stuck", store_full: "its disk is full",
+  buttons_lost: "crew buttons lost", button_stuck: "a crew button is stuck", button_chatter: "a crew button chatters", ignition_doubted: "its ignition sense is doubted", power_down_failed: "its computer could not be turned off", store_full: "its disk is full",
   store_read_only: "its disk is read-only", store_io_error: "its disk fails", time_unsynchronised: "its clock is not set",
   certificate_expiring: "its certificate ends soon", broker_not_preferred: "connected by the second way",
   unit_restarted: "a part was started again", no_descriptors: "its computer opens no more files", recorder_stopped: "its black box stopped",

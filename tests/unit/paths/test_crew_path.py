@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +42,9 @@ class Panel:
 
     async def show(self, key: str, lamp: Lamp) -> None:
         self.told.append((key, lamp))
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        """Nothing sounds here."""
 
     async def acknowledge(self, edge: ButtonEdge) -> None:
         self.told.append(("acknowledge", edge.device_seq))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from agent.config import Store
 from agent.domain.health import HealthBoard
+from agent.domain.power import IGNITION
 from agent.domain.record import Draft, Telemetry
 from agent.domain.state import State, VehicleState
 from agent.domain.telemetry import TelemetryPolicy
 from agent.domain.time_base import TimeBase
 from agent.domain.vehicle import Signal
 from agent.outbox.outbox import Outbox
-from agent.paths.signal_path import IGNITION, SignalPath
+from agent.paths.signal_path import SignalPath
 from hil.sim.inline_worker import InlineWorker
 from hil.sim.manual_clock import ManualClock
 from hil.sim.virtual_loop import VirtualLoop

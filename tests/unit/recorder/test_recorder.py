@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,12 @@ class Panel(ScriptedFeed[ButtonEdge]):
 
     async def acknowledge(self, edge: ButtonEdge) -> None:
         self.calls.append(edge)
+
+    async def sound(self, pattern_ms: Sequence[int]) -> None:
+        self.calls.append(pattern_ms)
+
+    def noise(self) -> dict[str, int]:
+        return {}
 
 
 async def recording(
