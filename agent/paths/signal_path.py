@@ -18,8 +18,8 @@ from agent.paths.state_sink import StateSink
 _TICK_S = 1.0
 WHOLE_EVERY_S = 300.0
 """The whole picture is told anew after so long, for whoever came late or missed something."""
-_SWITCHED_AGAIN_NS = 10_000_000_000
-"""An ignition that is switched again sooner is told only then: a sense that flaps must not wear the card."""
+_OFF_AGAIN_NS = 10_000_000_000
+"""An ignition that goes off again sooner is told only then: a sense that flaps must not wear the card."""
 _ENGINE_MAY_RUN = ("ON", "START")
 """Values of that VSS signal; with any other the supply of the computer may go away soon."""
 
@@ -61,7 +61,7 @@ class SignalPath:
         self._ignition_now: bool | None = None
         self._ignition_on: bool | None = None
         """As it was told last."""
-        self._switched_ns: int | None = None
+        self._off_ns: int | None = None
         self._interval_s = state_interval_s
         self._state_interval_ns = round(state_interval_s * 1e9)
         self._told: dict[str, SignalValue | None] = {}
@@ -111,9 +111,12 @@ class SignalPath:
         if on is None or self._ignition_on is None or on is self._ignition_on:
             self._ignition_on = on if self._ignition_on is None else self._ignition_on
             return
-        if self._switched_ns is not None and 0 <= now_ns - self._switched_ns < _SWITCHED_AGAIN_NS:
-            return  # looked at again a second later
-        self._ignition_on, self._switched_ns = on, now_ns
+        if not on:
+            lately = self._off_ns is not None and 0 <= now_ns - self._off_ns < _OFF_AGAIN_NS
+            if lately:
+                return  # looked at again a second later
+            self._off_ns = now_ns
+        self._ignition_on = on
         # What went off with the ignition is to be on the disk before the supply goes, too.
         self._record(at_once=True)
         self._on_ignition(on)

@@ -186,3 +186,22 @@ def test_the_live_state_tells_changes_at_intervals_and_the_whole_picture_now_and
         assert dict(picture.signals) == {NAME: 320.0, IGNITION: "ON"}
 
     on_virtual_time(main)
+
+
+def test_ignition_that_flaps_does_not_wear_the_card_and_ends_as_it_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+
+        async def act() -> None:
+            for n in range(300):
+                bench.hear("OFF" if n % 2 else "ON", IGNITION)
+                await asyncio.sleep(0.1)
+            assert bench.switched.count(False) <= 4, "one in ten seconds"
+            assert len(bench.outbox.staged) < 60
+            bench.hear("OFF", IGNITION)
+            await asyncio.sleep(11)
+            assert bench.switched[-1] is False
+
+        await bench.run(act)
+
+    on_virtual_time(main)
