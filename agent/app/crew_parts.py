@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent.config import Config
 from agent.domain.crew import EMERGENCY
 from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.odometer import OdometerReading
 from agent.domain.places import Places, places_from_geojson
 from agent.domain.record import Stream
 from agent.domain.sun import is_night
@@ -45,6 +46,7 @@ class CrewParts:
         states: where states are published.
         connected: whether a broker has us.
         signals: newest vehicle signals by name.
+        odometer: what the odometer says, None where that is not known.
         worker: writes what of the run a restart must know.
         on_crossing: called when the unit came to a known place or left it.
         more_actions: what else the crew's page may ask for, by its word.
@@ -61,6 +63,7 @@ class CrewParts:
         states: StateSink,
         connected: Callable[[], bool],
         signals: Callable[[], Mapping[str, Any]],
+        odometer: Callable[[], OdometerReading | None],
         worker: Worker,
         on_crossing: Callable[[], None],
         more_actions: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] | None = None,
@@ -84,6 +87,7 @@ class CrewParts:
             states=states,
             on_change=self._changed,
             signals=signals,
+            odometer=odometer,
             newest_seq=lambda: outbox.last_seq(Stream.EVENTS),
             keep=self._memory.keep,
             on_crossing=on_crossing,

@@ -17,6 +17,7 @@ from agent.app.platform import Platform
 from agent.config import Config, DiagnosticDevice
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.odometer import told
 from agent.domain.record import Outcome, ResponseMode, Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.stamp import Utc
@@ -29,7 +30,9 @@ from agent.paths.clock_watch import ClockWatch
 from agent.paths.computer_watch import ComputerWatch
 from agent.paths.fix_path import FixPath, StatusWatch
 from agent.paths.health_path import HealthPath
+from agent.paths.odometer_path import OdometerPath
 from agent.paths.row_time import RowTime
+from agent.paths.run_memory import RunMemory
 from agent.paths.signal_path import SignalPath
 from agent.paths.vehicle_events import Around, VehicleEvents
 from agent.runtime.log import EventLog
@@ -54,7 +57,7 @@ log = EventLog("daemon")
 _CLOSE_S = 1.0
 """What is only closed, with nothing left to send, gets this long; the store twice."""
 SOCKET_RETRY_S = 2.0
-_CLOSINGS = 6
+_CLOSINGS = 7
 _END_MARGIN_S = 1.0
 """Beyond the deadlines of the stages. With them it is 19 s, and systemd kills after 20."""
 
@@ -95,6 +98,19 @@ class Daemon:
         topics = Topics(config.unit.agency, config.unit.unit)
         self._signals: SignalPath | None = None
         self._impact = self._impact_parts()
+        memory_worker = platform.worker("run-memory")
+        self._odometer = OdometerPath(
+            self._clock,
+            self.time_base,
+            self.outbox,
+            RunMemory(
+                config.store.directory / "odometer.json",
+                memory_worker,
+                self.health,
+                reason=HealthReason.ODOMETER_NOT_KEPT,
+                closes_worker=False,
+            ),
+        )
         self._crew_parts = CrewParts(
             config,
             self._clock,
@@ -104,7 +120,8 @@ class Daemon:
             states=self,
             connected=lambda: self.publisher.connected,
             signals=lambda: {} if self._signals is None else self._signals.snapshot(),
-            worker=platform.worker("run-memory"),
+            odometer=self._odometer.reading,
+            worker=memory_worker,
             on_crossing=self._on_crossing,
             more_actions={} if self._impact is None else {"keep_recording": self._crew_keeps},
         )
@@ -140,6 +157,7 @@ class Daemon:
             outbox=self.outbox,
             states=self.publisher,
             health=self.health,
+            odometer=self._odometer,
             on_believed=self._crew_parts.run.on_fix,
             # Played fast, two lines that are a tenth of a second apart are seconds apart on the road.
             wheels_keep_pace=not config.clock.replay,
@@ -164,6 +182,7 @@ class Daemon:
             self.outbox,
             newest_fix=lambda: self._fixes.newest,
             around=self._around,
+            odometer=self._odometer.reading,
         )
         self._devices = DeviceUnits(
             config,
@@ -376,6 +395,7 @@ class Daemon:
         await self.outbox.open()
         self._clock_watch.look()
         now_ns = self._clock.boottime_ns()
+        await self._odometer.open()
         await self._fixes.open(now_ns)
         self.publisher.set_state(VehicleState(now_ns // 1_000_000, self.time_base.utc(now_ns), ()))
         await self._crew_parts.open()
@@ -399,6 +419,7 @@ class Daemon:
                 "utc_source": "none" if utc is None else utc.source.name.lower(),
                 "utc_unix_ms": None if utc is None else utc.unix_ms,
             },
+            "odometer": dict(zip(("metres", "source"), told(self._odometer.now()), strict=True)),
             "vehicle": {} if self._signals is None else self._signals.snapshot(),
             "buses": {name: bus.report() for name, bus in self._devices.buses.items()},
             "pollers": {name: poller.report() for name, poller in self._devices.pollers.items()},
@@ -526,6 +547,7 @@ class Daemon:
         await stage("outbox_flush", self._flush(), limits.stop_outbox_s)
         await stage("uplink", self._stop_uplink(limits.stop_uplink_s), limits.stop_uplink_s)
         await stage("units", self._supervisor.stop(["crew", "uplink", "outbox"], _CLOSE_S / 2), _CLOSE_S)
+        await stage("odometer", self._odometer.close(), _CLOSE_S)
         await stage("crew", self._crew_parts.close(), _CLOSE_S)
         await stage("outbox_close", self.outbox.close(), 2 * _CLOSE_S)
 

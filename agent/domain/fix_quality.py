@@ -15,6 +15,7 @@ APART_SHARE = 0.2
 LEARNS_ABOVE_MPS = 8.0
 LEARNS_HDOP = 1.5
 LEARN_SAMPLES = 60
+LEARNS_FIRST, LEARNS_LATER = 1.0, 0.25
 SCALE_WITHIN = 0.15
 """Tyres and tachometers differ from the truth by less."""
 
@@ -74,6 +75,7 @@ class FixQuality:
         if self._samples >= LEARN_SAMPLES:
             ratio = self._sum_gnss / self._sum_wheels
             if abs(ratio - 1) <= SCALE_WITHIN:
-                self.scale = ratio
+                # The first teaches most; from then on tyres change slowly, and one stretch may be odd.
+                self.scale += (ratio - self.scale) * (LEARNS_FIRST if self.scale == 1.0 else LEARNS_LATER)
             self._sum_gnss = self._sum_wheels = 0.0
             self._samples = 0

@@ -36,6 +36,10 @@ class HealthReason(Token):
         "run_not_kept",
         "The call can not be kept on the disk, or was damaged there: a restart forgets it.",
     )
+    ODOMETER_NOT_KEPT = (
+        "odometer_not_kept",
+        "The odometer can not be kept on the disk, or was damaged there: a restart forgets what was driven.",
+    )
     BUTTON_STUCK = "button_stuck", "A button has been down for so long that it must be jammed."
     BUTTON_CHATTER = "button_chatter", "A button moves faster than fingers can, or its presses get lost."
     STORE_FULL = "store_full", "The disk is full: nothing can be stored."

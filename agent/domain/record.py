@@ -83,6 +83,14 @@ class AlertCode(Token):
     BUTTON_UNKNOWN = "button_unknown", "A key was pressed that has no meaning in the configuration."
 
 
+class OdometerSource(Token):
+    """By what the newest metres of an odometer were counted."""
+
+    VEHICLE = "vehicle", "The vehicle's own odometer."
+    WHEELS = "wheels", "The speed of the wheels over time; the count began when the agent first ran."
+    GNSS = "gnss", "The speed by GNSS over time; likewise."
+
+
 class PositionQuality(Token):
     """What is wrong with a position; null when nothing is."""
 
@@ -216,6 +224,9 @@ class EvidenceRecord:
     motion_source: Annotated[str | None, Field("Whose speed said so, e.g. `wheel`, `gnss`.")] = None
     contradictions: Annotated[
         tuple[str, ...] | None, Field("Why it does not agree with the press.", tokens=Contradicts, items=4)
+    ] = None
+    odometer_source: Annotated[
+        str | None, Field("By what the odometer was counted.", tokens=OdometerSource, since=2)
     ] = None
 
 
@@ -426,6 +437,9 @@ class MotionRecord(Body):
     odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
     position: Annotated[Position | None, Field("Where.")] = None
     incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+    odometer_source: Annotated[
+        str | None, Field("By what the odometer was counted.", tokens=OdometerSource, since=2)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +462,9 @@ class TripRecord(Body):
     incidents: Annotated[tuple[str, ...] | None, Field("Incidents served.", items=8)] = None
     begin: Annotated[Position | None, Field("Where it began.")] = None
     end: Annotated[Position | None, Field("Where it ended.")] = None
+    odometer_source: Annotated[
+        str | None, Field("By what the odometer was counted.", tokens=OdometerSource, since=2)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from agent.domain.time_base import TimeBase
 from agent.domain.vehicle import Signal
 from agent.outbox.fault import StoreFaultError
 from agent.outbox.outbox import Outbox
+from agent.paths.odometer_path import OdometerPath
 from agent.paths.state_sink import StateSink
 from agent.runtime.log import EventLog
 from agent.wire.body import unpack_body
@@ -28,6 +29,7 @@ from agent.wire.row import Row
 log = EventLog("fix")
 
 WHEEL_SPEED = "Speed"
+ODOMETER = "TraveledDistance"
 KMH_PER_MPS = 3.6
 STALE_MS = 3_000
 """An epoch that is read so much later than it was waited somewhere."""
@@ -60,9 +62,11 @@ class FixPath:
         outbox: Outbox,
         states: StateSink,
         health: HealthBoard,
+        odometer: OdometerPath | None = None,
         on_believed: Callable[[Fix], None] = lambda _: None,
         wheels_keep_pace: bool = True,
     ) -> None:
+        self._odometer = odometer
         self._wheels_keep_pace = wheels_keep_pace
         self._on_believed = on_believed
         self._live = live
@@ -86,6 +90,8 @@ class FixPath:
         # A disk that can not be read has its reason: then no last position is known, until there is a fix.
         with contextlib.suppress(StoreFaultError):
             self._restore(await self._outbox.latest(Kind.POSITION))
+        if self._odometer is not None:
+            self._quality.scale = self._odometer.scale
         self._mode = FixMode.NONE
         utc = self._time_base.utc(boottime_ns)
         self._states.set_state(self._state(boottime_ns, utc, None, FixMode.NONE))
@@ -123,6 +129,8 @@ class FixPath:
         position = self._judged(fix, stamp)
         if position is None or position.quality is None:
             self._on_believed(fix)
+            if self._odometer is not None and self._wheels_keep_pace:
+                self._odometer.on_fix(fix)
         if position is None:
             self._lose(fix.received_boottime_ns, stamp.utc)
             return
@@ -135,13 +143,22 @@ class FixPath:
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Take the wheels' speed: it judges fixes, and carries on where there are none."""
-        if not self._wheels_keep_pace:
-            return
         for signal in signals:
-            if signal.name == WHEEL_SPEED and isinstance(signal.value, int | float):
-                speed_mps = signal.value / KMH_PER_MPS
-                self._quality.speed(speed_mps, signal.received_boottime_ns)
-                self._reckoning.speed(speed_mps * self._quality.scale, signal.received_boottime_ns)
+            value, at_ns = signal.value, signal.received_boottime_ns
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if signal.name == ODOMETER and self._odometer is not None:
+                self._odometer.on_vehicle(value, at_ns)
+            elif signal.name == WHEEL_SPEED and self._wheels_keep_pace:
+                self._on_wheels(value / KMH_PER_MPS, at_ns)
+
+    def _on_wheels(self, told_mps: float, at_ns: int) -> None:
+        self._quality.speed(told_mps, at_ns)
+        speed_mps = told_mps * self._quality.scale
+        self._reckoning.speed(speed_mps, at_ns)
+        if self._odometer is not None:
+            self._odometer.scale = self._quality.scale
+            self._odometer.on_wheels(speed_mps, at_ns)
 
     def _judged(self, fix: Fix, stamp: Stamp) -> Position | None:
         """The fix's position with what is wrong with it and how far off it may be; None without one."""

@@ -35,9 +35,21 @@ class RunMemory:
         file: where.
         worker: does the writing; closed with this.
         health: told while the disk refuses.
+        reason: what it is told.
+        closes_worker: whether it is this one's to close.
     """
 
-    def __init__(self, file: Path, worker: Worker, health: HealthBoard) -> None:
+    def __init__(
+        self,
+        file: Path,
+        worker: Worker,
+        health: HealthBoard,
+        *,
+        reason: HealthReason = HealthReason.RUN_NOT_KEPT,
+        closes_worker: bool = True,
+    ) -> None:
+        self._reason = reason
+        self._closes_worker = closes_worker
         self._file = file
         self._worker = worker
         self._health = health
@@ -61,8 +73,7 @@ class RunMemory:
             found = None
         if not isinstance(found, dict) or found.get("v") != _VERSION:
             log.error("run_memory_unreadable", bytes=len(raw))  # never what stands in it
-            why = f"{self._file.name}: damaged; what it said of the call is lost"
-            self._health.raise_(HealthReason.RUN_NOT_KEPT, why)
+            self._health.raise_(self._reason, f"{self._file.name}: damaged; what it said is lost")
             return {}
         self._written = raw
         return found
@@ -97,7 +108,8 @@ class RunMemory:
         if wanted is not None:
             with contextlib.suppress(OSError):
                 await self._worker.run(lambda: self._write(wanted))
-        await self._worker.close()
+        if self._closes_worker:
+            await self._worker.close()
 
     async def _write_all(self) -> None:
         while (wanted := self._wanted) is not None:
@@ -107,14 +119,14 @@ class RunMemory:
                 self._refused(error)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            self._health.clear(HealthReason.RUN_NOT_KEPT)
+            self._health.clear(self._reason)
             self._written = wanted
             if self._wanted == wanted:
                 self._wanted = None
 
     def _refused(self, error: OSError) -> None:
         why = error.strerror or type(error).__name__
-        self._health.raise_(HealthReason.RUN_NOT_KEPT, f"{self._file.name}: {why}")
+        self._health.raise_(self._reason, f"{self._file.name}: {why}")
 
     def _read(self) -> bytes:
         with self._file.open("rb") as file:

@@ -15,6 +15,7 @@ from typing import Any
 from agent.config.crew import Crew
 from agent.domain.call import ENDING
 from agent.domain.fix import Fix
+from agent.domain.odometer import OdometerReading
 from agent.domain.places import Places
 from agent.domain.record import (
     Body,
@@ -54,6 +55,7 @@ class RunPath:
         states: where states are published.
         on_change: called when the panel has something new to show.
         signals: newest signals of the vehicle by name, None where there is no fresh one.
+        odometer: what the odometer says, None where that is not known.
         newest_seq: newest sequence number of the events on the disk.
         keep: given, whenever it changed, what `open` must be given after a restart.
         on_crossing: called when the unit came to a known place or left it.
@@ -71,6 +73,7 @@ class RunPath:
         states: StateSink,
         on_change: Callable[[], None] = lambda: None,
         signals: Callable[[], Mapping[str, Any]] = dict,
+        odometer: Callable[[], OdometerReading | None] = lambda: None,
         newest_seq: Callable[[], int] = lambda: 0,
         keep: Callable[[Mapping[str, Any]], None] = lambda _: None,
         on_crossing: Callable[[], None] = lambda: None,
@@ -87,6 +90,7 @@ class RunPath:
             hints=settings.hints,
             records=self._records,
             signals=signals,
+            odometer=odometer,
             on_motion=on_change,
             on_crossing=on_crossing,
         )

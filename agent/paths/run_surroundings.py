@@ -10,6 +10,7 @@ from agent.domain.evidence import Evidence, contradictions
 from agent.domain.fix import Fix
 from agent.domain.missed_press import Hint, MissedPress
 from agent.domain.motion import MotionChange
+from agent.domain.odometer import OdometerReading, told
 from agent.domain.places import PlaceEvent, Places
 from agent.domain.record import (
     Crossing,
@@ -28,7 +29,6 @@ from agent.paths.run_records import RunRecords
 KM_H = 3.6
 SPEED_SIGNAL = "Speed"
 """VSS path below `Vehicle.` of the speed by the wheels, in km/h."""
-ODOMETER_SIGNAL = "TraveledDistance"
 _SPEED_SMOOTHING = 0.02
 
 
@@ -42,6 +42,7 @@ class RunSurroundings:
         hints: whether presses that were probably forgotten are suggested.
         records: where records go.
         signals: newest signals of the vehicle by name, None where there is no fresh one.
+        odometer: what the odometer says; None while that is not known.
         on_motion: called when the unit stopped or started.
         on_crossing: called when it came to a known place or left it.
     """
@@ -53,12 +54,14 @@ class RunSurroundings:
         hints: bool,
         records: RunRecords,
         signals: Callable[[], Mapping[str, Any]],
+        odometer: Callable[[], OdometerReading | None],
         on_motion: Callable[[], None],
         on_crossing: Callable[[], None],
     ) -> None:
         self._around = Surroundings(places, MissedPress() if hints else None)
         self._records = records
         self._signals = signals
+        self._odometer = odometer
         self._on_motion = on_motion
         self._on_crossing = on_crossing
         self._position: Position | None = None
@@ -137,12 +140,14 @@ class RunSurroundings:
 
     def _moved(self, change: MotionChange, call: Call | None) -> None:
         word = MotionWord.ROLLING if change.rolling else MotionWord.STANDING
+        odometer_m, odometer_source = told(self._odometer())
         body = MotionRecord(
             str(word),
             source=str(change.source),
-            odometer_m=self._fresh_odometer_m(),
+            odometer_m=odometer_m,
             position=self._fresh_position(),
             incident=None if call is None else call.incident,
+            odometer_source=odometer_source,
         )
         self._records.stage(body, change.at_boottime_ns)
         self._on_motion()
@@ -183,10 +188,11 @@ class RunSurroundings:
             None if motion.rolling is None else MotionWord.ROLLING if motion.rolling else MotionWord.STANDING
         )
         since_ns = motion.since_boottime_ns
+        odometer_m, odometer_source = told(self._odometer())
         return EvidenceRecord(
             position=self._position if evidence.position_age_ms is not None else None,
             position_age_ms=evidence.position_age_ms,
-            odometer_m=self._fresh_odometer_m(),
+            odometer_m=odometer_m,
             motion=None if word is None else str(word),
             motion_for_ms=None if since_ns is None else max(0, boottime_ns - since_ns) // 1_000_000,
             speed_mps=motion.speed_mps,
@@ -195,14 +201,8 @@ class RunSurroundings:
             place_distance_m=whole_metres(evidence.place_distance_m),
             motion_source=None if motion.source is None else str(motion.source),
             contradictions=against or None,
+            odometer_source=odometer_source,
         )
-
-    def _fresh_odometer_m(self) -> int | None:
-        """The odometer as the bus tells it now; of a bus that is silent nothing is known."""
-        value = self._signals().get(ODOMETER_SIGNAL)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 53:
-            return None
-        return round(value)
 
     def _fresh_position(self) -> Position | None:
         """Where the unit is now; an old position is not where it stopped."""

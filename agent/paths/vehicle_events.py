@@ -9,7 +9,17 @@ from agent.config import Driving as DrivingSettings
 from agent.config import Watch
 from agent.domain.driving import LIGHTS, SIREN, DrivingLimits, DrivingWatch, response_mode
 from agent.domain.fix import Fix
-from agent.domain.record import Body, CodeStage, Draft, Position, ResponseMode, SignalValue, TroubleCode
+from agent.domain.odometer import OdometerReading, told
+from agent.domain.record import (
+    Body,
+    CodeStage,
+    Draft,
+    Position,
+    ResponseMode,
+    SignalValue,
+    TripRecord,
+    TroubleCode,
+)
 from agent.domain.reporting import position_of
 from agent.domain.store_watch import StoreWatch, WatchedPlace
 from agent.domain.time_base import TimeBase
@@ -20,7 +30,6 @@ from agent.outbox.outbox import Outbox
 
 POSITION_AGE_NS = 15_000_000_000
 """An older fix does not say where something happened."""
-ODOMETER = "TraveledDistance"
 _KEPT = frozenset({LIGHTS, SIREN, IGNITION})
 
 
@@ -49,6 +58,7 @@ class VehicleEvents:
         outbox: takes the records.
         newest_fix: where the vehicle is, and since when.
         around: what the crew does, when something is told.
+        odometer: what the odometer says, None while that is not known.
     """
 
     def __init__(
@@ -60,7 +70,9 @@ class VehicleEvents:
         *,
         newest_fix: Callable[[], Fix | None],
         around: Callable[[], Around] = Around,
+        odometer: Callable[[], OdometerReading | None] = lambda: None,
     ) -> None:
+        self._odometer = odometer
         self._time_base = time_base
         self._outbox = outbox
         self._newest_fix = newest_fix
@@ -71,17 +83,14 @@ class VehicleEvents:
         self._polled = PolledCodes()
         self._previous = PreviousCodes()
         self._around = around
-        self._odometer_m: int | None = None
         self._values: dict[str, SignalValue | None] = {}
         self._begin: Position | None = None
+        self._begin_odometer: OdometerReading | None = None
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Take changed signals, oldest first."""
         for signal in signals:
-            if signal.name == ODOMETER:
-                is_number = isinstance(signal.value, int | float) and not isinstance(signal.value, bool)
-                self._odometer_m = round(float(signal.value)) if is_number else None  # type: ignore[arg-type]
-            elif signal.name in _KEPT:
+            if signal.name in _KEPT:
                 self._values[signal.name] = signal.value
         for at_ns, excursion in self._stores.take(signals):
             self._stage(at_ns, excursion)
@@ -92,9 +101,10 @@ class VehicleEvents:
                 self._stage(at_ns, replace(event, position=self._position(now_ns)))
         was_driving = self._trips.is_driving
         for at_ns, trip in self._trips.take(signals, {} if self._driving is None else self._driving.counts):
-            self._stage(at_ns, replace(trip, begin=self._begin, end=self._position(at_ns)))
+            self._stage(at_ns, self._measured(replace(trip, begin=self._begin, end=self._position(at_ns))))
         if self._trips.is_driving and not was_driving:
             self._begin = self._position(signals[-1].received_boottime_ns)
+            self._begin_odometer = self._odometer()
 
     def on_faults(self, controller: int, lamps: Lamps, codes: list[Code], at_ns: int) -> None:
         """Take what a control unit says is wrong now."""
@@ -114,15 +124,16 @@ class VehicleEvents:
 
     def _tell_codes(self, records: Sequence[TroubleCode], at_ns: int) -> None:
         around = self._around() if records else Around()
+        odometer_m = told(self._odometer())[0] if records else None
         for record in records:
-            told = replace(
+            body = replace(
                 record,
                 position=self._position(at_ns),
-                odometer_m=self._odometer_m,
+                odometer_m=odometer_m,
                 status=around.status,
                 incident=around.incident,
             )
-            self._stage(at_ns, told)
+            self._stage(at_ns, body)
 
     @property
     def ignition_on(self) -> bool | None:
@@ -145,6 +156,15 @@ class VehicleEvents:
             "trouble_codes": self._codes.snapshot() + self._polled.snapshot(),
             "outside_limits": self._stores.open(),
         }
+
+    def _measured(self, trip: TripRecord) -> TripRecord:
+        """A trip with the distance by the odometer, where it was known at both ends."""
+        begin, end = self._begin_odometer, self._odometer()
+        if end is None:
+            return trip
+        odometer_m, source = told(end)
+        distance_m = trip.distance_m if begin is None else round(end.metres - begin.metres)
+        return replace(trip, distance_m=distance_m, odometer_m=odometer_m, odometer_source=source)
 
     def _position(self, at_ns: int) -> Position | None:
         fix = self._newest_fix()

@@ -7,6 +7,7 @@ from typing import Any
 from agent.config.crew import Crew
 from agent.domain.call import Call
 from agent.domain.fix import Fix, FixMode
+from agent.domain.odometer import OdometerReading
 from agent.domain.places import Place, Places
 from agent.domain.record import (
     Body,
@@ -18,6 +19,7 @@ from agent.domain.record import (
     HintRecord,
     MessageRecord,
     MotionRecord,
+    OdometerSource,
     PlaceRecord,
     StatusChange,
 )
@@ -43,6 +45,7 @@ class Bench:
         self.changes = 0
         self.crossings = 0
         self.signals: dict[str, Any] = {}
+        self.odometer: OdometerReading | None = None
         self.path = RunPath(
             Crew(vehicle="V-17", capabilities=("als",)),
             "A1",
@@ -53,6 +56,7 @@ class Bench:
             states=self,
             on_change=self._changed,
             signals=lambda: self.signals,
+            odometer=lambda: self.odometer,
             on_crossing=self._crossed,
         )
         self.path.open()
@@ -245,7 +249,7 @@ def test_a_destination_has_an_arrival_time_only_while_the_unit_moves() -> None:
 
 def test_what_the_bus_or_the_sky_no_longer_tells_stands_beside_no_press() -> None:
     bench = Bench()
-    bench.signals = {"Speed": 0.0, "TraveledDistance": 123_456_000.0}
+    bench.signals, bench.odometer = {"Speed": 0.0}, OdometerReading(123_456_000.4, OdometerSource.WHEELS)
     bench.drive(5, speed_mps=0.0)
 
     def evidence() -> Any:
@@ -253,14 +257,15 @@ def test_what_the_bus_or_the_sky_no_longer_tells_stands_beside_no_press() -> Non
         assert isinstance(dressed, StatusChange)
         return dressed.evidence
 
-    assert (evidence().odometer_m, evidence().position is not None) == (123_456_000, True)
-    bench.signals = {"Speed": 9.0, "TraveledDistance": None}
+    assert (evidence().odometer_m, evidence().odometer_source) == (123_456_000, "wheels")
+    assert evidence().position is not None
+    bench.signals, bench.odometer = {"Speed": 9.0}, None
     for _ in range(60):
         bench.now_ns += S
         bench.path.tick()
-    assert (evidence().odometer_m, evidence().position) == (None, None)
+    assert (evidence().odometer_m, evidence().odometer_source, evidence().position) == (None, None, None)
     started = bench.of(MotionRecord)[-1]
-    bench.signals = {"Speed": 0.0, "TraveledDistance": 1e300}
+    bench.signals = {"Speed": 0.0}
     for _ in range(10):
         bench.now_ns += S
         bench.path.tick()

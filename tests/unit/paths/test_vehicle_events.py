@@ -6,7 +6,8 @@ from typing import Any
 
 from agent.config import Driving, Watch
 from agent.domain.fix import Fix, FixMode
-from agent.domain.record import Body, Draft, Excursion, TripRecord, TroubleCode
+from agent.domain.odometer import OdometerReading
+from agent.domain.record import Body, Draft, Excursion, OdometerSource, TripRecord, TroubleCode
 from agent.domain.record import Driving as DrivingRecord
 from agent.domain.time_base import TimeBase
 from agent.domain.trouble_codes import Code, Lamps
@@ -38,6 +39,7 @@ class Bench:
     def __init__(self, driving: Driving | None = None, *watches: Watch) -> None:
         self.shelf = Shelf()
         self.fix: Fix | None = None
+        self.odometer: OdometerReading | None = None
         outbox: Any = self.shelf
         self.events = VehicleEvents(
             driving,
@@ -45,6 +47,7 @@ class Bench:
             TimeBase(),
             outbox,
             newest_fix=lambda: self.fix,
+            odometer=lambda: self.odometer,
             around=lambda: Around("transporting", "4711", "m1"),
         )
 
@@ -55,7 +58,7 @@ class Bench:
 def test_a_trouble_code_has_place_time_and_odometer() -> None:
     bench = Bench()
     bench.fix = fix(99 * S)
-    bench.say(90, "TraveledDistance", 48_213_700)
+    bench.odometer = OdometerReading(48_213_700.0, OdometerSource.VEHICLE)
     bench.events.on_faults(0, LAMPS, [Code(110, 3, 1)], 100 * S)
     bench.events.look(200 * S)
     came, gone = bench.shelf.bodies()
@@ -106,3 +109,14 @@ def test_a_trip_has_both_its_ends() -> None:
     assert (trip.duration_s, trip.distance_m) == (90, None)
     assert trip.begin is not None
     assert trip.end is None
+
+
+def test_a_trip_is_as_long_as_the_odometer_says_and_says_by_what_it_counted() -> None:
+    bench = Bench()
+    bench.odometer = OdometerReading(1_000.2, OdometerSource.WHEELS)
+    bench.say(0, "LowVoltageSystemState", "ON")
+    bench.odometer = OdometerReading(3_400.4, OdometerSource.GNSS)
+    bench.say(200, "LowVoltageSystemState", "OFF")
+    (trip,) = bench.shelf.bodies()
+    assert isinstance(trip, TripRecord)
+    assert (trip.distance_m, trip.odometer_m, trip.odometer_source) == (2_400, 3_400, "gnss")
