@@ -42,7 +42,13 @@ _DAMAGE_CODES = (
     sqlite3.SQLITE_MISMATCH,
     sqlite3.SQLITE_TOOBIG,
 )
-_READ_CODES = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+_READ_CODES = (
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    # What SQLite makes of EIO, which is what a dead sector says. In the middle of a statement it even makes
+    # SQLITE_CORRUPT of that: whether damage is one, StoreFile.unreadable knows.
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+)
 _PRIMARY_CODE = 0xFF
 
 

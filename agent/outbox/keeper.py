@@ -364,6 +364,7 @@ class Keeper:
             self._carry_over(moved)
             done = self._with_sound_rows(work)
         except (StoreDamagedError, StoreVersionError) as trouble:
+            self._try_what_is_unreadable(what, trouble)
             done = self._mended(work, trouble)
         except StoreFaultError as fault:
             if not self._unreadable.given_up(what, fault, self._clock.boottime_ns()):
@@ -372,10 +373,28 @@ class Keeper:
         self._unreadable.forget(what)
         return done
 
+    def _try_what_is_unreadable(self, what: str, trouble: Exception) -> None:
+        """SQLite takes a page that the disk does not give for a damaged one, and it may be a bad moment.
+
+        Raises StoreFaultError while it may. The store is closed then, and opened again by the next work.
+        """
+        where = self._store.file.unreadable() if isinstance(trouble, StoreDamagedError) else None
+        if where is not None:
+            fault = StoreFaultError(HealthReason.STORE_IO_ERROR, where, unreadable=True)
+            if not self._unreadable.given_up(what, fault, self._clock.boottime_ns()):
+                raise fault from trouble
+
+    def _open_again(self) -> None:
+        """A store that was closed to be looked at goes on; of a commit in doubt the writer asks."""
+        if self._known_journal and not (self._store.is_open or self._store.in_doubt):
+            self._recover()
+
     def _with_sound_rows(self, work: Callable[[], T]) -> T:
         """Do `work`; single records that are damaged become gap records, and it is done again."""
         for _ in range(_MOST_ROWS_REPLACED):
             try:
+                if work not in (self._open, self._recover):
+                    self._open_again()
                 return work()
             except RowDamagedError as row:
                 if not self._store.is_open or not isinstance(row.seq, int):

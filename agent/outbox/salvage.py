@@ -282,15 +282,25 @@ def _free_name(folder: Path, utc_ms: int | None, why: Why = "damaged") -> Path:
 @contextlib.contextmanager
 def _source(path: Path, folder: Path) -> Iterator[sqlite3.Connection]:
     """The damaged store, read-only; where its first page is lost, a copy with a new one."""
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0, isolation_level=None)
+    # Of a first page that the disk does not give, connecting itself is what fails.
+    connection = _readable(lambda: _read_only(path))
     try:
-        if not _readable(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]):
-            copy = _copy_with_new_header(path, folder)
-            connection.close()
-            connection = sqlite3.connect(f"file:{copy}?mode=ro", uri=True, timeout=0, isolation_level=None)
+        if connection is None or not _has_tables(connection):
+            if connection is not None:
+                connection.close()
+            connection = _read_only(_copy_with_new_header(path, folder))
         yield connection
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0, isolation_level=None)
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return bool(_readable(lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]))
 
 
 def _copy_with_new_header(path: Path, folder: Path) -> Path:

@@ -19,8 +19,10 @@ from agent.outbox.fault import (
     named_fault,
     named_faults,
 )
+from agent.runtime.shortage import is_passing
 
 _GARBLED = (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InternalError)
+_LOOK_BYTES = 128 * 1024
 _SPARE_PAGES = 256
 _SPARE_PART = 4
 """Free pages up to a quarter of the file are kept: they are used again, and moving pages wears the card."""
@@ -85,6 +87,23 @@ class StoreFile:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+    def unreadable(self) -> str | None:
+        """Which part of the store the disk does not give, in words; None when it gives all of it.
+
+        Closes the connection: looking at its file from outside would lose it its locks.
+        """
+        self.abandon()
+        for path in (self.path, self.path.with_name(self.path.name + "-wal")):
+            try:
+                if path.is_file():  # a pipe would have us wait
+                    with path.open("rb", buffering=0) as file:
+                        while file.read(_LOOK_BYTES):
+                            pass
+            except OSError as error:
+                if is_passing(error):
+                    return f"{path}: {error.strerror}"
+        return None
 
     @property
     def moved(self) -> bool:
