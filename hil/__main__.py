@@ -17,6 +17,7 @@ COMMANDS = {
     "info": ("hil.recording.command_info", "channels, times, rates and gaps of a recording"),
     "power-cuts": ("hil.kernel.power_cuts", "cut the power under the real store, again and again"),
     "contract": ("hil.contract_documents", "write the documents that are made from the contract's tables"),
+    "city": ("hil.city.command", "a day of many units and one dispatch, judged against the truth"),
     "bench": ("hil.bench.command", "speed and cost, each as a ratio against a peer"),
 }
 

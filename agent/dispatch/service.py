@@ -141,6 +141,7 @@ class Service:
         engine: the database.
         new_source: makes the source.
         now_ms: this computer's time in Unix milliseconds.
+        new_id: makes the identities of commands.
 
     Attributes:
         fleet: the live picture.
@@ -152,7 +153,13 @@ class Service:
     """
 
     def __init__(
-        self, settings: DispatchFile, engine: Engine, new_source: NewSource, now_ms: Callable[[], int]
+        self,
+        settings: DispatchFile,
+        engine: Engine,
+        new_source: NewSource,
+        now_ms: Callable[[], int],
+        *,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
         self.settings = settings
         self.fleet = Fleet(settings.picture)
@@ -167,6 +174,7 @@ class Service:
         self._store = Store(engine)
         self._ledger = Ledger(self._store)
         self._new_source = new_source
+        self._new_id = new_id
         self._inbox = _Inbox()
         self._intake = Intake(())
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="dispatch-store")
@@ -225,7 +233,7 @@ class Service:
     ) -> dict[str, Any]:
         """Keep a command, then send it. Raises StoreError, KeyError for a command that there is not."""
         row = COMMANDS[name]
-        command_id = command_id or uuid.uuid4().hex
+        command_id = command_id or self._new_id()
         now_ms = self.now_ms()
         if row.permission == "answer":
             done = await self._write(
@@ -401,9 +409,7 @@ class Service:
             self._source.confirm(message)
         for conflict in heard.conflicts:
             _log.error("identity_conflict", unit=conflict.topics.unit, seq=conflict.record.seq)
-            request = JournalRequest(
-                conflict.record.journal, "two records under one number", uuid.uuid4().hex
-            )
+            request = JournalRequest(conflict.record.journal, "two records under one number", self._new_id())
             self._source.publish(conflict.topics.command(NEW_JOURNAL), encode_map(request).payload)
         for topics, receipt in heard.receipts:
             self._source.publish(topics.receipt, encode_map(receipt).payload)
@@ -572,7 +578,7 @@ class Service:
             "token": "acknowledged",
             "sentence": "Dispatch has your emergency.",
         }
-        now_ms, command_id = self.now_ms(), uuid.uuid4().hex
+        now_ms, command_id = self.now_ms(), self._new_id()
         topics = Topics(alarm["agency"], alarm["unit"])
         await self._write(
             lambda: self._ledger.command(who, "answer", topics, fields, command_id=command_id, now_ms=now_ms)

@@ -77,10 +77,14 @@ class ClockWatch:
     async def run(self, progress: Callable[[], None]) -> None:
         """The unit's loop."""
         while True:
-            self.look()
-            self._correct()
+            self.tick()
             progress()
             await asyncio.sleep(_EVERY_S)
+
+    def tick(self) -> None:
+        """What time brings; once a second."""
+        self.look()
+        self._correct()
 
     def _correct(self) -> None:
         """Store a clock record when one is due. It waits in the outbox while the disk refuses it."""

@@ -151,6 +151,8 @@ class CrewPath:
         )
         self._restored = False
         self._told_journal = 0
+        self._source = UtcSource.NONE
+        """Of the time, at the last tick."""
         self._writing: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -159,27 +161,25 @@ class CrewPath:
 
     async def run(self, progress: Progress) -> None:
         """The unit's loop: restores as soon as the store can be read, and dates presses when it can."""
-        source = UtcSource.NONE
         while True:
             progress()
             await self._restore()
             self.tick()
-            now = self._time_base.source(self._clock.boottime_ns())
-            if self._restored and (now > source or self._outbox.journal != self._told_journal):
-                self._publish()
-            source = now
             await asyncio.sleep(_TICK_S)
 
     def tick(self) -> None:
         """What time brings, once a second: a hold that counts is shown, what no press brings is told.
 
-        That is: what chattered is quiet now, what was lost was the last.
+        That is: what chattered is quiet now, what was lost was the last, when a press was by a better clock.
         """
         now_ns = self._clock.boottime_ns()
         self._lamps.tell_that_holds_count(self._rules.cancelling(now_ns))
         for alert in self._rules.due(now_ns):
             log.warning("panel", code=alert.code, text=alert.text)
             self._outbox.put(Draft(self._time_base.stamp(now_ns), alert)).add_done_callback(look_at)
+        before, self._source = self._source, self._time_base.source(now_ns)
+        if self._restored and (self._source > before or self._outbox.journal != self._told_journal):
+            self._publish()
 
     def attach(self, voice: Voice) -> Callable[[ButtonEdge], None]:
         """Tell `voice` what its lamps are to show, now and from now on; returns what takes its edges."""

@@ -87,14 +87,22 @@ class SignalPath:
         try:
             while True:
                 progress()
-                now_ns = self._clock.boottime_ns()
-                self._on_tick(now_ns)
-                self._look_at_ignition(now_ns)
-                self._record(at_once=False)
-                self._tell()
+                self.tick()
                 await asyncio.sleep(_TICK_S)
         finally:
-            self._record(at_once=True)
+            self.close()
+
+    def tick(self) -> None:
+        """What time brings; once a second."""
+        now_ns = self._clock.boottime_ns()
+        self._on_tick(now_ns)
+        self._look_at_ignition(now_ns)
+        self._record(at_once=False)
+        self._tell()
+
+    def close(self) -> None:
+        """Record what changed last."""
+        self._record(at_once=True)
 
     def _record(self, *, at_once: bool) -> None:
         now_ns = self._clock.boottime_ns()
