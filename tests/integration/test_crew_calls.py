@@ -136,7 +136,7 @@ def test_a_call_from_assignment_to_available(folder: Path) -> None:
                 lambda: there.steps("I-7") == ["received", "shown", "acknowledged"], "three times"
             )
             await there.until(lambda: there.state().incident == "I-7", "the state has the incident")
-            assert there.state().call_acknowledged
+            await there.until(lambda: bool(there.state().call_acknowledged), "and that it was acknowledged")
             await there.press("en_route")
             there.rig.command("update", "c-2", incident="I-7", notes="third floor")
             await there.until(lambda: "updated" in there.steps("I-7"), "the update came")
