@@ -127,6 +127,17 @@ class Dispatch:
         payload = encode(command_id, checked.model_dump(exclude_none=True, exclude_defaults=True))
         self._link.publish(Message(topics.command(name), payload, content_type="application/json"))
 
+    def say(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
+        """Publish anything, as whoever has the right to write there may."""
+        self._link.publish(Message(topic, payload, response_topic=response_topic, correlation=correlation))
+
     def _publish(self, outgoing: Iterable[Outgoing]) -> None:
         for one in outgoing:
             encoded = one.encoded

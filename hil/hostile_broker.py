@@ -176,7 +176,6 @@ LEAVES: dict[str, Behaviour] = {
     "endless CONNACK": endless_connack,
     "packet over the limit": packet_over_the_limit,
     "37,000 user properties": many_user_properties,
-    "many small user properties": many_small_user_properties,
     "quality of service 2": quality_2,
     "two CONNACKs": two_connacks,
     "garbage": garbage,

@@ -13,12 +13,14 @@ from agent import __version__
 from agent.app.crew_parts import CrewParts
 from agent.app.device_feeds import device_feed
 from agent.app.device_units import DeviceUnits
+from agent.app.fleet_parts import FleetParts
+from agent.app.patches import Patches
 from agent.app.platform import Platform
 from agent.config import Config, DiagnosticDevice
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.odometer import told
-from agent.domain.record import Outcome, ResponseMode, Stream
+from agent.domain.record import ResponseMode, Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.stamp import Utc
 from agent.domain.state import State, VehicleState
@@ -34,6 +36,7 @@ from agent.paths.odometer_path import OdometerPath
 from agent.paths.row_time import RowTime
 from agent.paths.run_memory import RunMemory
 from agent.paths.signal_path import SignalPath
+from agent.paths.trip_log import last_trips
 from agent.paths.vehicle_events import Around, VehicleEvents
 from agent.runtime.log import EventLog
 from agent.supervision import watchdog
@@ -41,12 +44,10 @@ from agent.supervision.service_manager import ServiceManager
 from agent.supervision.staged_stop import stage
 from agent.supervision.status_socket import DaemonRunningError, StatusSocket
 from agent.supervision.supervisor import Progress, Supervisor, Unit
-from agent.uplink.commands import Command
 from agent.uplink.network_watch import NetworkWatch
 from agent.uplink.publisher import Publisher
-from agent.wire.orders import Keep, decode_keep
-from agent.wire.reader_request import RefusalReason, Reply, ReportRequest, decode_report_request
-from agent.wire.topics import REPORT_NOW, Topics
+from agent.wire.orders import Answer
+from agent.wire.topics import Topics
 
 if TYPE_CHECKING:
     from agent.app.black_box import BlackBox
@@ -70,19 +71,27 @@ class Daemon:
     """
 
     def __init__(
-        self, config: Config, platform: Platform, *, end_within: Callable[[float], None] | None = None
+        self,
+        config: Config,
+        platform: Platform,
+        *,
+        patches: Patches | None = None,
+        end_within: Callable[[float], None] | None = None,
     ) -> None:
         """Build every part.
 
         Args:
             config: what to run.
             platform: makes devices, clocks and threads.
+            patches: what in `config` was changed from afar; None where it is in no file.
             end_within: called once when the stop begins, to see to it that this process ends in so many
                 seconds; None where the process is not ours to end.
         """
         self._config = config
         self._end_within = end_within
         self._ending = False
+        self.again = False
+        """Whether it is to be run anew after the stop: somebody asked for a restart."""
         self._platform = platform
         self._stop = asyncio.Event()
         self._manager = ServiceManager()
@@ -119,13 +128,31 @@ class Daemon:
             outbox=self.outbox,
             states=self,
             connected=lambda: self.publisher.connected,
-            signals=lambda: {} if self._signals is None else self._signals.snapshot(),
+            signals=self._signals_now,
             odometer=self._odometer.reading,
             worker=memory_worker,
             on_crossing=self._on_crossing,
             more_actions={} if self._impact is None else {"keep_recording": self._crew_keeps},
         )
         self._crew = self._crew_parts.presses
+        self._fleet_parts = FleetParts(
+            config,
+            self._clock,
+            self.time_base,
+            self.health,
+            outbox=self.outbox,
+            publisher=lambda: self.publisher,
+            fixes=lambda: self._fixes,
+            signals=self._signals_now,
+            status=self.status,
+            bundle=self._bundle,
+            seen=self._seen_by_dispatch,
+            patches=patches,
+            worker=memory_worker,
+            errands=platform.worker("errands"),
+            restart=self.restart,
+            keep=None if self._impact is None else self._impact.keep,
+        )
         self.publisher = Publisher(
             config.uplink,
             topics,
@@ -139,11 +166,7 @@ class Daemon:
             # A recording's time is not that of the broker's certificates.
             certificate_utc=(lambda: None) if config.clock.of_the_past else self._utc_now,
             resolve_utc=rows,
-            commands=[
-                *self._crew_parts.commands(),
-                Command(REPORT_NOW, decode_report_request, self._report_now),
-                Command("keep", decode_keep, self._dispatch_keeps),
-            ],
+            commands=[*self._crew_parts.commands(), *self._fleet_parts.rows()],
         )
         self._fixes = FixPath(
             LivePolicy(config.reporting.bounds()),
@@ -275,16 +298,6 @@ class Daemon:
         self._impact.keep("crew", "the crew asked for it")
         return {"ok": True}
 
-    def _dispatch_keeps(self, asked: Keep) -> None:
-        if self._impact is None:
-            reply = Reply(
-                "keep", Outcome.REFUSED, asked.id, RefusalReason.NOT_ALLOWED, "no [impact] is configured"
-            )
-        else:
-            self._impact.keep("dispatch", asked.why or "dispatch asked for it")
-            reply = Reply("keep", Outcome.ACCEPTED, asked.id)
-        self.publisher.reply(reply)
-
     def _power_path(self) -> PowerPath | None:
         settings, signals = self._config.power, self._signals
         if settings is None:
@@ -307,11 +320,19 @@ class Daemon:
     def _on_crossing(self) -> None:
         self._fixes.tell_next()
 
-    def _report_now(self, request: ReportRequest) -> None:
-        """Dispatch wants to know: every state as it is, and the next fix, which is at most seconds away."""
-        self._fixes.tell_next()
-        self.publisher.tell_states()
-        self.publisher.reply(Reply(REPORT_NOW, Outcome.ACCEPTED, request.id))
+    def _signals_now(self) -> dict[str, Any]:
+        return {} if self._signals is None else self._signals.snapshot()
+
+    def _seen_by_dispatch(self, journal: int, seq: int, request: str) -> None:
+        answer = Answer(request, journal, seq, accepted=True, reason=None, text=None)
+        self._crew.corrections.on_answer(answer)
+
+    async def _bundle(self) -> dict[str, Any]:
+        return {
+            "status": self.status(),
+            "outbox": self.outbox_report(),
+            "trips": await last_trips(self.outbox),
+        }
 
     def set_state(self, state: State) -> None:
         """Publish what the crew and the run say; a status makes the position follow."""
@@ -324,6 +345,11 @@ class Daemon:
         """Begin the orderly stop."""
         self._begin_end()
         self._stop.set()
+
+    def restart(self) -> None:
+        """Begin the orderly stop, after which this agent is to be run anew."""
+        self.again = True
+        self.stop()
 
     def _begin_end(self) -> None:
         """From now on the end comes within the stages' deadlines, whatever holds them up."""
@@ -347,6 +373,7 @@ class Daemon:
                 "status": self.status,
                 "outbox": self.outbox_report,
                 "times": self._crew_parts.times.snapshot,
+                "trips": lambda: last_trips(self.outbox),
                 "sky": self._devices.sky,
                 "buttons": self._devices.buttons,
             },
@@ -367,7 +394,8 @@ class Daemon:
                 )
                 await self._until_stop()
         finally:
-            self._manager.stopping()
+            if not self.again:  # a service manager that was told would end the process that comes next
+                self._manager.stopping()
             self._begin_end()
             await self._drain()
             await stage("status_socket", socket.close(), _CLOSE_S)
@@ -399,6 +427,7 @@ class Daemon:
         await self._fixes.open(now_ns)
         self.publisher.set_state(VehicleState(now_ns // 1_000_000, self.time_base.utc(now_ns), ()))
         await self._crew_parts.open()
+        await self._fleet_parts.open()
 
     def status(self) -> dict[str, Any]:
         """What the daemon thinks, JSON-able."""
@@ -428,6 +457,8 @@ class Daemon:
             "computer": self._computer.snapshot(),
             "power": None if self._power is None else self._power.snapshot(),
             "version": __version__,
+            "config": self._fleet_parts.snapshot(),
+            "commands": self.publisher.commands_snapshot(),
             "units": self._supervisor.states(),
         }
 
@@ -464,7 +495,7 @@ class Daemon:
         start(Unit("clock", self._clock_watch.run))
         start(Unit("computer", self._computer.run))
         start(Unit("crew", self._crew.run))
-        for unit in self._crew_parts.units():
+        for unit in (*self._crew_parts.units(), *self._fleet_parts.units()):
             self._start_source(unit)
         start(Unit("health", self._health_path.run))
         if self._power is not None:
@@ -548,6 +579,7 @@ class Daemon:
         await stage("uplink", self._stop_uplink(limits.stop_uplink_s), limits.stop_uplink_s)
         await stage("units", self._supervisor.stop(["crew", "uplink", "outbox"], _CLOSE_S / 2), _CLOSE_S)
         await stage("odometer", self._odometer.close(), _CLOSE_S)
+        await stage("fleet", self._fleet_parts.close(), _CLOSE_S)
         await stage("crew", self._crew_parts.close(), _CLOSE_S)
         await stage("outbox_close", self.outbox.close(), 2 * _CLOSE_S)
 

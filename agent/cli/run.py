@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.app.devices import load
+from agent.app.devices import load, validate
+from agent.app.patches import Patches, configured
 from agent.cli.exit_code import ExitCode
 from agent.config import Config, ConfigError
 from agent.runtime.log import EventLog, set_up
@@ -19,6 +21,9 @@ from agent.supervision.staged_stop import end_threads, end_within
 
 if TYPE_CHECKING:
     from agent.app.platform import Platform
+
+AGAIN = 75
+"""A restart by command; EX_TEMPFAIL of sysexits.h, should the program not be run anew."""
 
 
 AGAIN_AFTER_S = 1.0
@@ -48,7 +53,7 @@ def run(config_path: Path) -> int:
 
 def _run(config_path: Path) -> int:
     try:
-        config = load(config_path)
+        config, patches = configured(config_path, load, validate)
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -59,11 +64,17 @@ def _run(config_path: Path) -> int:
 
     one_malloc_arena()
     set_up(config.log.level)
-    return run_daemon(config, VehiclePlatform())
+    code = run_daemon(config, VehiclePlatform(), patches)
+    if code == AGAIN:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # The same process, a fresh program: nothing of this run is left, whoever started it sees no end.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # what was run before
+    return code
 
 
-def run_daemon(config: Config, platform: Platform) -> int:
-    """Run the agent on a platform until SIGTERM or SIGINT. Returns the exit code.
+def run_daemon(config: Config, platform: Platform, patches: Patches | None = None) -> int:
+    """Run the agent on a platform until SIGTERM or SIGINT. Returns the exit code, AGAIN for a restart.
 
     Once a stop began, this process ends within the deadlines of the configuration, whatever hangs: at the
     last with exit code 1 and the place where each thread stood.
@@ -78,7 +89,7 @@ def run_daemon(config: Config, platform: Platform) -> int:
     async def serve() -> int:
         daemon: Daemon | None = None
         try:
-            daemon = Daemon(config, platform, end_within=end_within)
+            daemon = Daemon(config, platform, patches=patches, end_within=end_within)
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(_unhandled)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,7 +98,7 @@ def run_daemon(config: Config, platform: Platform) -> int:
         except ConfigError as error:
             for problem in error.problems:
                 print(problem, file=sys.stderr)
-            return ExitCode.BAD_CONFIG
+            return AGAIN if _taken_back(patches, error) else ExitCode.BAD_CONFIG
         except BudgetSpentError:
             return ExitCode.SOFTWARE
         except DaemonRunningError as error:
@@ -99,10 +110,22 @@ def run_daemon(config: Config, platform: Platform) -> int:
             # systemd was told of the stop, and waits for our end.
             EventLog("daemon").error("ended", error=error, exc=error)
             return ExitCode.FAILED
-        return ExitCode.OK
+        return AGAIN if daemon.again else ExitCode.OK
 
     others = threading.enumerate()
     return end_threads(asyncio.run(serve()), spare=others)
+
+
+def _taken_back(patches: Patches | None, error: ConfigError) -> bool:
+    """Whether what was changed from afar may be why nothing runs, and is not in use any more."""
+    if patches is None or not patches.in_use:
+        return False
+    try:
+        patches.roll_back(error.problems[0])
+    except OSError as refusal:
+        print(f"a change from afar can not be taken back: {refusal.strerror}", file=sys.stderr)
+        return False
+    return True
 
 
 def _unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -40,6 +40,8 @@ _DO: dict[str, str] = {
     R.BUTTON_CHATTER: "replace the switch, or mend its wire; `mdt buttons` shows it live",
     R.IGNITION_DOUBTED: "check the wire of the ignition's sense; `mdt status` tells what it says",
     R.POWER_DOWN_FAILED: "systemctl enable --now mdt-poweroff.path; then its log: journalctl -u mdt-poweroff",
+    R.COMMANDS_NOT_KEPT: "see room and rights of the store's folder",
+    R.PATCH_LEFT_OUT: "tell fleet services; they may send it again",
     R.STORE_FULL: "free some room at once",
     R.STORE_READ_ONLY: "check the card: dmesg; replace it",
     R.STORE_IO_ERROR: "replace the card; save the store first",

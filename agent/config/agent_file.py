@@ -15,6 +15,7 @@ from agent.config.devices import ButtonDevice, Buttons, DeviceBlock, Kinds, chec
 from agent.config.panel import Panel
 from agent.config.power import Power
 from agent.config.reading import load_as
+from agent.config.remote import Commands, Metrics
 from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
@@ -108,6 +109,8 @@ class Config(Section):
     places: PlacesFile = PlacesFile()
     driving: Driving | None = None
     impact: Impact | None = None
+    commands: Commands = Commands()
+    metrics: Metrics | None = None
     watches: tuple[Watch, ...] = Field((), alias="watch")
     buzzer: Buzzer | None = None
     power: Power | None = None

@@ -40,6 +40,11 @@ class HealthReason(Token):
         "odometer_not_kept",
         "The odometer can not be kept on the disk, or was damaged there: a restart forgets what was driven.",
     )
+    COMMANDS_NOT_KEPT = (
+        "commands_not_kept",
+        "What was done by command can not be written to the disk: after a restart it may be done again.",
+    )
+    PATCH_LEFT_OUT = "patch_left_out", "A change of the configuration from afar is not in use any more."
     BUTTON_STUCK = "button_stuck", "A button has been down for so long that it must be jammed."
     BUTTON_CHATTER = "button_chatter", "A button moves faster than fingers can, or its presses get lost."
     STORE_FULL = "store_full", "The disk is full: nothing can be stored."

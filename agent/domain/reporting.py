@@ -104,6 +104,17 @@ class LivePolicy:
         """Set by the unit's status: it decides which age is allowed."""
         self.resting_s: float | None = None
         """Set while the unit parks: the age that is then allowed at rest."""
+        self._hurries: dict[str, float] = {}
+
+    def hurry(self, owner: str, max_age_s: float | None) -> None:
+        """Let no report be older than `max_age_s` for as long as `owner` wants it; None ends that.
+
+        Of several the shortest holds, and never one longer than the bounds: nobody can slow a unit down.
+        """
+        if max_age_s is None:
+            self._hurries.pop(owner, None)
+        else:
+            self._hurries[owner] = max_age_s
 
     def request(self) -> None:
         """Have the next fix told, whatever it says."""
@@ -149,6 +160,7 @@ class LivePolicy:
             return Due.HEADING
         urgent = self._motion.moving or self.on_incident
         limit_s = self._bounds.max_age_s if urgent else self.resting_s or self._bounds.parked_max_age_s
+        limit_s = min(limit_s, *self._hurries.values()) if self._hurries else limit_s
         return Due.AGE if passed_s + self._interval_s / 2 >= limit_s else None
 
     def _budget_m(self, error: float | None) -> float:

@@ -196,6 +196,10 @@ class FixPath:
         self._live.on_incident = emergency or status in ON_INCIDENT
         self.tell_next()
 
+    def hurry(self, owner: str, max_age_s: float | None) -> None:
+        """Let no report of the position be older than this while `owner` wants it; None ends that."""
+        self._live.hurry(owner, max_age_s)
+
     def tell_next(self) -> None:
         """Tell the next fix whatever it says, and keep the point of the trail that is newest now."""
         self._live.request()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from typing import Any, Final
 from agent.domain.health import HealthBoard, HealthReason
 from agent.runtime.log import EventLog
 from agent.runtime.shortage import is_passing
+from agent.runtime.whole_file import write_whole
 from agent.runtime.worker import Worker
 
 log = EventLog("run")
@@ -33,7 +33,7 @@ class RunMemory:
 
     Args:
         file: where.
-        worker: does the writing; closed with this.
+        worker: does the writing.
         health: told while the disk refuses.
         reason: what it is told.
         closes_worker: whether it is this one's to close.
@@ -48,11 +48,11 @@ class RunMemory:
         reason: HealthReason = HealthReason.RUN_NOT_KEPT,
         closes_worker: bool = True,
     ) -> None:
-        self._reason = reason
         self._closes_worker = closes_worker
         self._file = file
         self._worker = worker
         self._health = health
+        self._reason = reason
         self._wanted: bytes | None = None
         self._written: bytes | None = None
         self._writing: asyncio.Task[None] | None = None
@@ -99,8 +99,14 @@ class RunMemory:
             self._writing = asyncio.get_running_loop().create_task(self._write_all(), name="run-memory")
 
     async def close(self) -> None:
-        """Write what is left, once, and release the worker. Idempotent."""
+        """Write what is left, once; nothing is kept any more. Idempotent."""
         self._closed = True
+        await self.flush()
+        if self._closes_worker:
+            await self._worker.close()
+
+    async def flush(self) -> None:
+        """Try at once to write what is wanted, once; what the disk refuses is not kept."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
@@ -108,8 +114,7 @@ class RunMemory:
         if wanted is not None:
             with contextlib.suppress(OSError):
                 await self._worker.run(lambda: self._write(wanted))
-        if self._closes_worker:
-            await self._worker.close()
+                self._written = wanted
 
     async def _write_all(self) -> None:
         while (wanted := self._wanted) is not None:
@@ -133,17 +138,4 @@ class RunMemory:
             return file.read(MOST_BYTES)  # what is cut off there is no JSON any more
 
     def _write(self, raw: bytes) -> None:
-        """All of it or nothing: a power cut leaves the old file or the new one."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        new = self._file.with_name(self._file.name + ".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
-        folder = os.open(self._file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(self._file, raw)

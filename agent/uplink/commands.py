@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +16,33 @@ from agent.uplink.pacing import Allowance
 from agent.wire.batch import CodecError
 from agent.wire.reader_request import RefusalReason, Reply
 from agent.wire.topics import COMMANDS, REPLAY, Topics
+from agent.wire.unpacking import parse, unpack
 
 log = EventLog("uplink")
 
 PER_S = 2.0
 BURST = 64.0
 """Commands of one name that are looked at in the long run, and at once: more cost nothing but a count."""
+MOST_CORRELATION_BYTES = 512
 _TEXT_LETTERS = 200
+_LEVEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST_ID = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Where the answer to a command goes.
+
+    Attributes:
+        topic: one of the unit's own reply topics; None for that of the command.
+        correlation: what the answer repeats, so that the asker knows what it answers.
+    """
+
+    topic: str | None = None
+    correlation: bytes | None = None
+
+
+NOBODY = Asker()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +54,24 @@ class Command:
         decode: what the payload says. Raises CodecError on anything but a well-formed command.
         handle: does it, and answers by `Publisher.reply`; called on the event loop with what `decode` gave.
             What it raises ends the uplink's run, and the supervisor starts it again.
+        per_s: how many are looked at in the long run.
+        burst: how many at once.
     """
 
     name: str
     decode: Callable[[bytes], Any]
     handle: Callable[[Any], None]
+    per_s: float = PER_S
+    burst: float = BURST
 
 
 @dataclass(slots=True)
 class _Count:
     allowance: Allowance = field(default_factory=lambda: Allowance(PER_S, BURST))
+    taken: int = 0
+    refused: int = 0
     dropped: int = 0
+    untold: int = 0
     told_at: float = -math.inf
 
 
@@ -54,7 +83,9 @@ class CommandTable:
 
     DROPS_TOLD_EVERY_S = 60.0
 
-    def __init__(self, topics: Topics, rows: Iterable[Command], answer: Callable[[Reply], None]) -> None:
+    def __init__(
+        self, topics: Topics, rows: Iterable[Command], answer: Callable[[Reply, Asker], object]
+    ) -> None:
         """Check the rows.
 
         Raises:
@@ -68,11 +99,25 @@ class CommandTable:
             self._rows[row.name] = row
         self._names = {topics.command(name): name for name in COMMANDS}
         self._counts = {name: _Count() for name in COMMANDS}
+        for row in self._rows.values():
+            self._counts[row.name].allowance = Allowance(row.per_s, row.burst)
         self._answer = answer
+        self._replies = topics.reply(REPLAY).removesuffix(REPLAY)
+        self.asker = NOBODY
+        """Who asked for what is being handled now."""
         self.filter = topics.command(REPLAY).removesuffix(REPLAY) + "+"
         """What to subscribe to: also to what is not done, which is answered."""
 
-    def take(self, topic: str, payload: bytes, now: float, *, retained: bool = False) -> None:
+    def take(
+        self,
+        topic: str,
+        payload: bytes,
+        now: float,
+        *,
+        retained: bool = False,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
         """Do what a message says, or answer why not."""
         name = self._names.get(topic)
         if name is None:
@@ -80,32 +125,78 @@ class CommandTable:
         count = self._counts[name]
         if not count.allowance.take(now):
             self._drop(name, count, now)
-        elif retained:
-            # It would be done again after every reconnection.
-            self._refuse(name, RefusalReason.RETAINED)
-        elif name not in self._rows:
-            self._refuse(name, RefusalReason.UNKNOWN_COMMAND)
+        elif correlation is not None and len(correlation) > MOST_CORRELATION_BYTES:
+            why = f"correlation data has at most {MOST_CORRELATION_BYTES} bytes"
+            self._refuse(name, RefusalReason.MALFORMED, payload, why)
+        elif response_topic is not None and not self._is_own(response_topic):
+            # Whoever may write commands must not make the unit write where it may and he may not.
+            with self._asked(Asker(None, correlation)):
+                self._refuse(name, RefusalReason.BAD_RESPONSE_TOPIC, payload)
         else:
-            self._do(self._rows[name], payload)
+            with self._asked(Asker(response_topic, correlation)):
+                self._look(name, payload, count, retained=retained)
 
-    def _do(self, row: Command, payload: bytes) -> None:
+    def snapshot(self) -> dict[str, dict[str, int]]:
+        """How many of each name were done, refused and dropped, of those that ever came."""
+        return {
+            name: {"taken": count.taken, "refused": count.refused, "dropped": count.dropped}
+            for name, count in self._counts.items()
+            if count.taken or count.refused or count.dropped
+        }
+
+    def _is_own(self, topic: str) -> bool:
+        rest = topic.removeprefix(self._replies)
+        # One level: what access rules let a unit write. Some brokers hang up on who writes elsewhere.
+        return rest != topic and _LEVEL.fullmatch(rest) is not None
+
+    @contextmanager
+    def _asked(self, asker: Asker) -> Iterator[None]:
+        self.asker = asker
+        try:
+            yield
+        finally:
+            self.asker = NOBODY
+
+    def _look(self, name: str, payload: bytes, count: _Count, *, retained: bool) -> None:
+        if retained:
+            # It would be done again after every reconnection.
+            self._refuse(name, RefusalReason.RETAINED, payload)
+        elif name not in self._rows:
+            self._refuse(name, RefusalReason.UNKNOWN_COMMAND, payload)
+        else:
+            self._do(self._rows[name], payload, count)
+
+    def _do(self, row: Command, payload: bytes, count: _Count) -> None:
         try:
             given = row.decode(payload)
         except CodecError as error:
-            self._refuse(row.name, RefusalReason.MALFORMED, harmless(str(error), _TEXT_LETTERS))
+            self._refuse(row.name, RefusalReason.MALFORMED, payload, harmless(str(error), _TEXT_LETTERS))
         else:
+            count.taken += 1
             row.handle(given)
 
-    def _refuse(self, name: str, reason: RefusalReason, text: str | None = None) -> None:
+    def _refuse(self, name: str, reason: RefusalReason, payload: bytes, text: str | None = None) -> None:
+        self._counts[name].refused += 1
         log.warning("command_refused", name=name, reason=reason, why=text or "")
-        self._answer(Reply(name, Outcome.REFUSED, reason=reason, text=text))
+        self._answer(Reply(name, Outcome.REFUSED, _id_in(payload), reason, text), self.asker)
 
     def _drop(self, name: str, count: _Count, now: float) -> None:
         count.dropped += 1
+        count.untold += 1
         if now - count.told_at >= self.DROPS_TOLD_EVERY_S:
-            log.warning("commands_dropped", name=name, dropped=count.dropped)
-            count.told_at, count.dropped = now, 0
-            self._answer(Reply(name, Outcome.REFUSED, reason=RefusalReason.BUSY))
+            log.warning("commands_dropped", name=name, dropped=count.untold)
+            count.told_at, count.untold = now, 0
+            self._answer(Reply(name, Outcome.REFUSED, reason=RefusalReason.BUSY), NOBODY)
+
+
+def _id_in(payload: bytes) -> str | None:
+    """The id of a command that is not done, if one can be read: the asker is to know what is refused."""
+    try:
+        given = parse(payload) if payload[:1] == b"{" else unpack(payload)
+    except CodecError:
+        return None
+    id_ = given.get("id") if isinstance(given, dict) else None
+    return id_ if isinstance(id_, str) and 0 < len(id_) <= _LONGEST_ID else None
 
 
 def _problem(row: Command, others: dict[str, Command]) -> str:

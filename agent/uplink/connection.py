@@ -158,6 +158,21 @@ class Connection:
         self._replies.append(message)
         self._send_replies(now)
 
+    @property
+    def has_better_to_do(self) -> bool:
+        """Whether something large has to wait: for a press, a backlog, an answer, or a window half full."""
+        return bool(
+            self._replies
+            or self.catching_up
+            or not self.streams[Stream.EVENTS].settled
+            or self.window.is_busy
+        )
+
+    def piece(self, message: Message, landed: Callable[[int], None], now: float) -> None:
+        """Send a piece of something large; to be asked for only while `has_better_to_do` is False."""
+        token = self._carried.link.publish(message)
+        self.window.sent(landed, token, landed, now)
+
     def _send_replies(self, now: float) -> None:
         while self._replies and self.window.has_room(first_class=False):
             token = self._carried.link.publish(self._replies.popleft())

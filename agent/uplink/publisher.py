@@ -18,7 +18,7 @@ from agent.hal.clock import Clock
 from agent.runtime.log import EventLog
 from agent.uplink.batching import Batcher
 from agent.uplink.broker.connector import Connector, Probe
-from agent.uplink.commands import Command, CommandTable
+from agent.uplink.commands import Asker, Command, CommandTable
 from agent.uplink.connection import Carried, Connection
 from agent.uplink.identity import Identity
 from agent.uplink.link.credentials import judged_at_unix_s
@@ -232,14 +232,68 @@ class Publisher:
                 for name in self._states:
                     self._connection.states.changed(name)
 
-    def reply(self, reply: Reply) -> None:
-        """Answer a command. Without a connection the answer goes nowhere; whoever asked asks again."""
-        if self._connection is not None:
-            whole = replace(reply, journal=self._records.journal) if reply.journal is None else reply
-            encoded = encode_map(whole, self._settings.encoding)
-            topic = self._topics.reply(reply.command)
-            message = Message(topic, encoded.payload, content_type=encoded.content_type)
-            self._connection.reply(message, asyncio.get_running_loop().time())
+    @property
+    def asker(self) -> Asker:
+        """Who asked for the command that is being handled now; for an answer that comes later."""
+        return self._commands.asker
+
+    @property
+    def stands_for_s(self) -> float:
+        """For how long a connection has stood over which everything that is true was told; 0 without one."""
+        connection = self._connection
+        if connection is None or not connection.states.settled or connection.states.refused:
+            return 0.0
+        return asyncio.get_running_loop().time() - connection.opened_at
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened since the start."""
+        return self._connections
+
+    def reply(self, reply: Reply, to: Asker | None = None) -> bool:
+        """Answer a command: that being handled now, unless `to` says whose.
+
+        Without a connection the answer goes nowhere, and False is returned; whoever asked asks again.
+        """
+        if self._connection is None:
+            return False
+        message = self._reply_message(reply, to or self._commands.asker)
+        self._connection.reply(message, asyncio.get_running_loop().time())
+        return True
+
+    def piece(self, reply: Reply, to: Asker, landed: Callable[[int], None]) -> int:
+        """Send a piece of something large, if nothing else has to go first.
+
+        Args:
+            reply: the answer that carries it.
+            to: who wants it.
+            landed: called with the PUBACK's reason code; never, when the connection ends before.
+
+        Returns:
+            Bytes of its packet; 0 when it was not sent: there is no connection, a press or a backlog waits,
+            or the window has no place.
+        """
+        connection = self._connection
+        if connection is None or connection.has_better_to_do:
+            return 0
+        message = self._reply_message(reply, to)
+        connection.piece(message, landed, asyncio.get_running_loop().time())
+        return message.packet_bytes()
+
+    @property
+    def most_packet_bytes(self) -> int | None:
+        """The largest packet that the broker takes; None for no limit."""
+        return self._carried.limit.most_bytes
+
+    def commands_snapshot(self) -> dict[str, dict[str, int]]:
+        """What became of the commands that came, by name."""
+        return self._commands.snapshot()
+
+    def _reply_message(self, reply: Reply, to: Asker) -> Message:
+        whole = replace(reply, journal=self._records.journal) if reply.journal is None else reply
+        encoded = encode_map(whole, self._settings.encoding)
+        topic = to.topic or self._topics.reply(reply.command)
+        return Message(topic, encoded.payload, content_type=encoded.content_type, correlation=to.correlation)
 
     def network_changed(self) -> None:
         """An interface, address or route of this computer changed: nothing is waited for any more."""
@@ -580,7 +634,14 @@ class Publisher:
             elif self._identity.seen:
                 self._begin(self._looking[0], now)
         elif received.topic != self._topics.receipt:
-            self._commands.take(received.topic, received.payload, now, retained=received.retain)
+            self._commands.take(
+                received.topic,
+                received.payload,
+                now,
+                retained=received.retain,
+                response_topic=received.response_topic,
+                correlation=received.correlation,
+            )
         elif received.retain:
             log.warning("retained_receipt")  # what dispatch had at some time, perhaps before it lost it
         elif self._settings.confirm == "dispatch":

@@ -36,6 +36,12 @@ class Window:
         """True when one more may be in flight."""
         return self._free(first_class=first_class) > 0
 
+    @property
+    def is_busy(self) -> bool:
+        """True when more than half of the places are taken, or somebody stands in line."""
+        in_flight = len(self._flights)
+        return bool(self._line) or (in_flight > 0 and 2 * (in_flight + 1) > self._size)
+
     def may_send(self, sender: object, *, first_class: bool) -> bool:
         """True when there is room for the sender and for all that stand in line before it.
 

@@ -6,7 +6,6 @@ keys are ignored: a newer dispatch may say more.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,10 +15,11 @@ from agent.domain.call import Call, call_fields, call_from
 from agent.domain.messages import MOST_TEXT, ORDERS
 from agent.wire.batch import CodecError
 from agent.wire.time_text import utc_text
+from agent.wire.unpacking import parse
 
 MOST_BYTES: Final = 8_192
-_MOST_ID: Final = 64
-_MOST_SEQ: Final = 1 << 62
+MOST_ID: Final = 64
+MOST_SEQ: Final = 1 << 62
 _MOST_JOURNAL: Final = 1 << 32
 _MOST_REASON: Final = 64
 _MOST_SENTENCE: Final = 300
@@ -120,44 +120,30 @@ class SignOn:
     call_sign: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """`command/keep`: the vehicle's data around now becomes a recording; `why` is for who reads it later."""
-
-    id: str
-    why: str | None
-
-
 def decode_assign(payload: bytes) -> Assign:
     """Raises CodecError."""
-    given = _object(payload)
+    given = json_object(payload)
     return Assign(_id(given), _checked(lambda: call_from(_renamed(given))))
 
 
 def decode_update(payload: bytes) -> Update:
     """Raises CodecError."""
-    given = _object(payload)
+    given = json_object(payload)
     fields = _checked(lambda: call_fields(_renamed(given)))
     fields.pop("incident", None)
-    return Update(_id(given), _text(given, "incident", 40), fields)
-
-
-def decode_keep(payload: bytes) -> Keep:
-    """Raises CodecError."""
-    given = _object(payload)
-    return Keep(_id(given), _maybe(given, "why", _MOST_SENTENCE))
+    return Update(_id(given), some_text(given, "incident", 40), fields)
 
 
 def decode_cancel(payload: bytes) -> Cancel:
     """Raises CodecError."""
-    given = _object(payload)
-    return Cancel(_id(given), _text(given, "incident", 40), _maybe(given, "reason", _MOST_SENTENCE))
+    given = json_object(payload)
+    return Cancel(_id(given), some_text(given, "incident", 40), maybe_text(given, "reason", _MOST_SENTENCE))
 
 
 def decode_message(payload: bytes) -> Text:
     """Raises CodecError."""
-    given = _object(payload)
-    code, text = _maybe(given, "code", 32), _maybe(given, "text", 4 * MOST_TEXT) or ""
+    given = json_object(payload)
+    code, text = maybe_text(given, "code", 32), maybe_text(given, "text", 4 * MOST_TEXT) or ""
     if code is not None and code not in ORDERS:
         raise CodecError(f"code {code!r:.40} is none of {', '.join(sorted(ORDERS))}")
     if code is None and not text.strip():
@@ -167,53 +153,56 @@ def decode_message(payload: bytes) -> Text:
 
 def decode_answer(payload: bytes) -> Answer:
     """Raises CodecError."""
-    given = _object(payload)
+    given = json_object(payload)
     if given.get("stream", "events") != "events":
         raise CodecError("only records of the events are answered")
     verdict = given.get("verdict")
     if verdict not in ("accepted", "refused"):
         raise CodecError("verdict must be accepted or refused")
     return Answer(
-        _maybe(given, "id", _MOST_ID) or "",
-        _number(given, "journal", _MOST_JOURNAL),
-        _number(given, "seq", _MOST_SEQ),
+        maybe_text(given, "id", MOST_ID) or "",
+        whole_number(given, "journal", _MOST_JOURNAL),
+        whole_number(given, "seq", MOST_SEQ),
         verdict == "accepted",
-        _maybe(given, "token", _MOST_REASON),
-        _maybe(given, "sentence", _MOST_SENTENCE),
+        maybe_text(given, "token", _MOST_REASON),
+        maybe_text(given, "sentence", _MOST_SENTENCE),
     )
 
 
 def decode_amend(payload: bytes) -> Amend:
     """Raises CodecError."""
-    given = _object(payload)
-    status, utc = _maybe(given, "status", 32), _maybe(given, "utc", 40)
+    given = json_object(payload)
+    status, utc = maybe_text(given, "status", 32), maybe_text(given, "utc", 40)
     if status is None and utc is None:
         raise CodecError("an amendment changes the status, the time, or both")
     return Amend(
         _id(given),
-        _number(given, "journal", _MOST_JOURNAL),
-        _number(given, "seq", _MOST_SEQ),
+        whole_number(given, "journal", _MOST_JOURNAL),
+        whole_number(given, "seq", MOST_SEQ),
         status,
-        None if utc is None else _unix_ms(utc),
-        _text(given, "reason", _MOST_SENTENCE),
+        None if utc is None else unix_ms_of(utc),
+        some_text(given, "reason", _MOST_SENTENCE),
     )
 
 
 def decode_sign_on(payload: bytes) -> SignOn:
     """Raises CodecError."""
-    given = _object(payload)
+    given = json_object(payload)
     crew = given.get("crew", [])
     if not isinstance(crew, list) or len(crew) > _CREW_LIMIT or not all(isinstance(one, str) for one in crew):
         raise CodecError(f"crew is no list of at most {_CREW_LIMIT} ids")
-    return SignOn(_id(given), tuple(crew), _maybe(given, "driver", 16), _maybe(given, "call_sign", 16))
+    return SignOn(
+        _id(given), tuple(crew), maybe_text(given, "driver", 16), maybe_text(given, "call_sign", 16)
+    )
 
 
-def _object(payload: bytes) -> Mapping[str, Any]:
+def json_object(payload: bytes) -> Mapping[str, Any]:
+    """The object that a command is. Raises CodecError."""
     if len(payload) > MOST_BYTES:
         raise CodecError(f"a command has at most {MOST_BYTES} bytes")
     try:
-        given = json.loads(payload)
-    except (ValueError, RecursionError) as error:
+        given = parse(payload)
+    except CodecError as error:
         raise CodecError("a command is a JSON object") from error
     if not isinstance(given, dict):
         raise CodecError("a command is a JSON object")
@@ -232,17 +221,19 @@ def _checked(make: Any) -> Any:
 
 
 def _id(given: Mapping[str, Any]) -> str:
-    return _text(given, "id", _MOST_ID)
+    return some_text(given, "id", MOST_ID)
 
 
-def _text(given: Mapping[str, Any], name: str, most: int) -> str:
-    value = _maybe(given, name, most)
+def some_text(given: Mapping[str, Any], name: str, most: int) -> str:
+    """A text that must be there. Raises CodecError."""
+    value = maybe_text(given, name, most)
     if value is None or not value.strip():
         raise CodecError(f"{name} is missing")
     return value
 
 
-def _maybe(given: Mapping[str, Any], name: str, most: int) -> str | None:
+def maybe_text(given: Mapping[str, Any], name: str, most: int) -> str | None:
+    """A text of at most so many characters, None when it is absent. Raises CodecError."""
     value = given.get(name)
     if value is None:
         return None
@@ -250,17 +241,23 @@ def _maybe(given: Mapping[str, Any], name: str, most: int) -> str | None:
         raise CodecError(f"{name} is no text")
     if len(value) > most:
         raise CodecError(f"{name} is longer than {most} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which nobody could be sent back
+        raise CodecError(f"{name} is no text") from error
     return value
 
 
-def _number(given: Mapping[str, Any], name: str, below: int) -> int:
+def whole_number(given: Mapping[str, Any], name: str, below: int) -> int:
+    """A whole number from 0 on. Raises CodecError."""
     value = given.get(name)
     if type(value) is not int or not 0 <= value < below:
         raise CodecError(f"{name} is no whole number from 0 to {below - 1}")
     return value
 
 
-def _unix_ms(text: str) -> int:
+def unix_ms_of(text: str) -> int:
+    """Unix milliseconds of an ISO 8601 time with an offset. Raises CodecError."""
     try:
         moment = datetime.fromisoformat(text)
         unix_ms = None if moment.tzinfo is None else round(moment.timestamp() * 1000)

@@ -16,6 +16,7 @@ from agent.wire.fields import layout
 from agent.wire.unpacking import parse, unpack
 
 MAX_REQUEST_BYTES = 16 * 1024
+MOST_RESULT_BYTES = 8 * 1024
 T = TypeVar("T")
 
 
@@ -30,6 +31,14 @@ class RefusalReason(Token):
     UNKNOWN_COMMAND = "unknown_command", "The unit has no such command."
     NOT_ALLOWED = "not_allowed", "The unit's configuration does not allow it."
     STORE_FAULT = "store_fault", "The unit's store can not do it now; its health says why."
+    EXPIRED = "expired", "It came after the time until which it was to be done."
+    TIME_UNKNOWN = "time_unknown", "It has an end, and the unit does not know the time yet; ask again later."
+    ID_REUSED = "id_reused", "Another command had this id; nothing was done."
+    BAD_RESPONSE_TOPIC = "bad_response_topic", "Answers go to the unit's own reply topics only."
+    FAILED = "failed", "It could not be done; the text says why."
+    NOTHING_THERE = "nothing_there", "The unit has nothing of what was asked for; the text says what it has."
+    NOT_PATCHABLE = "not_patchable", "A key of the patch can not be changed from afar, or its value is wrong."
+    ROLLED_BACK = "rolled_back", "The patch was taken back: the link did not come back, or the agent failed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,9 @@ class Reply:
     stream: Annotated[str | None, Field("Of which stream, of a replay.")] = None
     first: Annotated[int | None, Field("Lowest sequence number that will be sent.")] = None
     last: Annotated[int | None, Field("Highest that will be sent; the newest there is when refused.")] = None
+    result: Annotated[
+        str | None, Field("What was asked for, as JSON in a text.", most=MOST_RESULT_BYTES, since=2)
+    ] = None
 
 
 def encode_map(request: Any, encoding: Encoding = "msgpack") -> Encoded:
@@ -136,11 +148,6 @@ def decode_journal_request(payload: bytes) -> JournalRequest:
     request = decode_map(JournalRequest, payload)
     _check_journal(request.journal)
     return request
-
-
-def decode_report_request(payload: bytes) -> ReportRequest:
-    """A request for a report; nothing at all is one. Raises CodecError on anything else."""
-    return decode_map(ReportRequest, payload) if payload else ReportRequest()
 
 
 def decode_reply(payload: bytes) -> Reply:

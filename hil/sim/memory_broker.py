@@ -230,7 +230,14 @@ class MemoryLink:
             matches(wish, message.topic) for wish in self.opening.subscriptions
         )
         if wanted:
-            received = Received(message.topic, message.payload, kept, message.content_type)
+            received = Received(
+                message.topic,
+                message.payload,
+                kept,
+                message.content_type,
+                response_topic=message.response_topic,
+                correlation=message.correlation,
+            )
             loop = asyncio.get_running_loop()
             self._heard_by = max(self._heard_by, loop.time() + self._network.way_s())
             self._later(self._heard_by - loop.time(), self._hear, received)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from agent.app.daemon import Daemon
 from agent.app.devices import validate
+from agent.app.patches import Patches
 from agent.config import Broker as BrokerConfig
 from agent.config import CanDevice, Config
 from agent.domain.record import Stream
@@ -78,6 +79,7 @@ class SimRig:
         self._boot_began_s: dict[str, float] = {}
         self._running: asyncio.Task[None] | None = None
         self._ending: list[asyncio.Task[None]] = []
+        self._again: asyncio.Task[None] | None = None
         self._digest = hashlib.sha256()
         self._trouble: DiskTrouble | None = None
         self._unplugged: set[Device] = set()
@@ -123,6 +125,13 @@ class SimRig:
 
     def configuration(self) -> Config:
         """The vehicle's configuration: what is shipped, with this rig's devices."""
+        return validate(self._table(), self._file)
+
+    @property
+    def _file(self) -> Path:
+        return self._directory / "agent.toml"
+
+    def _table(self) -> dict[str, Any]:
         base: dict[str, Any] = {
             "status_socket": str(self._directory / f"mdt-{self._starts}.sock"),
             "unit": {"agency": AGENCY, "unit": UNIT},
@@ -134,7 +143,7 @@ class SimRig:
             ],
             "uplink": {"brokers": [{"host": "memory", "port": 1, "allow_plaintext": True}]},
         }
-        return validate(merged(base, self._overrides), self._directory / "agent.toml")
+        return merged(base, self._overrides)
 
     # ------------------------------------------------------------------ the computer
 
@@ -152,6 +161,8 @@ class SimRig:
 
     async def shut_down(self) -> None:
         """The orderly stop, as when the ignition goes off."""
+        if self._again is not None:
+            await self._again
         if self.daemon is not None and self._running is not None:
             self.daemon.stop()
             await self._running
@@ -199,13 +210,22 @@ class SimRig:
             seed=self._seed + self._starts,
             built_utc_ms=self._unix_ms - BUILT_BEFORE_MS,
         )
-        configuration = self.configuration()
+        own = self.configuration()
+        patches = Patches(own, self._table(), self._file, validate, base="sim")
+        configuration = patches.begin()
         for device in sorted(self._unplugged):
             if device != "buttons":
                 self._feed(device, configuration).unplug()
-        self.daemon = Daemon(configuration, self.platform)
-        self._running = asyncio.get_running_loop().create_task(self.daemon.run(), name="sim-daemon")
+        self.daemon = Daemon(configuration, self.platform, patches=patches)
+        self._running = asyncio.get_running_loop().create_task(self._serve(self.daemon), name="sim-daemon")
         await asyncio.sleep(SETTLE_S)
+
+    async def _serve(self, daemon: Daemon) -> None:
+        """Run it, and the one after it when it was to start anew by command."""
+        await daemon.run()
+        if daemon.again and self.daemon is daemon:
+            self.daemon_ends_s.append(asyncio.get_running_loop().time())
+            self._again = asyncio.get_running_loop().create_task(self._start(), name="sim-restart")
 
     def _drop(self) -> None:
         """Cut the daemon off, and let it end by itself where nobody sees it."""

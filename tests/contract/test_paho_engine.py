@@ -17,6 +17,7 @@ RELIED_ON = {
     "_sock_send": ["buf"],
     "_packet_handle": [],
     "_send_pingreq": [],
+    "_send_puback": ["mid"],
 }
 
 

@@ -17,6 +17,7 @@ from hil.hostile_broker import (
     Behaviour,
     HostileBroker,
     Peer,
+    many_small_user_properties,
     never_reads,
     publish,
     requests_without_end,
@@ -128,6 +129,35 @@ def test_messages_without_end_cost_the_loop_nothing_and_pubacks_still_come() -> 
     asyncio.run(work())
 
 
+def test_messages_with_too_many_properties_are_passed_over_and_do_not_end_the_connection() -> None:
+    """Whoever may write to a unit's topics can send them: correlation data of 10 kB with a command."""
+
+    async def overdressed(peer: Peer) -> None:
+        await peer.welcome()
+        correlation = b"\x09" + (10_000).to_bytes(2, "big") + bytes(10_000)
+        for number in range(1, 21):
+            message = publish(peer.topics[0], b"{}", properties=correlation, packet_id=number)
+            await peer.send(message)
+            first, body = await peer.packet()
+            assert (first >> 4, int.from_bytes(body[:2], "big")) == (4, number)
+        await peer.send(publish(peer.topics[0], b"plain", packet_id=99))
+        await peer.until_gone()
+
+    async def work() -> None:
+        async with HostileBroker(overdressed) as broker:
+            unit = Unit()
+            unit.open(broker)
+            async with asyncio.timeout(WITHIN_S):
+                while not any(isinstance(event, Received) for event in unit.events):
+                    await asyncio.sleep(0.01)
+            assert [one.payload for one in unit.events if isinstance(one, Received)] == [b"plain"]
+            assert any(isinstance(event, Flooded) for event in unit.events)
+            assert not unit.closed.is_set()
+            await unit.link.close()
+
+    asyncio.run(work())
+
+
 def test_silent_broker_is_told_after_one_time_out_and_then_spoken_to_in_3_1_1() -> None:
     async def work() -> None:
         async with HostileBroker(silent) as broker:
@@ -167,7 +197,9 @@ def test_broker_that_takes_only_tiny_packets_is_named_and_not_used(packet_bytes:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "behaviour", [*LEAVES.values(), never_reads, requests_without_end], ids=lambda one: one.__name__
+    "behaviour",
+    [*LEAVES.values(), never_reads, requests_without_end, many_small_user_properties],
+    ids=lambda one: one.__name__,
 )
 def test_hostile_broker_for_ten_seconds_leaves_the_loop_free(behaviour: Behaviour) -> None:
     """Connected to again and again: no gap of a second in the loop, and no memory that grows."""

@@ -23,6 +23,8 @@ class Message:
         user_properties: MQTT 5 user properties.
         urgent: overtakes messages that are not urgent and not yet written to the network. Among the urgent
             ones, and among the others, order is kept.
+        response_topic: MQTT 5 response topic: where an answer is wanted.
+        correlation: MQTT 5 correlation data: what an answer repeats, or is to repeat.
     """
 
     topic: str
@@ -33,6 +35,8 @@ class Message:
     expiry_s: int | None = None
     user_properties: tuple[tuple[str, str], ...] = ()
     urgent: bool = False
+    response_topic: str | None = None
+    correlation: bytes | None = None
 
     def packet_bytes(self) -> int:
         """Size of the whole MQTT 5 PUBLISH packet, which a broker's maximum packet size counts.
@@ -42,6 +46,8 @@ class Message:
         """
         properties = 0 if self.content_type is None else 3 + len(self.content_type.encode())
         properties += 0 if self.expiry_s is None else 5
+        properties += 0 if self.response_topic is None else 3 + len(self.response_topic.encode())
+        properties += 0 if self.correlation is None else 3 + len(self.correlation)
         properties += sum(
             5 + len(name.encode()) + len(value.encode()) for name, value in self.user_properties
         )
@@ -150,13 +156,25 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message arrived on a subscription."""
+    """A message arrived on a subscription.
+
+    Attributes:
+        topic: full topic.
+        payload: bytes as they came.
+        retain: it was kept by the broker, and may be old.
+        content_type: MQTT 5 content type.
+        user_properties: MQTT 5 user properties.
+        response_topic: MQTT 5 response topic: where the sender wants the answer; it may be any.
+        correlation: MQTT 5 correlation data, which the answer repeats.
+    """
 
     topic: str
     payload: bytes
     retain: bool = False
     content_type: str | None = None
     user_properties: tuple[tuple[str, str], ...] = field(default=())
+    response_topic: str | None = None
+    correlation: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

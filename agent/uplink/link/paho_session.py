@@ -53,7 +53,8 @@ DEAD = 1.4
 ANSWER_PACKET_BYTES = 8_192
 """Largest packet taken that is no PUBLISH: a CONNACK with all that a sensible broker may say in it."""
 PROPERTIES_BYTES = 4_096
-"""Most bytes of properties taken with a message: paho unpacks them at a cost that grows with their square."""
+"""Most bytes of properties taken with a message: paho unpacks them at a cost that grows with their square.
+One with more is acknowledged and not looked at."""
 UNREAD_ANSWERS = 256
 """PUBACKs that a broker may leave unread while it goes on sending."""
 LOOK_WITHIN_S = 5.0
@@ -87,9 +88,9 @@ class _ExcessError(OSError):
 class _Engine(paho.Client):
     """paho's protocol engine over a socket that is connected already.
 
-    It overrides five private methods of paho, which `tests/contract/test_paho_engine.py` holds to what is
-    relied on: where the socket comes from, where bytes come in and go out, and where a packet that was read
-    is looked at. paho reads a packet of any size whole; here it is stopped once its length is known.
+    It overrides private methods of paho, which `tests/contract/test_paho_engine.py` holds to what is relied
+    on: where the socket comes from, where bytes come in and go out, where a packet that was read is looked
+    at. paho reads a packet of any size whole; here it is stopped once its length is known.
     """
 
     def __init__(self, sock: socket.socket, client_id: str, version: int, inbound_packet_bytes: int) -> None:
@@ -102,6 +103,7 @@ class _Engine(paho.Client):
         self.max_inflight_messages = 0  # no limit in paho: the window is the publisher's
         self.failure: OSError | None = None
         self.excess = ""
+        self.on_passed_over: Callable[[], None] = lambda: None
         self._inbound_packet_bytes = inbound_packet_bytes
         self.tls = isinstance(sock, ssl.SSLSocket)
         self._prepared = sock
@@ -141,15 +143,20 @@ class _Engine(paho.Client):
             raise
 
     def _packet_handle(self) -> MQTTErrorCode:
-        self.excess = _excess(
-            self._in_packet["command"],
-            self._in_packet["packet"],
-            self._protocol == MQTTProtocolVersion.MQTTv5,
-        )
-        return MQTTErrorCode.MQTT_ERR_PROTOCOL if self.excess else super()._packet_handle()
+        command, body = self._in_packet["command"], self._in_packet["packet"]
+        self.excess = _excess(command, body)
+        if self.excess:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        if self._protocol == MQTTProtocolVersion.MQTTv5 and _is_overdressed(command, body):
+            # Whoever may write to one of our topics can send such: the connection is not his to end.
+            self.on_passed_over()
+            at = 2 + int.from_bytes(body[:2], "big")
+            mid = int.from_bytes(body[at : at + 2], "big")
+            return self._send_puback(mid) if command & 0x06 else MQTTErrorCode.MQTT_ERR_SUCCESS
+        return super()._packet_handle()
 
 
-def _excess(command: int, body: bytes | bytearray, version_5: bool) -> str:
+def _excess(command: int, body: bytes | bytearray) -> str:
     """What is too much about a packet that was read, before it is unpacked; empty when it may be."""
     if command & 0xF0 != PUBLISH:
         too_large = len(body) > ANSWER_PACKET_BYTES
@@ -159,20 +166,21 @@ def _excess(command: int, body: bytes | bytearray, version_5: bool) -> str:
             else ""
         )
     qos = command >> 1 & 3
-    if qos > 1:
-        return f"sends with QoS {qos} what was subscribed to with QoS 1"
-    if not version_5:
-        return ""
-    at = 2 + int.from_bytes(body[:2], "big") + 2 * qos
+    return f"sends with QoS {qos} what was subscribed to with QoS 1" if qos > 1 else ""
+
+
+def _is_overdressed(command: int, body: bytes | bytearray) -> bool:
+    """Whether a message of MQTT 5 has more properties than are unpacked for anybody."""
+    if command & 0xF0 != PUBLISH:
+        return False
+    at = 2 + int.from_bytes(body[:2], "big") + 2 * (command >> 1 & 3)
     length = shift = 0
     for byte in body[at : at + 4]:  # a variable byte integer, MQTT 5.0, 1.5.5
         length |= (byte & 0x7F) << shift
         shift += 7
         if not byte & 0x80:
             break
-    if length > PROPERTIES_BYTES:
-        return f"sends {length} bytes of properties with a message, {PROPERTIES_BYTES} at most are taken"
-    return ""
+    return length > PROPERTIES_BYTES
 
 
 class Phase(Enum):
@@ -274,6 +282,7 @@ class Session:
         engine.on_publish = self._on_publish
         engine.on_message = self._on_message
         engine.on_disconnect = self._on_disconnect
+        engine.on_passed_over = self._drop_message
         if o.broker.username is not None:
             try:
                 password = None if o.broker.password is None else o.broker.password.read()
@@ -573,6 +582,8 @@ class Session:
                 retain=message.retain,
                 content_type=getattr(properties, "ContentType", None),
                 user_properties=tuple(getattr(properties, "UserProperty", ())),
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
             )
         )
 
@@ -587,12 +598,17 @@ class Session:
         if self._allowance >= 1:
             self._allowance -= 1
             return True
+        self._drop_message()
+        return False
+
+    def _drop_message(self) -> None:
+        """Nobody looks at it; the loop is told now and then."""
         self._dropped += 1
+        now = monotonic()
         if now - self._told_of_flood_at >= FLOOD_TOLD_EVERY_S:
             self._told_of_flood_at = now
             self._thread.post(Flooded(self._dropped))
             self._dropped = 0
-        return False
 
     def _on_disconnect(
         self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, properties: Any
@@ -608,6 +624,8 @@ class Session:
 
     def _publish_properties(self, message: Message) -> Properties | None:
         key = (message.content_type, message.expiry_s, message.user_properties)
+        if message.correlation is not None or message.response_topic is not None:
+            return self._properties(message, PacketTypes.PUBLISH)
         if key not in self._packed:
             if len(self._packed) >= _PACKED_PROPERTIES:
                 self._packed.clear()
@@ -624,6 +642,10 @@ class Session:
             properties.MessageExpiryInterval = message.expiry_s
         if message.user_properties:
             properties.UserProperty = list(message.user_properties)
+        if message.response_topic is not None:
+            properties.ResponseTopic = message.response_topic
+        if message.correlation is not None:
+            properties.CorrelationData = message.correlation
         return properties
 
 

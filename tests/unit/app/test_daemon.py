@@ -201,7 +201,12 @@ def test_dispatch_that_asks_for_a_report_gets_the_states_the_next_fix_and_an_ans
     async def act(daemon: Daemon) -> None:
         asked: list[object] = []
         monkeypatch.setattr(daemon.publisher, "tell_states", lambda: asked.append("states"))
-        monkeypatch.setattr(daemon.publisher, "reply", asked.append)
+
+        def reply(reply: Reply, _: object) -> bool:
+            asked.append(reply)
+            return True
+
+        monkeypatch.setattr(daemon.publisher, "reply", reply)
         monkeypatch.setattr(daemon._fixes, "tell_next", lambda: asked.append("fix"))
         daemon.publisher._commands.take(Topics("test", "T1").command("report-now"), b'{"id": "7"}', 0.0)
         assert asked == ["fix", "states", Reply("report-now", "accepted", "7")]

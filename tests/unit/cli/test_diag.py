@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.app.bundle import redacted
 from agent.cli import diag as diag_module
-from agent.cli.diag import diag, redacted
+from agent.cli.diag import diag
 from agent.cli.main import main
 
 SECRET = "s3cr3t-Wort"

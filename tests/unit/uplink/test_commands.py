@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from agent.domain.state import StatusState
-from agent.uplink.commands import BURST, Command, CommandTable
+from agent.uplink.commands import BURST, Asker, Command, CommandTable
 from agent.uplink.link.link import Received
 from agent.wire.batch import CodecError
+from agent.wire.fleet_orders import DECODERS
 from agent.wire.reader_request import (
     RefusalReason,
     Reply,
-    ReportRequest,
     decode_reply,
-    decode_report_request,
 )
 from tests.unit.uplink.publisher_rig import TOPICS, Rig, until, virtually
 
@@ -36,8 +35,13 @@ class Table:
         self.done: list[str] = []
         self.answers: list[Reply] = []
         self.table = CommandTable(
-            TOPICS, rows or [Command("assign", decode, self.done.append)], self.answers.append
+            TOPICS, rows or [Command("assign", decode, self.done.append)], self._answered
         )
+        self.askers: list[Asker] = []
+
+    def _answered(self, reply: Reply, to: Asker) -> None:
+        self.answers.append(reply)
+        self.askers.append(to)
 
     @property
     def reasons(self) -> list[str | None]:
@@ -140,10 +144,10 @@ def test_every_state_goes_out_again_when_somebody_asks() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b'{"id": "7"}', b"\x81\xa2id\xa17"])
 def test_request_for_a_report_needs_nothing(payload: bytes) -> None:
-    assert decode_report_request(payload) in (ReportRequest(), ReportRequest("7"))
+    assert DECODERS["report-now"](payload).id in ("", "7")
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"{", b'{"id": 7}', b"\xc1", b"x" * 20_000])
 def test_mangled_request_for_a_report_is_refused(payload: bytes) -> None:
     with pytest.raises(CodecError):
-        decode_report_request(payload)
+        DECODERS["report-now"](payload)
