@@ -27,6 +27,7 @@ from agent.domain.record import (
     Kind,
     Made,
     MotionWord,
+    OdometerSource,
     Outcome,
     Position,
     PositionQuality,
@@ -74,6 +75,7 @@ TOKENS: dict[str, type[Token]] = {
     "stage of a trouble code": CodeStage,
     "driving": DrivingKind,
     "response mode": ResponseMode,
+    "source of an odometer": OdometerSource,
 }
 
 
