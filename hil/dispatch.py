@@ -58,12 +58,19 @@ class Dispatch:
     """
 
     def __init__(
-        self, link: Link, broker: Broker, *, receipts: bool = False, client_id: str = "dispatch"
+        self,
+        link: Link,
+        broker: Broker,
+        *,
+        receipts: bool = False,
+        client_id: str = "dispatch",
+        unit: Topics | None = None,
     ) -> None:
         self._link = link
         self._broker = broker
         self._receipts = receipts
         self._client_id = client_id
+        self._filters = subscriptions() if unit is None else subscriptions(unit.agency, unit.unit)
         self._connected = False
         self._open = False
         self._task: asyncio.Task[None] | None = None
@@ -110,7 +117,7 @@ class Dispatch:
                 client_id=f"{self._client_id}-{random.getrandbits(32):08x}",
                 keepalive_s=10,
                 connect_timeout_s=5,
-                subscriptions=subscriptions(),
+                subscriptions=self._filters,
             )
             self._link.open(opening, self._on_event)
             while not self._closed.is_set():

@@ -9,34 +9,37 @@ import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from agent.cli.terminal import INTERRUPTED
-from agent.domain.state import LinkState
 from agent.runtime.plain_text import harmless
 from firmware_shims.can_bus import socketcan_available
-from hil.broker_process import BrokerUnavailableError
+from hil.broker_process import Broker, BrokerUnavailableError
 from hil.demo.crew_page import CrewPage
 from hil.demo.page import CALL, DemoPage
-from hil.demo.screen import Screen, print_summary
-from hil.demo.summary import Summary, summarise
-from hil.drive.items import CoverageItem, Drive, TruthItem
+from hil.demo.screen import Screen, print_summary, print_verdict
+from hil.demo.summary import Summary
+from hil.demo.vehicle import DELIVERED_WITHIN_S, DemoVehicle
+from hil.drive.items import Drive
 from hil.drive.nmea_drive import nmea_drive
 from hil.drive.shift import load_shift
 from hil.drive.timeline import NS
 from hil.process.process_rig import ProcessRig
-from hil.process.store_counters import last_sequences
 from hil.process.vehicle_config import AGENCY, UNIT
 
 DEFAULT_SPEED = 10.0
 VCAN = "vcan0"
 FASTEST = 30.0
 """Beyond this the devices say more in a second than their lines could carry."""
-DELIVERED_WITHIN_S = 45.0
 REFRESH_S = 0.12
+START_APART_S = 1.5
+"""Between the starts of two vehicles: they do not drive in one another's place."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary here")
     parser.add_argument(
         "--gps", type=Path, metavar="FILE", help="drive a recorded NMEA log instead of Boston"
+    )
+    parser.add_argument(
+        "--units", type=int, choices=range(1, 7), default=1, help="vehicles that drive at once (default 1)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the simulated shift")
     parser.add_argument(
@@ -67,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo. Returns 0 only when nothing was lost and every status came, in order."""
     console = Console()
     try:
-        drive: Drive = nmea_drive(args.gps) if args.gps else load_shift("boston_demo", args.seed)
+        first: Drive = nmea_drive(args.gps) if args.gps else load_shift("boston_demo", args.seed)
+        more: list[Drive] = [load_shift("boston_demo", args.seed + one) for one in range(1, args.units)]
         if args.json is not None:
             args.json.touch()
     except OSError as error:
@@ -78,15 +85,13 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         console.print(Text(harmless(str(error)), style="bold red"))
         return 2
-    speed = args.speed or _speed_for(drive, args.for_s)
+    speed = args.speed or _speed_for(first, args.for_s)
     directory = args.keep or Path(tempfile.mkdtemp(prefix="mdt-demo-"))
     directory.mkdir(parents=True, exist_ok=True)
     kept = args.keep is not None
     try:
-        demo = _Demo(
-            console, drive, speed=speed, for_s=args.for_s, directory=directory, kept=kept, seed=args.seed
-        )
-        summary = asyncio.run(demo.run())
+        wish = _Wish([first, *more], speed, args.for_s, directory, kept, args.seed)
+        summaries = asyncio.run(_Demo(console, wish).run())
     except (BrokerUnavailableError, RuntimeError) as error:
         console.print(Text(f"{error}", style="bold red"))
         return 1
@@ -96,10 +101,14 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if args.keep is None:
             shutil.rmtree(directory, ignore_errors=True)
-    print_summary(console, summary)
+    for one in summaries:
+        print_summary(console, one, named=len(summaries) > 1)
+    good = all(one.good for one in summaries)
+    print_verdict(console, good=good)
     if args.json is not None:
-        args.json.write_text(json.dumps(summary.as_json(), indent=2) + "\n", encoding="utf-8")
-    return 0 if summary.good else 1
+        told = summaries[0].as_json() | {"units": [one.as_json() for one in summaries], "good": good}
+        args.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return 0 if good else 1
 
 
 def _speed_for(drive: Drive, for_s: float | None) -> float:
@@ -109,84 +118,140 @@ def _speed_for(drive: Drive, for_s: float | None) -> float:
     return min(FASTEST, max(1.0, drive.duration_s / for_s))
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What was asked for.
+
+    Attributes:
+        drives: one for each vehicle, the first on the terminal.
+        speed: times the speed of life.
+        for_s: how long it may take; None for the whole drive.
+        directory: for configurations, logs and stores.
+        kept: the folder stays.
+        seed: of devices and network.
+    """
+
+    drives: list[Drive]
+    speed: float
+    for_s: float | None
+    directory: Path
+    kept: bool
+    seed: int
+
+
 class _Demo:
     """One run of the demo."""
 
-    def __init__(
-        self,
-        console: Console,
-        drive: Drive,
-        *,
-        speed: float,
-        for_s: float | None,
-        directory: Path,
-        kept: bool,
-        seed: int,
-    ) -> None:
+    def __init__(self, console: Console, wish: _Wish) -> None:
         self._console = console
-        self._drive = drive
-        self._speed = speed
-        self._until_ns = None if for_s is None else round(for_s * speed * NS)
-        self._directory = directory
-        self._kept = kept
-        self._seed = seed
-        self._outages_s: list[tuple[float, float]] = []
-        self._cut_at_s: float | None = None
-        self._truth: TruthItem | None = None
-        self._was_inside = False
+        self._wish = wish
         self._screen: Screen
-        self._rig: ProcessRig
+        self._vehicles: list[DemoVehicle] = []
 
-    async def run(self) -> Summary:
-        """Drive, wait until all is delivered, count."""
-        length = self._drive.duration_s / self._speed
-        self._console.print(
-            f"{self._drive.name}: {length:.0f} s at {self._speed:.3g} times the speed of life"
-        )
+    async def run(self) -> list[Summary]:
+        """Drive, wait until all is delivered, count; one summary a vehicle."""
+        wish, first = self._wish, self._wish.drives[0]
+        length = first.duration_s / wish.speed
+        self._console.print(f"{first.name}: {length:.0f} s at {wish.speed:.3g} times the speed of life")
         # Where the kernel has SocketCAN the same shift runs on it; elsewhere on an SLCAN adapter's PTY.
         vcan = VCAN if socketcan_available(VCAN) else None
-        # Lamps say delivered by the receipts of dispatch's real service, and by nothing else.
-        crew_page = CrewPage(self._directory / "agent.toml", self._directory)
+        crew_page = CrewPage(wish.directory / "agent.toml", wish.directory)
+        async with AsyncExitStack() as stack:
+            leader = await stack.enter_async_context(
+                self._rig(wish.directory, UNIT, crew_page.settings, vcan=vcan)
+            )
+            others = [
+                await stack.enter_async_context(
+                    self._rig(wish.directory / f"A{number}", f"A{number}", {}, broker=leader.broker)
+                )
+                for number in range(2, len(wish.drives) + 1)
+            ]
+            page = await stack.enter_async_context(self._dispatch(leader))
+            await stack.enter_async_context(self._crew(crew_page))
+            self._say_where(leader, page, crew_page)
+            for rig, drive in zip((leader, *others), wish.drives, strict=True):
+                self._vehicles.append(self._vehicle(rig, drive))
+                await rig.boot()
+            await self._drive_all(page)
+            summaries = [await vehicle.count() for vehicle in self._vehicles]
+            return [await self._with_stored(page, one) for one in summaries]
+
+    def _rig(
+        self,
+        directory: Path,
+        unit: str,
+        settings: dict[str, Any],
+        *,
+        vcan: str | None = None,
+        broker: Broker | None = None,
+    ) -> ProcessRig:
+        speed = self._wish.speed
+        directory.mkdir(parents=True, exist_ok=True)
         overrides = {
-            "clock": {"replay": self._speed != 1},
+            "clock": {"replay": speed != 1},
+            # Lamps say delivered by the receipts of dispatch's real service, and by nothing else.
             "uplink": {"confirm": "dispatch"},
             # As often on the road of the drive as a vehicle tells it by default.
-            "reporting": {"vehicle_state_interval_s": 10 / max(self._speed, 1)},
-            **crew_page.settings,
+            "reporting": {"vehicle_state_interval_s": 10 / max(speed, 1)},
+            **settings,
         }
-        rig = ProcessRig(self._directory, overrides=overrides, seed=self._seed, vcan=vcan, receipts=False)
-        async with rig as self._rig, self._dispatch(rig) as page, self._crew(crew_page):
-            self._console.print(
-                f"the daemon speaks to {rig.broker.kind} on 127.0.0.1:{rig.broker.port}; its files are "
-                + (f"in {self._directory}" if self._kept else "deleted at the end (--keep DIR keeps them)"),
-                soft_wrap=True,
-            )
-            self._console.print(f"dispatch's page: {page.address}", style="bold", soft_wrap=True)
-            self._console.print(f"the crew's page: {crew_page.address}", style="bold", soft_wrap=True)
-            await rig.boot()
-            assigning = asyncio.get_running_loop().create_task(self._assign(page), name="demo-call")
-            with Screen(self._console, rig.dispatch, self._clock_text) as self._screen:
-                refreshing = asyncio.get_running_loop().create_task(self._refresh(), name="demo-screen")
-                try:
-                    await rig.play(
-                        self._drive.items(),
-                        speed=self._speed,
-                        until_ns=self._until_ns,
-                        more_sinks={CoverageItem: self._coverage, TruthItem: self._see_truth},
-                    )
-                    await self._lift()
-                    self._screen.tell("the drive is over; waiting for the last records")
-                    delivered = await rig.wait_delivered(DELIVERED_WITHIN_S)
-                finally:
-                    refreshing.cancel()
-                    assigning.cancel()
-                    await asyncio.gather(refreshing, assigning, return_exceptions=True)
-            return await self._count(delivered)
+        return ProcessRig(
+            directory,
+            overrides=overrides,
+            seed=self._wish.seed,
+            vcan=vcan,
+            receipts=False,
+            unit=unit,
+            broker=broker,
+        )
+
+    def _vehicle(self, rig: ProcessRig, drive: Drive) -> DemoVehicle:
+        wish = self._wish
+        name = "" if rig.unit.unit == UNIT else f"{rig.unit.unit}: "
+        until_ns = None if wish.for_s is None else round(wish.for_s * wish.speed * NS)
+        return DemoVehicle(
+            rig,
+            drive,
+            speed=wish.speed,
+            until_ns=until_ns,
+            tell=lambda text, style: self._screen.tell(name + text, style),
+        )
+
+    def _say_where(self, rig: ProcessRig, page: DemoPage, crew_page: CrewPage) -> None:
+        wish = self._wish
+        self._console.print(
+            f"the daemon speaks to {rig.broker.kind} on 127.0.0.1:{rig.broker.port}; its files are "
+            + (f"in {wish.directory}" if wish.kept else "deleted at the end (--keep DIR keeps them)"),
+            soft_wrap=True,
+        )
+        self._console.print(f"dispatch's page: {page.address}", style="bold", soft_wrap=True)
+        self._console.print(f"the crew's page: {crew_page.address}", style="bold", soft_wrap=True)
+
+    async def _drive_all(self, page: DemoPage) -> None:
+        """Everybody at once, the terminal and the call beside them."""
+        loop = asyncio.get_running_loop()
+        with Screen(self._console, self._vehicles) as self._screen:
+            beside = [
+                loop.create_task(self._refresh(), name="demo-screen"),
+                loop.create_task(self._assign(page), name="demo-call"),
+            ]
+            try:
+                async with asyncio.TaskGroup() as driving:
+                    for number, vehicle in enumerate(self._vehicles):
+                        driving.create_task(self._one(vehicle, number * START_APART_S))
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+
+    async def _one(self, vehicle: DemoVehicle, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        await vehicle.drive()
 
     @contextlib.asynccontextmanager
     async def _dispatch(self, rig: ProcessRig) -> AsyncIterator[DemoPage]:
         """The service at dispatch, as a process of its own."""
-        page = DemoPage(self._directory / "dispatch", f"mqtt://127.0.0.1:{rig.broker.port}")
+        page = DemoPage(self._wish.directory / "dispatch", f"mqtt://127.0.0.1:{rig.broker.port}")
         await asyncio.to_thread(page.start)
         try:
             yield page
@@ -206,56 +271,15 @@ class _Demo:
         if await asyncio.to_thread(page.assign, AGENCY, UNIT):
             self._screen.tell(f"dispatch assigns call {CALL['incident']}: {CALL['address']}", "bold")
 
-    async def _count(self, delivered: bool) -> Summary:
-        rig = self._rig
-        link = rig.dispatch.states.get("link")
-        await rig.agent.stop()
-        made = last_sequences(rig.store_file)
-        await self._wait_for_last(sum(made.values()))
-        return summarise(
-            made=made,
-            dispatch=rig.dispatch,
-            presses=rig.presses,
-            outages_s=self._outages_s,
-            statuses_pressed=_expected_statuses([press.key for press in rig.presses.presses]),
-            daemon_starts=rig.agent.starts,
-            broker=rig.broker.kind,
-            mqtt_version=link.mqtt_version if isinstance(link, LinkState) else None,
-            all_delivered=delivered,
-        )
-
-    async def _wait_for_last(self, made: int) -> None:
-        """What the daemon sent while it stopped is on its way; a record that never comes is lost."""
-        counts = self._rig.dispatch.reader.counts
+    async def _with_stored(self, page: DemoPage, summary: Summary) -> Summary:
+        """With what the service itself has on its disk; the last receipts follow the last records."""
+        stored = 0
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(3):
-                while counts.accounted < made:
-                    await asyncio.sleep(0.05)
-                    counts = self._rig.dispatch.reader.counts
-
-    async def _coverage(self, item: CoverageItem) -> None:
-        if item.covered:
-            await self._lift()
-        elif self._cut_at_s is None:
-            self._cut_at_s = asyncio.get_running_loop().time()
-            self._screen.network_up = False
-            self._screen.tell("coverage lost: the broker is out of reach", "bold red")
-            await self._rig.proxy.cut()
-
-    async def _lift(self) -> None:
-        if self._cut_at_s is not None:
-            await self._rig.proxy.lift()
-            self._outages_s.append((self._cut_at_s, asyncio.get_running_loop().time()))
-            self._cut_at_s = None
-            self._screen.network_up = True
-            self._screen.tell("coverage is back", "bold green")
-
-    def _see_truth(self, item: TruthItem) -> None:
-        if self._truth is not None and self._truth.has_fix != item.has_fix:
-            came_out = "out of the tunnel" if self._was_inside else "the receiver sees the sky"
-            self._screen.tell(came_out if item.has_fix else "into a tunnel")
-            self._was_inside = not item.has_fix
-        self._truth = item
+            async with asyncio.timeout(DELIVERED_WITHIN_S):
+                while stored < summary.records_received:
+                    stored = await asyncio.to_thread(page.stored, summary.unit)
+                    await asyncio.sleep(REFRESH_S)
+        return replace(summary, stored_at_dispatch=stored)
 
     async def _refresh(self) -> None:
         loop = asyncio.get_running_loop()
@@ -263,23 +287,6 @@ class _Demo:
         while True:
             if loop.time() >= next_ask_s:
                 next_ask_s = loop.time() + 0.5
-                report = await self._rig.agent.outbox()
-                if report is not None:
-                    streams = report["streams"].values()
-                    waiting = sum(one["last_seq"] - one["confirmed_seq"] for one in streams)
-                    self._screen.backlog = waiting + report["not_yet_on_disk_records"]
+                await self._vehicles[0].look()
             self._screen.refresh(loop.time())
             await asyncio.sleep(REFRESH_S)
-
-    def _clock_text(self) -> str:
-        seconds = 0 if self._truth is None else self._truth.t_ns // NS
-        return f"{seconds // 60:02d}:{seconds % 60:02d}"
-
-
-def _expected_statuses(keys: list[str]) -> list[str]:
-    """What dispatch should have of these presses: a key pressed again is no new status."""
-    statuses: list[str] = []
-    for key in keys:
-        if key != "emergency" and (not statuses or statuses[-1] != key):
-            statuses.append(key)
-    return statuses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import urllib.error
 from pathlib import Path
@@ -64,6 +65,14 @@ class DemoPage:
                 return False
         return False
 
-    def stored(self) -> int:
-        """Records that the service has on its disk."""
-        return int(self._service.ask("/api/v1/service")["sizes"]["records"])
+    def stored(self, unit: str) -> int:
+        """Records of a unit that the service has on its disk."""
+        connection = sqlite3.connect(f"file:{self._service.store}?mode=ro", uri=True)
+        try:
+            count = connection.execute(
+                "SELECT count(*) FROM records JOIN units ON units.unit_id = records.unit_id WHERE unit = ?",
+                (unit,),
+            ).fetchone()
+        finally:
+            connection.close()
+        return int(count[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +19,7 @@ from agent.domain.state import HealthState, LinkState, LocationState, StatusStat
 from agent.domain.steady_health import told_reasons
 from agent.runtime.plain_text import counted, harmless, how_often
 from hil.demo.summary import Summary
-from hil.dispatch import Dispatch
+from hil.demo.vehicle import DemoVehicle
 
 _STATUS_COLOURS = {
     "available": "green",
@@ -35,18 +35,16 @@ _LINE_EVERY_S = 5.0
 class Screen:
     """Draws a live panel on a terminal; on anything else it prints lines now and then."""
 
-    def __init__(self, console: Console, dispatch: Dispatch, clock_text: Callable[[], str]) -> None:
+    def __init__(self, console: Console, vehicles: Sequence[DemoVehicle]) -> None:
         self._console = console
-        self._dispatch = dispatch
-        self._clock_text = clock_text
+        self._first, *self._others = vehicles
+        self._dispatch = self._first.rig.dispatch
         self._events: deque[Text] = deque(maxlen=_EVENTS_SHOWN)
         self._arrivals_seen = 0
         self._live = (
             Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
         )
         self._next_line_s = 0.0
-        self.network_up = True
-        self.backlog = 0
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -59,7 +57,7 @@ class Screen:
 
     def tell(self, text: str, style: str = "dim") -> None:
         """Something happened in the world of the demo."""
-        line = Text(harmless(f"{self._clock_text()}  {text}"), style=style)
+        line = Text(harmless(f"{self._first.clock_text()}  {text}"), style=style)
         self._events.append(line)
         if self._live is None:
             self._console.print(line)
@@ -72,7 +70,7 @@ class Screen:
         elif now_s >= self._next_line_s:
             self._next_line_s = now_s + _LINE_EVERY_S
             cells = "  ".join(f"{name} {value.plain}" for name, value in self._cells())
-            self._console.print(Text(f"{self._clock_text()}  {cells}"), soft_wrap=True)
+            self._console.print(Text(f"{self._first.clock_text()}  {cells}"), soft_wrap=True)
 
     def _take_arrivals(self) -> None:
         arrivals = self._dispatch.arrivals[self._arrivals_seen :]
@@ -98,7 +96,7 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         for name, value in self._cells():
             table.add_row(Text(name, style="dim"), value)
-        title = f"what dispatch sees   {self._clock_text()}"
+        title = f"what dispatch sees   {self._first.clock_text()}"
         return Panel(
             Group(table, Text(""), *self._events), title=title, title_align="left", border_style="blue"
         )
@@ -113,19 +111,37 @@ class Screen:
             ("position", _position_text(location if isinstance(location, LocationState) else None)),
             ("speed", _speed_text(location if isinstance(location, LocationState) else None)),
             ("link", self._link_text(link if isinstance(link, LinkState) else None)),
-            ("backlog", Text(counted(self.backlog, "record"), style="yellow" if self.backlog > 20 else "")),
+            (
+                "backlog",
+                Text(
+                    counted(self._first.backlog, "record"), style="yellow" if self._first.backlog > 20 else ""
+                ),
+            ),
             ("vehicle", _vehicle_text(vehicle if isinstance(vehicle, VehicleState) else None)),
             ("health", _health_text(health if isinstance(health, HealthState) else None)),
+            *((one.rig.unit.unit, _short_text(one)) for one in self._others),
         ]
 
     def _link_text(self, link: LinkState | None) -> Text:
         if link is None:
             return Text("never seen")
         text = Text("online", style="green") if link.online else Text("offline", style="bold red")
-        if not self.network_up:
+        if not self._first.covered:
             told = ", not known to dispatch yet" if link.online else ""
             text.append(f"   no coverage{told}", style="bold red")
         return text
+
+
+def _short_text(vehicle: DemoVehicle) -> Text:
+    """Another vehicle in a few words."""
+    states = vehicle.rig.dispatch.states
+    status, link = states.get("status"), states.get("link")
+    text = _status_text(status if isinstance(status, StatusState) else None)
+    if not vehicle.covered:
+        text.append("   no coverage", style="bold red")
+    elif not (isinstance(link, LinkState) and link.online):
+        text.append("   offline", style="red")
+    return text
 
 
 def _status_text(status: StatusState | None) -> Text:
@@ -177,9 +193,11 @@ def _health_text(health: HealthState | None) -> Text:
     )
 
 
-def print_summary(console: Console, summary: Summary) -> None:
-    """The end of a demo, for a person."""
-    table = Table(title="summary", show_header=False, title_justify="left")
+def print_summary(console: Console, summary: Summary, *, named: bool = False) -> None:
+    """What a vehicle's drive came to, for a person."""
+    table = Table(
+        title=f"summary of {summary.unit}" if named else "summary", show_header=False, title_justify="left"
+    )
     bad = "bold red"
     table.add_row("records made", str(summary.records_made))
     table.add_row("records received", str(summary.records_received))
@@ -198,6 +216,8 @@ def print_summary(console: Console, summary: Summary) -> None:
     )
     if not in_order:
         table.add_row("pressed", Text(harmless(" > ".join(summary.statuses_pressed))))
+    if summary.stored_at_dispatch is not None:
+        table.add_row("on dispatch's disk", str(summary.stored_at_dispatch))
     table.add_row("lamps green", f"{counted(summary.lamps_delivered, 'press')}, by dispatch's receipt")
     table.add_row("without coverage", f"{summary.outage_s} s")
     for name, values in (
@@ -211,5 +231,13 @@ def print_summary(console: Console, summary: Summary) -> None:
     spoken = {5: "MQTT 5", 4: "MQTT 3.1.1"}.get(summary.mqtt_version or 0, "MQTT")
     table.add_row("broker", f"{summary.broker}, {spoken}")
     console.print(table)
-    good = Text("Everything that was stored reached dispatch, once and in order.", style="bold green")
-    console.print(good if summary.good else Text("NOT everything reached dispatch as it should.", style=bad))
+
+
+def print_verdict(console: Console, *, good: bool) -> None:
+    """The last line."""
+    if good:
+        console.print(
+            Text("Everything that was stored reached dispatch, once and in order.", style="bold green")
+        )
+    else:
+        console.print(Text("NOT everything reached dispatch as it should.", style="bold red"))

@@ -29,6 +29,7 @@ class Summary:
     """The demo's result.
 
     Attributes:
+        unit: which vehicle.
         records_made: sequence numbers the outbox gave out, both streams.
         records_received: different records dispatch has.
         lost: made, not received, and not told as gone by a gap record.
@@ -45,9 +46,12 @@ class Summary:
         broker: which broker was used.
         mqtt_version: spoken with it; 4 is 3.1.1.
         lamps_delivered: presses whose lamp said delivered, by dispatch's receipt.
-        all_delivered: nothing waited when the demo ended.
+        all_delivered: nothing waited when the demo ended: each record has dispatch's receipt.
+        last_lamp_green: the lamp of the last status said so.
+        stored_at_dispatch: records that the service has on its disk; None where nobody looked.
     """
 
+    unit: str
     records_made: int
     records_received: int
     lost: int
@@ -65,6 +69,8 @@ class Summary:
     mqtt_version: int | None
     lamps_delivered: int
     all_delivered: bool
+    last_lamp_green: bool
+    stored_at_dispatch: int | None = None
 
     @property
     def good(self) -> bool:
@@ -73,6 +79,8 @@ class Summary:
             self.lost == 0
             and self.duplicates == 0
             and self.all_delivered
+            and (self.last_lamp_green or not self.statuses_pressed)
+            and self.stored_at_dispatch in (None, self.records_received)
             and self.statuses == self.statuses_pressed
             and self.records_made > 0
         )
@@ -110,6 +118,10 @@ def summarise(
         positions=sum(record.kind is Kind.POSITION for record in records),
         statuses=[record.body.status for record in records if isinstance(record.body, StatusChange)],
         outage_s=round(sum(end - start for start, end in outages_s), 1),
+        last_lamp_green=any(
+            press.delivered_s is not None
+            for press in [one for one in presses.presses if one.key != "emergency"][-1:]
+        ),
         lamps_delivered=sum(press.delivered_s is not None for press in presses.presses),
         press_to_stored_ms=Percentiles.of(
             [p.stored_s - p.pressed_s for p in presses.presses if p.stored_s is not None]

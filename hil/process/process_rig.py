@@ -17,7 +17,7 @@ from firmware_shims.simulated.nmea_receiver import PtyReceiver
 from firmware_shims.simulated.slcan_adapter import PtySlcanAdapter
 from firmware_shims.simulated.vcan_bus import VcanBus
 from firmware_shims.system_clock import SystemClock
-from hil.broker_process import BrokerOptions, open_broker
+from hil.broker_process import Broker, BrokerOptions, open_broker
 from hil.dispatch import Dispatch
 from hil.drive.items import ButtonItem, CanItem, NmeaItem, TimedItem
 from hil.drive.player import Player, Sink
@@ -37,6 +37,7 @@ class ProcessRig:
     """Used as `async with`; implements hil.rig.Rig. Everything listens on loopback and ends with the rig.
 
     Attributes:
+        unit: which one it is.
         broker: the real broker.
         proxy: the network between agent and broker.
         agent: the daemon.
@@ -59,16 +60,21 @@ class ProcessRig:
         seed: int = 1,
         vcan: str | None = None,
         receipts: bool | None = None,
+        unit: str = UNIT,
+        broker: Broker | None = None,
     ) -> None:
         """Store the arguments.
 
+        With `broker`, which somebody else starts and stops, several vehicles speak to one dispatch.
         With `vcan` that SocketCAN interface is the bus, not an SLCAN adapter. `receipts` says whether the
         rig's own dispatch sends them; by default it does when the vehicle waits for some.
         """
         self._receipts = receipts
         self.directory = directory
         self._overrides = overrides or {}
-        self.broker = open_broker(directory / "broker", broker_options)
+        self.unit = Topics(AGENCY, unit)
+        self._owns_broker = broker is None
+        self.broker = open_broker(directory / "broker", broker_options) if broker is None else broker
         self.receiver = PtyReceiver(directory / "gnss0")
         self.adapter: PtySlcanAdapter | VcanBus = (
             PtySlcanAdapter(directory / "slcan0") if vcan is None else VcanBus(vcan)
@@ -90,7 +96,7 @@ class ProcessRig:
 
     def command(self, name: str, command_id: str, **fields: Any) -> None:
         """Dispatch tells the vehicle something."""
-        self.dispatch.command(Topics(AGENCY, UNIT), name, command_id, **fields)
+        self.dispatch.command(self.unit, name, command_id, **fields)
 
     @property
     def store_file(self) -> Path:
@@ -98,7 +104,8 @@ class ProcessRig:
         return self.directory / "store"
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.broker.start)
+        if self._owns_broker:
+            await asyncio.to_thread(self.broker.start)
         self.proxy = TcpProxy(self.broker.host, self.broker.port, seed=self._seed)
         await self.proxy.start()
         self.config_file.write_text(to_toml(self.configuration()), encoding="utf-8")
@@ -106,7 +113,7 @@ class ProcessRig:
         self.adapter.plug()
         await self.box.start()
         direct = BrokerConfig(host=self.broker.host, port=self.broker.port, allow_plaintext=True)
-        self.dispatch = Dispatch(PahoLink(), direct, receipts=self._sends_receipts)
+        self.dispatch = Dispatch(PahoLink(), direct, receipts=self._sends_receipts, unit=self.unit)
         await self._refuser.start()
         self.dispatch.listen(lambda: self.presses.see(self.box.firmware, self.dispatch))
         await self.dispatch.start()
@@ -120,13 +127,14 @@ class ProcessRig:
         self.receiver.unplug()
         await self._refuser.stop()
         await self.proxy.stop()
-        await asyncio.to_thread(self.broker.stop)
+        if self._owns_broker:
+            await asyncio.to_thread(self.broker.stop)
 
     def configuration(self) -> dict[str, Any]:
         """The vehicle's configuration: the shipped format, with this rig's devices."""
         base: dict[str, Any] = {
             "status_socket": str(self.directory / "mdt.sock"),
-            "unit": {"agency": AGENCY, "unit": UNIT},
+            "unit": {"agency": self.unit.agency, "unit": self.unit.unit},
             # Drives are played several times as fast as life: in seconds of the drive it is about the shipped
             # group_commit_s. All other settings, but for devices and addresses, are as shipped.
             "store": {"directory": str(self.store_file), "group_commit_s": 2},

@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WITHIN_S = 55
 
 
-def run_demo(checkout: Path, out: Path, *options: str, says: tuple[str, ...] = ()) -> dict[str, object]:
+def run_demo(
+    checkout: Path, out: Path, *options: str, says: tuple[str, ...] = (), within_s: int = WITHIN_S
+) -> dict[str, object]:
     command = [sys.executable, "-m", "hil", "demo", "--json", str(out), *options]
     done = subprocess.run(
-        command, cwd=checkout, capture_output=True, text=True, timeout=WITHIN_S, check=False
+        command, cwd=checkout, capture_output=True, text=True, timeout=within_s, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for words in ("the crew's page: http://127.0.0.1:", *says):
@@ -48,3 +52,21 @@ def test_a_real_drive_instead(checkout: Path, feeds: Path, tmp_path: Path) -> No
     summary = run_demo(checkout, tmp_path / "summary.json", "--gps", str(log), "--for", "12", "--speed", "20")
     assert summary["lost"] == 0
     assert int(str(summary["positions"])) > 3
+
+
+@pytest.mark.timeout(200)
+def test_three_vehicles_one_broker_and_one_dispatch(checkout: Path, tmp_path: Path) -> None:
+    """One command; nothing is lost, all of it is on dispatch's disk, and the lamps are green."""
+    out = tmp_path / "summary.json"
+    summary = run_demo(
+        checkout, out, "--units", "3", "--for", "20", says=("dispatch's page: ",), within_s=180
+    )
+    units = summary["units"]
+    assert isinstance(units, list)
+    assert [one["unit"] for one in units] == ["A1", "A2", "A3"]
+    for one in units:
+        assert (one["lost"], one["duplicates"]) == (0, 0)
+        assert one["records_made"] == one["records_received"] == one["stored_at_dispatch"]
+        assert one["statuses"] == one["statuses_pressed"]
+        assert one["all_delivered"]
+        assert one["last_lamp_green"]
