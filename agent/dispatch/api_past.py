@@ -140,19 +140,26 @@ def _add_doings(app: FastAPI, service: Service, access: Access) -> None:
 
 
 def _add_statistics(app: FastAPI, service: Service, access: Access) -> None:
+    allowed_to = allowed(access, "statistics")
+
+    def found_by(connection: Connection, since_ms: int, until_ms: int) -> list[vital.Figure]:
+        file = service.settings.districts
+        shapes = None if file is None else vital.read_districts(file)
+        return vital.figures(connection, since_ms, until_ms, shapes, now_ms=service.now_ms())
+
     @app.get("/api/v1/statistics", tags=["past"])
     async def statistics(
-        since: Milliseconds, until: Milliseconds, _: Annotated[Who, allowed(access, "statistics")]
+        since: Milliseconds, until: Milliseconds, _: Annotated[Who, allowed_to]
     ) -> list[dict[str, Any]]:
         """Vital statistics between two times, each with its definition and its number of cases."""
-        return [asdict(one) for one in await read(service, lambda c: vital.figures(c, since, until))]
+        return [asdict(one) for one in await read(service, lambda c: found_by(c, since, until))]
 
     @app.get("/api/v1/statistics.csv", tags=["past"])
     async def statistics_csv(
-        since: Milliseconds, until: Milliseconds, _: Annotated[Who, allowed(access, "statistics")]
+        since: Milliseconds, until: Milliseconds, _: Annotated[Who, allowed_to]
     ) -> Response:
         """The same for a spreadsheet."""
-        found = await read(service, lambda c: vital.figures(c, since, until))
+        found = await read(service, lambda c: found_by(c, since, until))
         return Response(vital.as_csv(found), media_type="text/csv")
 
 

@@ -320,9 +320,13 @@ def _check(args: argparse.Namespace) -> int:
 
 def _stats(args: argparse.Namespace) -> int:
     from agent.dispatch.reports import stats
+    from firmware_shims.system_clock import SystemClock
 
     settings, span = settings_of(args), _span(args)
-    return _told(lambda: stats(settings, span, args.format, sys.stdout, districts=args.districts))
+    now_ms = SystemClock().system_utc().unix_ms
+    return _told(
+        lambda: stats(settings, span, args.format, sys.stdout, districts=args.districts, now_ms=now_ms)
+    )
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -135,6 +135,48 @@ def records(
     return found if kinds is not None and set(kinds) <= _NEVER_AMENDED else _amended(connection, found)
 
 
+def all_records(
+    connection: Connection,
+    *,
+    since_ms: int,
+    until_ms: int,
+    kinds: tuple[Kind, ...],
+    containing: str | None = None,
+) -> Iterator[Row]:
+    """Records of some kinds between two times, however many, oldest first; those with a text in the body."""
+    among = ", ".join(str(int(kind)) for kind in kinds)
+    where = (
+        f"WHERE records.kind IN ({among}) AND records.at_ms < :until AND (records.at_ms > :at OR "
+        "(records.at_ms = :at AND (records.stream_id > :stream OR "
+        "(records.stream_id = :stream AND records.seq > :seq))))"
+    )
+    values: Row = {"until": until_ms, "at": since_ms - 1, "stream": 1 << 60, "seq": 0, "limit": MOST_ROWS}
+    if containing is not None:
+        where += " AND records.body LIKE :text"
+        values["text"] = f"%{containing}%"
+    order = " ORDER BY records.at_ms, records.stream_id, records.seq LIMIT :limit"
+    columns = _RECORDS.replace("SELECT ", "SELECT records.stream_id, ", 1)
+    while True:
+        rows = connection.query(columns + where + order, values)
+        found = [_record(row[1:]) for row in rows]
+        yield from found if set(kinds) <= _NEVER_AMENDED else _amended(connection, found)
+        if len(rows) < MOST_ROWS:
+            return
+        values |= {"stream": rows[-1][0], "seq": rows[-1][5], "at": found[-1]["at_ms"]}
+
+
+def last_statuses(connection: Connection, *, before_ms: int, since_ms: int) -> list[Row]:
+    """The last press of each unit between two times, of the statuses that were not taken back."""
+    rows = connection.query(
+        f"{_RECORDS} WHERE records.kind = :status AND records.at_ms < :before AND records.at_ms >= :since "
+        "AND NOT EXISTS (SELECT 1 FROM records AS later WHERE later.unit_id = records.unit_id "
+        "AND later.kind = :status AND later.at_ms > records.at_ms AND later.at_ms < :before) "
+        "ORDER BY records.at_ms",
+        {"status": int(Kind.STATUS), "before": before_ms, "since": since_ms},
+    )
+    return [one for one in _amended(connection, [_record(row) for row in rows]) if not one.get("withdrawn")]
+
+
 def rare_records(
     connection: Connection, *, since_ms: int, until_ms: int, limit: int = MOST_ROWS
 ) -> list[Row]:

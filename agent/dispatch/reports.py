@@ -56,11 +56,18 @@ def check(settings: DispatchFile, out: TextIO) -> bool:
 
 
 def stats(
-    settings: DispatchFile, span: Span, form: str, out: TextIO, *, districts: Path | None = None
+    settings: DispatchFile,
+    span: Span,
+    form: str,
+    out: TextIO,
+    *,
+    districts: Path | None = None,
+    now_ms: int | None = None,
 ) -> None:
     """Print the vital statistics of a time. Raises StoreError, OSError or ValueError."""
-    shapes = None if districts is None else vital.read_districts(districts)
-    found = _ask(settings, lambda connection: vital.figures(connection, *span, shapes))
+    file = districts or settings.districts
+    shapes = None if file is None else vital.read_districts(file)
+    found = _ask(settings, lambda connection: vital.figures(connection, *span, shapes, now_ms=now_ms))
     if form == "json":
         json.dump([asdict(one) for one in found], out, indent=1)
         out.write("\n")

@@ -107,6 +107,8 @@ class DispatchFile(Section):
     session_days: float = Field(14.0, gt=0, le=365)
     streets: Path | None = None
     """GeoJSON of streets for a map without a network."""
+    districts: Path | None = None
+    """GeoJSON of areas with a property `name`, for response times by district."""
     broker: Broker
     listen: Listen = Listen()
     tokens: tuple[Token, ...] = ()
@@ -119,7 +121,7 @@ class DispatchFile(Section):
     metrics: bool = False
     """Serve /metrics for Prometheus, to whoever may see the live picture."""
 
-    _paths = field_validator("streets", mode="after")(
+    _paths = field_validator("streets", "districts", mode="after")(
         lambda path, info: None if path is None else from_file_folder(path, info)
     )
 

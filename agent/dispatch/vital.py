@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,16 @@ LIVE_FOR_MS = 75_000
 SIREN = "Ambulance.Siren.IsOn"
 _ENDS = frozenset({"available", "in_quarters", "cancelled", "out_of_service"})
 _OFF_DUTY = frozenset({"out_of_service"})
+ON_DUTY_FOR_MS = 24 * 3_600_000
+"""A unit whose last status before the time in question is older than this is not taken to be in service."""
+HOUR_MS = 3_600_000
+EVIDENCED = {
+    "en_route": ("rolling", "the wheels had been rolling"),
+    "on_scene": ("standing", "the wheels had stood still"),
+    "transporting": ("rolling", "the wheels had been rolling"),
+    "at_destination": ("standing", "the wheels had stood still"),
+}
+"""What the wheels should do when a status is pressed, and what its lateness is."""
 
 
 @dataclass(slots=True)
@@ -107,19 +117,30 @@ def figures(
     since_ms: int,
     until_ms: int,
     districts: Mapping[str, Sequence[Ring]] | None = None,
+    *,
+    now_ms: int | None = None,
 ) -> list[Figure]:
-    """All figures of what happened between two times (Unix ms, the later excluded)."""
-    statuses = queries.records(connection, since_ms=since_ms, until_ms=until_ms, kinds=(Kind.STATUS,))
+    """All figures of what happened between two times (Unix ms, the later excluded), up to `now_ms`."""
+    if now_ms is not None:
+        until_ms = max(since_ms, min(until_ms, now_ms))
+
+    def of(kind: Kind, containing: str | None = None) -> Iterator[dict[str, Any]]:
+        return queries.all_records(
+            connection, since_ms=since_ms, until_ms=until_ms, kinds=(kind,), containing=containing
+        )
+
+    statuses = list(of(Kind.STATUS))
+    earlier = queries.last_statuses(connection, before_ms=since_ms, since_ms=since_ms - ON_DUTY_FOR_MS)
     calls = [
         one for one in queries.calls(connection, open_only=False) if since_ms <= one["assigned_ms"] < until_ms
     ]
     runs = runs_of(statuses, calls)
-    telemetry = queries.records(connection, since_ms=since_ms, until_ms=until_ms, kinds=(Kind.TELEMETRY,))
-    mark_sirens(runs, telemetry)
-    duty = duty_of(statuses, until_ms)
-    found = [*_intervals(runs, districts or {}), *_utilisation(runs, duty, until_ms)]
+    mark_sirens(runs, of(Kind.TELEMETRY, SIREN))
+    duty = duty_of([*(one | {"at_ms": since_ms} for one in earlier), *statuses], until_ms)
+    found = [*_intervals(runs, districts or {}), *_utilisation(runs, duty, since_ms, until_ms)]
     found.append(_live_picture(connection, duty, since_ms, until_ms))
-    found += [*_delays(statuses), *_sirens(runs), *_corrections(connection, since_ms, until_ms)]
+    found += [*_delays(statuses), *_sirens(runs), *_evidence(statuses)]
+    found += _corrections(connection, since_ms, until_ms)
     return found
 
 
@@ -188,12 +209,14 @@ def duty_of(statuses: Iterable[dict[str, Any]], until_ms: int) -> dict[tuple[str
     duty: dict[tuple[str, str], list[Interval]] = defaultdict(list)
     since: dict[tuple[str, str], int] = {}
     for row in statuses:
+        if row.get("withdrawn"):
+            continue
         unit = row["agency"], row["unit"]
-        off = row["data"].get("status") in _OFF_DUTY
-        if not off:
-            since.setdefault(unit, row["at_ms"])
+        when_ms, status = _as_amended(row)
+        if status not in _OFF_DUTY:
+            since.setdefault(unit, when_ms)
         elif unit in since:
-            duty[unit].append((since.pop(unit), row["at_ms"]))
+            duty[unit].append((since.pop(unit), when_ms))
     for unit, start_ms in since.items():
         duty[unit].append((start_ms, until_ms))
     return duty
@@ -292,26 +315,48 @@ def _intervals(runs: Sequence[Run], districts: Mapping[str, Sequence[Ring]]) -> 
                     groups[part, label].append(duration_ms / 1000)
     for (part, label), seconds in sorted(groups.items()):
         definition = f"{PARTS[part][2]}, by the crews' presses"
+        if label.startswith("hour"):
+            definition += "; of assignments in this hour of the day, UTC"
         for word, share in (("median", 0.5), ("p90", 0.9)):
             name = f"{part}.{word}[{label}]"
             yield Figure(name, quantile(seconds, share), "s", len(seconds), f"{definition}; nearest rank")
 
 
 def _utilisation(
-    runs: Sequence[Run], duty: Mapping[tuple[str, str], Sequence[Interval]], until_ms: int
+    runs: Sequence[Run], duty: Mapping[tuple[str, str], Sequence[Interval]], since_ms: int, until_ms: int
 ) -> Iterable[Figure]:
-    in_service_ms = sum(end - start for spans in duty.values() for start, end in spans)
-    busy_ms = 0
+    on_runs: list[Interval] = []
+    in_service: list[Interval] = []
     for unit, spans in duty.items():
         own = [one for one in runs if (one.agency, one.unit) == unit]
-        busy = [(one.start_ms, until_ms if one.end_ms is None else one.end_ms) for one in own]
-        busy_ms += overlap_ms(merged(busy), spans)
-    share = busy_ms / in_service_ms if in_service_ms else None
-    text = "time on runs over time in service: from the first status on, without out of service"
-    yield Figure("unit_hour_utilisation", share, "share", len(runs), text)
-    yield Figure(
-        "in_service", in_service_ms / 3_600_000, "h", len(duty), "time in service of all units together"
+        busy = merged([(one.start_ms, until_ms if one.end_ms is None else one.end_ms) for one in own])
+        in_service += spans
+        on_runs += [
+            (max(a[0], b[0]), min(a[1], b[1]))
+            for a in busy
+            for b in spans
+            if max(a[0], b[0]) < min(a[1], b[1])
+        ]
+    service_ms = sum(end - start for start, end in in_service)
+    share = sum(end - start for start, end in on_runs) / service_ms if service_ms else None
+    text = (
+        "time on runs over time in service: from the first status on, without out of service; a unit that "
+        "was in service within the 24 h before counts from the beginning"
     )
+    yield Figure("unit_hour_utilisation", share, "share", len(runs), text)
+    yield Figure("in_service", service_ms / HOUR_MS, "h", len(duty), "time in service of all units together")
+    by_hour: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    for hour_ms in range(since_ms - since_ms % HOUR_MS, until_ms, HOUR_MS):
+        hour = [(hour_ms, hour_ms + HOUR_MS)]
+        counted = by_hour[hour_ms // HOUR_MS % 24]
+        counted[0] += overlap_ms(on_runs, hour)
+        counted[1] += overlap_ms(in_service, hour)
+    for number, (busy_ms, there_ms) in sorted(by_hour.items()):
+        if there_ms:
+            name = f"unit_hour_utilisation[hour {number:02}]"
+            yield Figure(
+                name, busy_ms / there_ms, "share", len(runs), "the same within one hour of the day, UTC"
+            )
 
 
 def _live_picture(
@@ -324,7 +369,7 @@ def _live_picture(
         "JOIN units ON units.unit_id = records.unit_id "
         "WHERE kind = 4 AND at_ms >= :since AND at_ms < :until AND received_ms - at_ms <= :within "
         "ORDER BY at_ms",
-        {"since": since_ms, "until": until_ms, "within": LIVE_WITHIN_MS},
+        {"since": since_ms - LIVE_FOR_MS, "until": until_ms, "within": LIVE_WITHIN_MS},
     )
     for agency, unit, at_ms, _received_ms in rows:
         covered[agency, unit].append((at_ms, at_ms + LIVE_FOR_MS))
@@ -355,21 +400,38 @@ def _sirens(runs: Sequence[Run]) -> Iterable[Figure]:
         yield Figure(f"siren.{what}", share, "share", len(told), text)
 
 
-def _corrections(connection: Connection, since_ms: int, until_ms: int) -> Iterable[Figure]:
-    counted: dict[str, int] = defaultdict(int)
+def _evidence(statuses: Sequence[dict[str, Any]]) -> Iterable[Figure]:
+    """How late crews press, by the vehicle's own word; and how often it says something else."""
+    late: dict[str, list[float]] = defaultdict(list)
     contradicted = told = 0
-    for row in queries.rare_records(connection, since_ms=since_ms, until_ms=until_ms):
-        counted[row["kind"]] += 1
-        evidence = row["data"].get("evidence") if row["kind"] == "status" else None
-        if evidence is not None:
-            told += 1
-            contradicted += bool(evidence.get("contradictions"))
-    for kind in ("withdrawal", "amendment"):
-        yield Figure(
-            f"{kind}s", float(counted[kind]), "records", counted[kind], f"{kind} records of the crews"
-        )
+    for row in statuses:
+        evidence = row["data"].get("evidence")
+        if row.get("withdrawn") or evidence is None:
+            continue
+        told += 1
+        contradicted += bool(evidence.get("contradictions"))
+        status = row["data"].get("status")
+        wanted = EVIDENCED.get(status)
+        if wanted and evidence.get("motion") == wanted[0] and evidence.get("motion_for_ms") is not None:
+            late[status].append(evidence["motion_for_ms"] / 1000)
+    for status, (_, words) in EVIDENCED.items():
+        for word, share in (("median", 0.5), ("p90", 0.9)):
+            text = f"for how long {words} when {status.replace('_', ' ')} was pressed; nearest rank"
+            yield Figure(
+                f"pressed_after.{word}[{status}]", quantile(late[status], share), "s", len(late[status]), text
+            )
     text = "share of presses that the vehicle's own evidence contradicts, of those that carry evidence"
     yield Figure("presses_contradicted", contradicted / told if told else None, "share", told, text)
+
+
+def _corrections(connection: Connection, since_ms: int, until_ms: int) -> Iterable[Figure]:
+    counted: dict[str, int] = defaultdict(int)
+    kinds = (Kind.WITHDRAWAL, Kind.AMENDMENT)
+    for row in queries.all_records(connection, since_ms=since_ms, until_ms=until_ms, kinds=kinds):
+        counted[row["kind"]] += 1
+    for kind in ("withdrawal", "amendment"):
+        text = f"{kind} records of the crews and of dispatch"
+        yield Figure(f"{kind}s", float(counted[kind]), "records", counted[kind], text)
 
 
 def merged(spans: Sequence[Interval]) -> list[Interval]:

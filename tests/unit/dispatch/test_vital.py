@@ -16,7 +16,7 @@ from agent.dispatch.ledger import Ledger
 from agent.dispatch.store.engine import engine_of
 from agent.dispatch.store.store import Store
 from agent.dispatch.unit_voice import UnitVoice
-from agent.domain.record import Stream, Telemetry
+from agent.domain.record import EvidenceRecord, StatusChange, Stream, Telemetry, Withdrawal
 from agent.wire.topics import Topics
 
 DAY_MS = 1_789_948_800_000
@@ -130,6 +130,22 @@ def test_the_figures_of_a_simulated_day_are_its_truth(day: Day, tmp_path: Path) 
         sum(one["siren"][1] for one in day.truth) / 30
     )
     assert value_of(found, "press_to_receipt.median") == pytest.approx(0.4)
+    hours = {one.name: one.value for one in found if one.name.startswith("unit_hour_utilisation[")}
+    for hour in range(24):
+        start_ms = DAY_MS + hour * HOUR_MS
+        there = sum(HOUR_MS - (number * 60_000 if hour == 0 else 0) for number in range(6))
+        busy = sum(
+            max(
+                0,
+                min(one["times"]["available"], start_ms + HOUR_MS) - max(one["times"]["assigned"], start_ms),
+            )
+            for one in day.truth
+        )
+        assert hours[f"unit_hour_utilisation[hour {hour:02}]"] == pytest.approx(busy / there)
+        of_hour = [one for one in day.truth if start_ms <= one["times"]["assigned"] < start_ms + HOUR_MS]
+        if of_hour:
+            took = [(one["times"]["on_scene"] - one["times"]["assigned"]) / 1000 for one in of_hour]
+            assert value_of(found, f"response.median[hour {hour:02}]") == nearest_rank(took, 50)
     assert all(one.definition for one in found)
     assert vital.as_csv(found).count("\r\n") == len(found) + 1
 
@@ -176,3 +192,61 @@ def test_a_diversion_ends_one_clock_and_begins_another(day: Day) -> None:
     found = vital.figures(day.store.connection, DAY_MS, DAY_MS + HOUR_MS)
     assert value_of(found, "response.median[all]") == 5 * 60
     assert next(one.cases for one in found if one.name == "turnout.median[all]") == 2
+
+
+def test_a_unit_that_was_in_service_before_midnight_is_in_service_and_the_future_is_nobodys(day: Day) -> None:
+    night, gone, off = (
+        UnitVoice(Topics("boston-ems", name), 1 + at) for at, name in enumerate(("N1", "G1", "O1"))
+    )
+    day.press(night, "available", DAY_MS - 3 * HOUR_MS)
+    day.press(gone, "available", DAY_MS - 30 * HOUR_MS)  # nobody heard of it for a day
+    day.press(off, "available", DAY_MS - 4 * HOUR_MS)
+    day.press(off, "out_of_service", DAY_MS - 3 * HOUR_MS)
+    found = vital.figures(day.store.connection, DAY_MS, DAY_MS + 24 * HOUR_MS, now_ms=DAY_MS + 6 * HOUR_MS)
+    assert value_of(found, "in_service") == 6
+    day.press(night, "out_of_service", DAY_MS + 2 * HOUR_MS)
+    found = vital.figures(day.store.connection, DAY_MS, DAY_MS + 24 * HOUR_MS, now_ms=DAY_MS + 6 * HOUR_MS)
+    assert value_of(found, "in_service") == 2
+
+
+def test_presses_are_held_against_the_vehicles_own_evidence_and_what_was_taken_back_is_none(day: Day) -> None:
+    voice = UnitVoice(Topics("boston-ems", "A1"))
+
+    def press(status: str, at_ms: int, motion: str, for_s: int, *contradictions: str) -> int:
+        evidence = EvidenceRecord(
+            motion=motion, motion_for_ms=1000 * for_s, contradictions=contradictions or None
+        )
+        seq = day.next(voice, Stream.EVENTS)
+        body = StatusChange(status, None, "k", seq, 1, evidence=evidence)
+        day.hear(voice.batch(Stream.EVENTS, seq, [(at_ms, body)]), at_ms + 400)
+        return seq
+
+    press("en_route", DAY_MS, "rolling", 20)
+    for minute, late_s in enumerate((10, 40, 70)):
+        press("on_scene", DAY_MS + (minute + 1) * 60_000, "standing", late_s)
+    wrong = press("on_scene", DAY_MS + 5 * 60_000, "rolling", 300, "rolling")
+    found = vital.figures(day.store.connection, DAY_MS, DAY_MS + HOUR_MS)
+    assert value_of(found, "pressed_after.median[on_scene]") == 40
+    assert value_of(found, "pressed_after.p90[on_scene]") == 70
+    assert value_of(found, "pressed_after.median[en_route]") == 20
+    assert value_of(found, "pressed_after.median[transporting]") is None
+    assert value_of(found, "presses_contradicted") == pytest.approx(1 / 5)
+    taken_back = Withdrawal(wrong, "on_scene", None)
+    day.hear(
+        voice.batch(Stream.EVENTS, day.next(voice, Stream.EVENTS), [(DAY_MS + 6 * 60_000, taken_back)]),
+        DAY_MS + 361_000,
+    )
+    found = vital.figures(day.store.connection, DAY_MS, DAY_MS + HOUR_MS)
+    assert value_of(found, "presses_contradicted") == 0
+    assert value_of(found, "withdrawals") == 1
+
+
+def test_a_day_with_more_rows_than_one_answer_holds_is_counted_whole(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.dispatch.queries.MOST_ROWS", 7)
+    voice = UnitVoice(Topics("boston-ems", "A1"))
+    for number in range(40):
+        day.press(voice, ("available", "out_of_service")[number % 2], DAY_MS + number // 3 * 60_000)
+    found = vital.figures(day.store.connection, DAY_MS, DAY_MS + HOUR_MS)
+    assert next(one.cases for one in found if one.name == "press_to_receipt.median") == 40
