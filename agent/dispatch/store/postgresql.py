@@ -156,21 +156,21 @@ class PostgresqlConnection:
             return self._connection.execute(_query(sql), dict(values or {})).fetchall()
 
     def insert_new(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-        """See `Connection.insert_new`: COPY beside the table, then over what is not there yet."""
-        names = ", ".join(columns)
+        """See `Connection.insert_new`: by COPY; where something of it is there, once more beside the table."""
+        names, kept = ", ".join(columns), list(rows)
         with _translated(), self._connection.cursor() as cursor:
-            cursor.execute(
-                _query(f"CREATE TEMP TABLE IF NOT EXISTS new_{table} (LIKE {table}) ON COMMIT DELETE ROWS")
-            )
-            cursor.execute(_query(f"TRUNCATE new_{table}"))
-            with cursor.copy(_query(f"COPY new_{table} ({names}) FROM STDIN")) as copy:
-                for row in rows:
-                    copy.write_row(row)
-            cursor.execute(
-                _query(
-                    f"INSERT INTO {table} ({names}) SELECT {names} FROM new_{table} ON CONFLICT DO NOTHING"
-                )  # names are ours
-            )
+            try:
+                with self._connection.transaction():
+                    _copy(cursor, table, names, kept)
+            except psycopg.errors.UniqueViolation:
+                beside = f"new_{table}"
+                cursor.execute(
+                    _query(f"CREATE TEMP TABLE IF NOT EXISTS {beside} (LIKE {table}) ON COMMIT DELETE ROWS")
+                )
+                cursor.execute(_query(f"TRUNCATE {beside}"))
+                _copy(cursor, beside, names, kept)
+                insert = f"INSERT INTO {table} ({names}) SELECT {names} FROM {beside} ON CONFLICT DO NOTHING"
+                cursor.execute(_query(insert))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -182,6 +182,14 @@ class PostgresqlConnection:
         """See `Connection.close`."""
         with suppress(psycopg.Error):
             self._connection.close()
+
+
+def _copy(
+    cursor: psycopg.Cursor[tuple[Any, ...]], table: str, names: str, rows: Iterable[tuple[Any, ...]]
+) -> None:
+    with cursor.copy(_query(f"COPY {table} ({names}) FROM STDIN")) as copy:  # names are ours
+        for row in rows:
+            copy.write_row(row)
 
 
 def _query(sql: str) -> sql_text.SQL:
