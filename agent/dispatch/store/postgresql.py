@@ -156,7 +156,7 @@ class PostgresqlConnection:
             return self._connection.execute(_query(sql), dict(values or {})).fetchall()
 
     def insert_new(self, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-        """See `Connection.insert_new`: by COPY; where something of it is there, once more beside the table."""
+        """See `Connection.insert_new`: by COPY, and beside the table where some of it is there already."""
         names, kept = ", ".join(columns), list(rows)
         with _translated(), self._connection.cursor() as cursor:
             try:
