@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.dispatch.unit_voice import UnitVoice
-from agent.domain.record import Alert, Stream
+from agent.domain.record import Alert, EvidenceRecord, StatusChange, Stream
+from agent.wire.reader_request import Reply, encode_map
 from agent.wire.topics import Topics
 from firmware_shims.system_clock import SystemClock
 from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
@@ -227,6 +229,50 @@ def test_a_call_is_assigned_without_a_cad_by_the_keyboard_alone(room: Room) -> N
     wait_until(
         lambda: "acknowledged" in room.text("#detail .facts") and "not ack" not in room.text("#detail .facts")
     )
+
+
+def test_an_emergency_is_acknowledged_while_a_form_is_open_and_nothing_typed_is_lost(room: Room) -> None:
+    a1, a2 = unit("A1"), unit("A2", 2)
+    room.radio.say(a1.status(1, "available", now_ms()), a2.status(1, "available", now_ms()))
+    wait_until(lambda: "available" in room.row("A2"), "the units")
+    room.press("tr[data-unit='boston-ems/A1']")
+    room.press("[data-form=assign]")
+    wait_until(lambda: room.find("dialog[open] [name=incident]"), "the form")
+    room.find("[name=incident]")[0].send_keys("26-77")
+    room.radio.say(a2.emergency(2, now_ms()))
+    wait_until(lambda: room.find(".alarm.high:not(.seen)"), "the alarm")
+    room.press(".alarm.high button", "Acknowledge")
+    wait_until(lambda: room.find(".alarm.high.seen"), "the acknowledged alarm")
+    assert room.find("dialog[open] [name=incident]")[0].get_attribute("value") == "26-77"
+    room.find("[name=incident]")[0].send_keys("\ue00c")
+    wait_until(lambda: not room.find("dialog[open]"), "the form to close by the escape key")
+
+
+def test_a_vehicle_is_asked_and_its_answer_is_shown(room: Room) -> None:
+    a1 = unit("A1")
+    room.radio.say(a1.status(1, "available", now_ms()), a1.link(1, online=True))
+    wait_until(lambda: "available" in room.row("A1"), "the unit")
+    room.press("#units tr")
+    room.press("[data-ask=ping]")
+
+    def asked() -> list[Any]:
+        return [json.loads(payload) for topic, payload in room.radio.heard if topic.endswith("/ping")]
+
+    wait_until(asked, "the question")
+    reply = Reply("ping", "refused", asked()[0]["id"], "busy", "<b>Too many.</b>")
+    room.radio.say((a1.topics.reply("ping"), encode_map(reply).payload))
+    wait_until(lambda: "refused, busy: <b>Too many.</b>" in room.text("#toast"), "the answer")
+    assert room.find("#toast b") == []
+
+
+def test_what_the_vehicle_says_against_a_press_stands_on_the_time_line(room: Room) -> None:
+    a1 = unit("A1")
+    evidence = EvidenceRecord(motion="rolling", motion_for_ms=60_000, contradictions=("rolling",))
+    press = StatusChange("on_scene", "en_route", "k", 1, 1, evidence=evidence)
+    room.radio.say(a1.batch(Stream.EVENTS, 1, [(now_ms(), press)]))
+    wait_until(lambda: "on scene" in room.row("A1"), "the unit")
+    room.press("#units tr")
+    wait_until(lambda: "vehicle says: rolling" in room.text("#detail .line"), "the evidence")
 
 
 def test_a_page_without_its_service_says_that_nothing_is_live(room: Room) -> None:

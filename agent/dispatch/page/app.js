@@ -6,9 +6,9 @@ import { openForm } from "./forms.js";
 import { UnitList } from "./list.js";
 import { FleetMap } from "./map.js";
 import { Replay } from "./replay.js";
-import { ask } from "./requests.js";
+import { ask, unitPath } from "./requests.js";
 import { openStatistics } from "./statistics.js";
-import { FREE, clock, day, key } from "./words.js";
+import { FREE, clock, day, key, plain } from "./words.js";
 
 const SILENT_MS = 12000;
 const $ = (id) => document.getElementById(id);
@@ -23,7 +23,7 @@ const map = new FleetMap($("map"), choose);
 const list = new UnitList($("units"), choose);
 const alarms = new Alarms($("alarms"), { onChoose: choose, onError: toast });
 const detail = new Detail($("detail"), { onClose: () => choose(null), onError: toast, onTrack: (track) => map.drawTrack(track),
-  openForm: (name, unit) => openForm($("form-dialog"), name, unit, { onDone: toast, onError: () => {} }) });
+  openForm: (name, unit) => openForm($("form-dialog"), name, unit, { onDone: toast, onError: () => {} }), onAsk: askUnit });
 const replay = new Replay($("replay"), { onError: toast, onEnd: () => { $("map-side").classList.remove("replay"); draw(); },
   onFrame: (units, atMs) => { map.show(units, atMs, state.chosen); } });
 
@@ -31,6 +31,16 @@ function toast(text) {
   $("toast").textContent = text;
   clearTimeout(toast.timer);
   toast.timer = setTimeout(() => { $("toast").textContent = ""; }, 6000);
+}
+
+// What a vehicle is asked, and what it answers or does not.
+async function askUnit(name, word, unit) {
+  toast(`${unit.unit}: ${word}: asked`);
+  try {
+    const done = await ask(unitPath(unit, `/${name}?wait_s=15`), { method: "POST", body: {} });
+    const last = done.replies?.at(-1);
+    toast(`${unit.unit}: ${word}: ${done.outcome ? plain(done.outcome) : "no answer yet"}${last?.reason ? `, ${plain(last.reason)}` : ""}${last?.text ? `: ${last.text}` : ""}`);
+  } catch (error) { toast(`${unit.unit}: ${word}: ${error.message}`); }
 }
 
 function choose(name) {
@@ -153,6 +163,7 @@ $("replay-open").addEventListener("click", () => { if (!replay.running) { $("map
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, select, dialog");
   if (event.key === "/" && !typing) { event.preventDefault(); $("search").focus(); }
+  if (event.key === "Escape" && $("form-dialog").open) { $("form-dialog").close(); return; }
   if (event.key === "Escape" && !document.querySelector("dialog[open]")) { if (typing) event.target.blur(); else if (state.chosen) choose(null); }
   if (event.key === "f" && !typing) map.frame([...picture.units.values()]);
 });

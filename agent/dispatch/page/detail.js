@@ -7,8 +7,8 @@ const HOURS = 12;
 const SHOWN_SIGNALS = { Speed: ["speed", "km/h"], "Powertrain.FuelSystem.RelativeLevel": ["fuel", "%"], "LowVoltageBattery.CurrentVoltage": ["battery", "V"], LowVoltageSystemState: ["ignition", ""], TraveledDistance: ["odometer", "m"] };
 
 export class Detail {
-  constructor(place, { onClose, onError, onTrack, openForm }) {
-    Object.assign(this, { place, onClose, onError, onTrack, openForm });
+  constructor(place, { onClose, onError, onTrack, openForm, onAsk }) {
+    Object.assign(this, { place, onClose, onError, onTrack, openForm, onAsk });
     this.unit = null; this.records = []; this.asked = ""; this.shown = "";
     this.head = element("div"); this.facts = element("dl", { class: "facts" }); this.line = element("ol", { class: "line" });
     this.note = element("p", { class: "small" });
@@ -28,6 +28,8 @@ export class Detail {
     const buttons = element("div", { class: "buttons" });
     if (who?.role === "dispatch") for (const [word, form] of [["Assign a call", "assign"], ["Change the call", "update"], ["Cancel the call", "cancel"], ["Send a message", "message"]])
       buttons.append(element("button", { type: "button", "data-form": form, onclick: () => this.openForm(form, this.unit) }, word));
+    if (["dispatch", "fleet"].includes(who?.role)) for (const [word, name] of [["Report now", "report-now"], ["Are you there?", "ping"]])
+      buttons.append(element("button", { type: "button", "data-ask": name, onclick: () => this.onAsk(name, word, this.unit) }, word));
     this.head.replaceChildren(element("div", { class: "top" }, element("h2", {}, unit.unit), element("button", { type: "button", "aria-label": "Close", onclick: this.onClose }, "✕")), buttons);
   }
 

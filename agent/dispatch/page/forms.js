@@ -35,5 +35,5 @@ export function openForm(dialog, name, unit, { onDone, onError }) {
     finally { send.disabled = false; }
   });
   dialog.replaceChildren(form);
-  dialog.showModal();
+  dialog.show();  // not modal: an alarm above it stays bright and can be acknowledged
 }

@@ -31,6 +31,6 @@ export function openStatistics(dialog, nowMs) {
   };
   form.addEventListener("submit", (event) => { event.preventDefault(); show(); });
   dialog.replaceChildren(form);
-  dialog.showModal();
+  dialog.show();  // not modal: an alarm above it stays bright and can be acknowledged
   show();
 }
