@@ -31,6 +31,7 @@ from agent.outbox.outbox import Outbox
 from agent.paths.clock_watch import ClockWatch
 from agent.paths.computer_watch import ComputerWatch
 from agent.paths.fix_path import FixPath, StatusWatch
+from agent.paths.gnss_alarm_path import GnssAlarmPath
 from agent.paths.health_path import HealthPath
 from agent.paths.odometer_path import OdometerPath
 from agent.paths.row_time import RowTime
@@ -186,6 +187,8 @@ class Daemon:
             wheels_keep_pace=not config.clock.replay,
         )
         self._crew_states = StatusWatch(self.publisher, self._fixes)
+        alarm = GnssAlarmPath(self._clock, self.time_base, self.health, self.outbox)
+        self._fixes.on_sign = alarm.on_sign
         self._clock_watch = ClockWatch(
             self._clock,
             self.time_base,
@@ -193,6 +196,8 @@ class Daemon:
             # The time of a recording that is played fast moves all the while.
             outbox=None if config.clock.replay else self.outbox,
             rows=rows,
+            # Played fast, drives begin anew far away and at other times.
+            on_second=(lambda _: None) if config.clock.replay else alarm.look,
             ntp=config.clock.ntp,
         )
         self._computer = ComputerWatch(
@@ -227,6 +232,7 @@ class Daemon:
             states=self.publisher,
             interval_s=config.reporting.health_interval_s,
         )
+        self._fixes.heard = self._devices.heard
         if self._devices.gives_signals:
             self._signals = self._signal_path()
         self._power = self._power_path()

@@ -120,6 +120,11 @@ class DeviceUnits:
         """What was pressed lately, by device; JSON-able."""
         return {name: panel.snapshot() for name, panel in self.panels.items()}
 
+    def heard(self) -> tuple[int, int] | None:
+        """Satellites that the receiver in use hears, and hears well; None when it does not tell."""
+        receiver = self.receivers.get(self._choice.current or "")
+        return None if receiver is None else receiver.heard(self._clock.boottime_ns())
+
     def stale_after_s(self) -> dict[str, float]:
         """The ages at which single signals are no longer known, by name."""
         ages: dict[str, float] = {}

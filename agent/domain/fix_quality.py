@@ -53,6 +53,10 @@ class FixQuality:
         self._learn(fix, wheels_mps)
         return None
 
+    def stands(self, at_ns: int) -> bool:
+        """True when the wheels are known to stand."""
+        return self._wheels_mps(at_ns) == 0
+
     def _wheels_mps(self, at_ns: int) -> float | None:
         if self._speed is None or abs(at_ns - self._speed[1]) > FRESH_NS:
             return None

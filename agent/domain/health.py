@@ -13,7 +13,7 @@ class HealthReason(Token):
     GNSS_LOST = "gnss_lost", "The receiver is gone or can not be opened."
     GNSS_SILENT = "gnss_silent", "The receiver is there but says nothing."
     GNSS_NO_FIX = "gnss_no_fix", "The receiver speaks, but has no position."
-    GNSS_IMPLAUSIBLE = "gnss_implausible", "The receiver is impossibly far from where it just was; held back."
+    GNSS_IMPLAUSIBLE = "gnss_implausible", "The receiver is impossibly far from where it just was; marked so."
     GNSS_DOUBTED = (
         "gnss_doubted",
         "The wheels contradict the receiver; its position is marked so.",

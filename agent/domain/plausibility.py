@@ -16,7 +16,7 @@ _EARTH_RADIUS_M = 6_371_000.0
 
 
 class FixGate:
-    """Holds back fixes that lie impossibly far from the last one. Not thread-safe.
+    """Tells fixes that lie impossibly far from the last one. Not thread-safe.
 
     A reflection between high buildings throws a receiver kilometres away for a second; the nearest unit
     must not be chosen by it. A receiver that stays at its new place is believed after `AGREEING` fixes: then
@@ -27,9 +27,12 @@ class FixGate:
         self._believed: Fix | None = None
         self._candidate: Fix | None = None
         self._agreeing = 0
+        self.jumped_m: float | None = None
+        """How far away the fix is that was just believed, where nothing drives so fast; else None."""
 
     def admits(self, fix: Fix) -> bool:
-        """True when the fix's position may be reported; a fix without one always passes."""
+        """True when the fix can be where the vehicle is; one without a position always can."""
+        self.jumped_m = None
         if not fix.has_position:
             return True
         if self._believed is None or _reachable(self._believed, fix):
@@ -40,6 +43,7 @@ class FixGate:
         self._candidate = fix
         if self._agreeing < AGREEING:
             return False
+        self.jumped_m = _distance_m(self._believed, fix)
         self._believe(fix)
         return True
 

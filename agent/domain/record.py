@@ -81,6 +81,8 @@ class AlertCode(Token):
     BUTTON_EDGES_LOST = "button_edges_lost", "The button panel lost presses or releases."
     BUTTON_CHATTER = "button_chatter", "A key chatters; its presses are left out until it is quiet."
     BUTTON_UNKNOWN = "button_unknown", "A key was pressed that has no meaning in the configuration."
+    GNSS_JAMMED = "gnss_jammed", "The receiver is jammed, or its antenna taken off; the text has the sign."
+    GNSS_SPOOFED = "gnss_spoofed", "Position or time may be forged; the text has the sign."
 
 
 class OdometerSource(Token):

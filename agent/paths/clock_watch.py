@@ -31,6 +31,7 @@ class ClockWatch:
         health: gets TIME_UNSYNCHRONISED, TIME_CONTRADICTION and GNSS_DATE.
         outbox: gets a clock record when the time of what left is known better; none is made without it.
         rows: knows whether records left without a trusted time.
+        on_second: called once a second with the boot time.
         ntp: whether the kernel's word that a time service disciplines its clock counts.
     """
 
@@ -42,11 +43,13 @@ class ClockWatch:
         *,
         outbox: Outbox | None = None,
         rows: RowTime | None = None,
+        on_second: Callable[[int], None] = lambda _: None,
         ntp: bool = True,
     ) -> None:
         self._rule = CorrectionRule()
         self._outbox = outbox
         self._rows = rows
+        self._on_second = on_second
         self._storing: Future[int] | None = None
         self._clock = clock
         self._ntp = ntp
@@ -85,6 +88,7 @@ class ClockWatch:
         """What time brings; once a second."""
         self.look()
         self._correct()
+        self._on_second(self._clock.boottime_ns())
 
     def _correct(self) -> None:
         """Store a clock record when one is due. It waits in the outbox while the disk refuses it."""

@@ -9,9 +9,10 @@ from dataclasses import replace
 from agent.domain.dead_reckoning import DeadReckoning
 from agent.domain.fix import Fix, FixMode
 from agent.domain.fix_quality import FixQuality
+from agent.domain.gnss_alarm import SignalLoss
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.plausibility import FixGate
-from agent.domain.record import Draft, Kind, Position, PositionQuality, SourceSwitch
+from agent.domain.record import AlertCode, Draft, Kind, Position, PositionQuality, SourceSwitch
 from agent.domain.reporting import SIGMAS, LivePolicy, TrailPolicy, error_m, position_of
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import LocationState, State, StatusState
@@ -33,6 +34,8 @@ ODOMETER = "TraveledDistance"
 KMH_PER_MPS = 3.6
 STALE_MS = 3_000
 """An epoch that is read so much later than it was waited somewhere."""
+LOSS = "satellites"
+"""Who says of jamming that all satellites were lost: the receiver itself has its own name."""
 UNKNOWN_M = 15.0
 """Radius about a fix of which nobody says how good it is."""
 ON_INCIDENT = frozenset(
@@ -84,6 +87,11 @@ class FixPath:
         self._reckoning = DeadReckoning()
         self._estimating = False
         self.newest: Fix | None = None
+        self.heard: Callable[[], tuple[int, int] | None] = lambda: None
+        """Satellites that the receiver in use hears, and hears well; None when it does not tell."""
+        self.on_sign: Callable[[AlertCode, str], None] = lambda _code, _text: None
+        """Called at a single sign that the position is forged."""
+        self._loss = SignalLoss(self._heard)
 
     async def open(self, boottime_ns: int) -> None:
         """Say that no position is known yet, and which was the last: what a run before said is over."""
@@ -119,12 +127,15 @@ class FixPath:
     def on_fix(self, fix: Fix) -> None:
         """Take one epoch of the receiver."""
         stamp = self._learn_time(fix)
-        if self._gate.admits(fix):
-            if fix.has_position:
-                self._health.clear(HealthReason.GNSS_IMPLAUSIBLE)
-        else:
-            self._health.raise_(HealthReason.GNSS_IMPLAUSIBLE, f"{fix.lat_deg:.4f} {fix.lon_deg:.4f}")
-            fix = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
+        self._look_for_loss(fix)
+        if not self._gate.admits(fix):
+            self._on_jump(fix, stamp)
+            return
+        if fix.has_position:
+            self._health.clear(HealthReason.GNSS_IMPLAUSIBLE)
+        if self._gate.jumped_m is not None:
+            away_km = self._gate.jumped_m / 1000
+            self.on_sign(AlertCode.GNSS_SPOOFED, f"The position jumped by {away_km:.1f} km and stayed.")
         self.newest = fix
         position = self._judged(fix, stamp)
         if position is None or position.quality is None:
@@ -134,12 +145,35 @@ class FixPath:
         if position is None:
             self._lose(fix.received_boottime_ns, stamp.utc)
             return
-        at_ns = _moment_ns(stamp)
         self._last, self._last_utc = position, stamp.utc
         self._mode, self._estimating = fix.mode, False
+        self._publish(fix, position, stamp)
+
+    def _on_jump(self, fix: Fix, stamp: Stamp) -> None:
+        """Tell a fix that can not be true as what it is; nothing else goes by it."""
+        self._health.raise_(HealthReason.GNSS_IMPLAUSIBLE, f"{fix.lat_deg:.4f} {fix.lon_deg:.4f}")
+        self.newest = replace(fix, mode=FixMode.NONE, lat_deg=None, lon_deg=None)
+        position = position_of(fix)
+        if position is None:
+            return
+        self._mode, self._estimating = fix.mode, False
+        self._publish(fix, replace(position, quality=PositionQuality.JUMPED), stamp)
+
+    def _publish(self, fix: Fix, position: Position, stamp: Stamp) -> None:
+        at_ns = _moment_ns(stamp)
         if self._live.decide(fix, position, at_ns) is not None:
             self._tell(fix, stamp, position)
         self._stage(self._trail.take(position, at_ns, Draft(stamp, position)))
+
+    def _heard(self) -> tuple[int, int] | None:
+        return self.heard()
+
+    def _look_for_loss(self, fix: Fix) -> None:
+        self._loss.take(fix, standing=self._quality.stands(fix.received_boottime_ns))
+        if self._loss.sign is None:
+            self._health.clear(HealthReason.GNSS_JAMMED, owner=LOSS)
+        else:
+            self._health.raise_(HealthReason.GNSS_JAMMED, self._loss.sign, owner=LOSS)
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Take the wheels' speed: it judges fixes, and carries on where there are none."""

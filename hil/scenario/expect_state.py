@@ -415,6 +415,8 @@ def position_errors(seen: Observation) -> list[float]:
     errors = []
     for record in seen.records:
         if isinstance(record.body, Position) and record.utc_ms is not None:
+            if record.body.quality == PositionQuality.JUMPED:
+                continue  # it says itself that it can not be true
             truth = seen.truth_at.get(record.utc_ms)
             if truth is not None:
                 errors.append(distance_m((record.body.lat_deg, record.body.lon_deg), truth.point))

@@ -115,6 +115,14 @@ class GnssSource:
             "why_no_fix": [] if placed else self._why_no_fix(radio, satellites, told=fresh),
         }
 
+    def heard(self, now_ns: int) -> tuple[int, int] | None:
+        """Satellites that are heard, and those of them heard well; None when the receiver does not tell."""
+        satellites = None if self._decoder is None else self._decoder.sky.satellites(now_ns)
+        if satellites is None:
+            return None
+        signals = [one.signal_dbhz for one in satellites if one.signal_dbhz is not None]
+        return len(signals), sum(signal >= STRONG_DBHZ for signal in signals)
+
     def _why_no_fix(self, radio: RadioState, satellites: list[Satellite] | None, *, told: bool) -> list[str]:
         """Sentences, the cause that hides the others first; never empty."""
         if self._decoder is None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from agent.domain.fix import Fix, FixMode
 from agent.domain.health import HealthBoard, HealthReason
-from agent.domain.record import Draft, Position, PositionQuality, SourceSwitch
+from agent.domain.record import AlertCode, Draft, Position, PositionQuality, SourceSwitch
 from agent.domain.reporting import Bounds, LivePolicy, TrailPolicy
 from agent.domain.stamp import UtcSource
 from agent.domain.state import LocationState, State, StatusState
@@ -173,3 +173,28 @@ def test_a_change_of_receiver_is_a_record() -> None:
     vehicle = Vehicle()
     vehicle.path.on_switch("roof", "modem", "lost", 5 * S)
     assert [draft.body for draft in vehicle.told.trail] == [SourceSwitch("position", "modem", "roof", "lost")]
+
+
+def test_a_jump_is_told_as_one_and_nothing_else_goes_by_it() -> None:
+    vehicle, signs = Vehicle(), []
+    vehicle.path.on_sign = lambda code, text: signs.append((code, text))
+    for second in range(10):
+        vehicle.fix(second)
+    vehicle.fix(10, lat_deg=43.0)
+    jumped = vehicle.told.locations[-1].position
+    assert jumped is not None
+    assert (jumped.lat_deg, jumped.quality) == (43.0, PositionQuality.JUMPED)
+    newest = vehicle.path.newest
+    assert newest is not None
+    assert not newest.has_position
+    assert HealthReason.GNSS_IMPLAUSIBLE in vehicle.health.reasons()
+    vehicle.fix(11)
+    back = vehicle.told.locations[-1].position
+    assert back is not None
+    assert back.quality is None
+    assert HealthReason.GNSS_IMPLAUSIBLE not in vehicle.health.reasons()
+    assert signs == []
+    for second in range(12, 16):
+        vehicle.fix(second, lat_deg=43.0 + second * 1e-4)
+    assert [code for code, _ in signs] == [AlertCode.GNSS_SPOOFED]
+    assert "111" in signs[0][1]
