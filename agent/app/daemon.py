@@ -20,6 +20,7 @@ from agent.config import Config, DiagnosticDevice
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.odometer import told
+from agent.domain.privacy import Privacy
 from agent.domain.record import ResponseMode, Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.stamp import Utc
@@ -34,9 +35,11 @@ from agent.paths.fix_path import FixPath, StatusWatch
 from agent.paths.gnss_alarm_path import GnssAlarmPath
 from agent.paths.health_path import HealthPath
 from agent.paths.odometer_path import OdometerPath
+from agent.paths.private_place import PrivatePlace
 from agent.paths.row_time import RowTime
 from agent.paths.run_memory import RunMemory
 from agent.paths.signal_path import SignalPath
+from agent.paths.state_sink import StateSink
 from agent.paths.trip_log import last_trips
 from agent.paths.vehicle_events import Around, VehicleEvents
 from agent.runtime.log import EventLog
@@ -169,6 +172,10 @@ class Daemon:
             resolve_utc=rows,
             commands=[*self._crew_parts.commands(), *self._fleet_parts.rows()],
         )
+        privacy = Privacy(config.privacy.rule())
+        place = PrivatePlace(privacy, self.publisher, self.time_base, self._clock)
+        self._states: StateSink = place
+        self.outbox.before_store = place.before_store
         self._fixes = FixPath(
             LivePolicy(config.reporting.bounds()),
             TrailPolicy(
@@ -179,14 +186,14 @@ class Daemon:
             ),
             self.time_base,
             outbox=self.outbox,
-            states=self.publisher,
+            states=self._states,
             health=self.health,
             odometer=self._odometer,
             on_believed=self._crew_parts.run.on_fix,
             # Played fast, two lines that are a tenth of a second apart are seconds apart on the road.
             wheels_keep_pace=not config.clock.replay,
         )
-        self._crew_states = StatusWatch(self.publisher, self._fixes)
+        self._crew_states = StatusWatch(place, self._fixes, privacy)
         alarm = GnssAlarmPath(self._clock, self.time_base, self.health, self.outbox)
         self._fixes.on_sign = alarm.on_sign
         self._clock_watch = ClockWatch(
@@ -255,7 +262,7 @@ class Daemon:
             self._clock,
             self.time_base,
             outbox=self.outbox,
-            states=self.publisher,
+            states=self._states,
             state_interval_s=self._config.reporting.vehicle_state_interval_s,
             on_ignition=self._on_ignition,
             on_tick=self._vehicle.look,

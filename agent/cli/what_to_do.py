@@ -27,6 +27,7 @@ _DO: dict[str, str] = {
     R.GNSS_LOST: "check its cable; then its name in agent.toml",
     R.GNSS_SILENT: "check its power, and baud in agent.toml",
     R.GNSS_NO_FIX: "let the antenna see the sky; check its cable",
+    R.ODOMETER_NOT_KEPT: "see the disk: mdt doctor",
     R.GNSS_IMPLAUSIBLE: "wait; if it stays, replace the receiver",
     R.GNSS_GARBLED: "check baud in agent.toml, and the cable",
     R.CAN_LOST: "check the adapter; `ip link show`",

@@ -14,6 +14,7 @@ from agent.config.crew import Crew, PlacesFile
 from agent.config.devices import ButtonDevice, Buttons, DeviceBlock, Kinds, check_together
 from agent.config.panel import Panel
 from agent.config.power import Power
+from agent.config.privacy import Privacy
 from agent.config.reading import load_as
 from agent.config.remote import Commands, Metrics
 from agent.config.section import Section, TopicLevel, from_file_folder
@@ -105,6 +106,7 @@ class Config(Section):
     recorder: Recorder | None = None
     log: Log = Log()
     panel: Panel = Panel()
+    privacy: Privacy = Privacy()
     crew: Crew = Crew()
     places: PlacesFile = PlacesFile()
     driving: Driving | None = None

@@ -63,6 +63,8 @@ class Outbox:
         self._utc_offset_ms: int | None = None
         # An offset that would move the time forward, and the CLOCK_BOOTTIME at which it was first heard of.
         self._utc_claim: tuple[int, int] | None = None
+        self.before_store: Callable[[Draft], Draft | None] = lambda draft: draft
+        """What of a record may leave the vehicle; None for nothing of one that is staged."""
         self._opened = False
         self._closed = False
 
@@ -138,7 +140,7 @@ class Outbox:
         if not draft.kind.durable_at_once:
             raise ValueError(f"a record of kind {draft.kind.token} is staged, not put")
         self._take_note(draft)
-        return self._writer.put(entry_of(draft))
+        return self._writer.put(entry_of(self.before_store(draft) or draft))
 
     def follow(self, row: Row) -> Deposit:
         """A deposit for a record that was read, of an earlier run perhaps."""
@@ -158,7 +160,10 @@ class Outbox:
         if draft.kind.durable_at_once:
             raise ValueError(f"a record of kind {draft.kind.token} is put, not staged")
         self._take_note(draft)
-        for entry in entries_of(draft):
+        told = self.before_store(draft)
+        if told is None:
+            return
+        for entry in entries_of(told):
             self._writer.stage(entry)
 
     async def flush(self) -> None:

@@ -12,6 +12,7 @@ from agent.domain.fix_quality import FixQuality
 from agent.domain.gnss_alarm import SignalLoss
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.plausibility import FixGate
+from agent.domain.privacy import Privacy
 from agent.domain.record import AlertCode, Draft, Kind, Position, PositionQuality, SourceSwitch
 from agent.domain.reporting import SIGMAS, LivePolicy, TrailPolicy, error_m, position_of
 from agent.domain.stamp import Stamp, Utc, UtcSource
@@ -291,14 +292,19 @@ class StatusWatch:
     Args:
         sink: gets every state.
         fixes: hears of the crew's.
+        privacy: likewise.
     """
 
-    def __init__(self, sink: StateSink, fixes: FixPath) -> None:
+    def __init__(self, sink: StateSink, fixes: FixPath, privacy: Privacy | None = None) -> None:
         self._sink = sink
         self._fixes = fixes
+        self._privacy = privacy
 
     def set_state(self, state: State) -> None:
         """Pass it on."""
+        if isinstance(state, StatusState) and self._privacy is not None:
+            needed = state.emergency or state.status in ON_INCIDENT
+            self._privacy.on_status(state.status, needed=needed)
         self._sink.set_state(state)
         if isinstance(state, StatusState):
             self._fixes.on_status(state.status, emergency=state.emergency)
