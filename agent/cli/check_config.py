@@ -198,8 +198,9 @@ class _Check:
         """Settings that are given and that nothing asks for in this combination."""
         config = self.config
         has_buttons = any(isinstance(device, ButtonDevice) for device in config.devices)
-        if config.buttons.model_fields_set and not has_buttons:
-            self._remark(("buttons",), "has no effect: no device gives presses")
+        if "stuck_after_s" in config.buttons.model_fields_set and not has_buttons:
+            # The keys' meanings are those of the crew's page, too, which needs no device.
+            self._remark(("buttons", "stuck_after_s"), "has no effect: no device has keys that can be stuck")
         if len(config.uplink.brokers) == 1:
             for key in sorted(config.uplink.model_fields_set & {"fail_over_after_s", "return_after_s"}):
                 self._remark(("uplink", key), "has no effect: there is one broker")

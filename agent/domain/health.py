@@ -58,7 +58,10 @@ class HealthReason(Token):
     BROKER_UNREACHABLE = "broker_unreachable", "No broker can be reached."
     BROKER_REFUSED = "broker_refused", "The broker answered and said no: credentials, rights or protocol."
     BROKER_NOT_PREFERRED = "broker_not_preferred", "The unit uses another broker than the first of its list."
-    PACKET_TOO_LARGE = "packet_too_large", "The broker takes no packets as large as a state or a record."
+    PACKET_TOO_LARGE = (
+        "packet_too_large",
+        "The broker takes packets of less than 4 KiB only, and is not used.",
+    )
     NO_SUBSCRIBER = "no_subscriber", "The broker takes records and says that nobody is subscribed to them."
     IDENTITY_CONFLICT = (
         "identity_conflict",

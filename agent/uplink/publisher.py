@@ -492,18 +492,13 @@ class Publisher:
             connection.tend(now)
 
     def _tell_of_what_is_not_taken(self) -> None:
-        """Raise or clear the reasons for states that this broker will not have."""
-        states = None if self._connection is None else self._connection.states
-        too_large = frozenset[str]() if states is None else states.too_large
-        refused = frozenset[str]() if states is None else states.refused
-        self._tell(HealthReason.PACKET_TOO_LARGE, "larger than the broker takes: state ", too_large)
-        self._tell(HealthReason.BROKER_REFUSED, "refused: state ", refused)
-
-    def _tell(self, reason: HealthReason, what: str, names: frozenset[str]) -> None:
-        if names:
-            self._health.raise_(reason, what + ", ".join(sorted(names)), owner=_NOT_TAKEN)
+        """Raise or clear the reason for states that this broker will not have."""
+        refused = frozenset[str]() if self._connection is None else self._connection.states.refused
+        if refused:
+            detail = "refused: state " + ", ".join(sorted(refused))
+            self._health.raise_(HealthReason.BROKER_REFUSED, detail, owner=_NOT_TAKEN)
         else:
-            self._health.clear(reason, owner=_NOT_TAKEN)
+            self._health.clear(HealthReason.BROKER_REFUSED, owner=_NOT_TAKEN)
 
     def _nothing_due(self) -> bool:
         return self._connection is None or self._connection.nothing_due

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from agent import config
@@ -20,8 +21,8 @@ from agent.domain.state import (
 )
 from agent.runtime.log import EventLog
 from agent.uplink.link.link import Link, Message
-from agent.uplink.link.refusal import FAILURE, PACKET_TOO_LARGE
-from agent.uplink.packet_limit import PacketLimit
+from agent.uplink.link.refusal import FAILURE
+from agent.uplink.packet_limit import LEAST_BYTES, PacketLimit
 from agent.uplink.window import Window
 from agent.wire.batch import CodecError
 from agent.wire.codec import encode_state
@@ -77,16 +78,9 @@ class StateSender:
         """Name to size of the packet."""
         self._paused: dict[str, float] = {}
         """Name to the time at which it is offered again."""
-        self._too_large: dict[str, int] = {}
-        """Name to size of the packet."""
         self._refused: set[str] = set()
         self._changes: dict[str, VehicleState] = {}
         """Name to what changed of a state that this broker has, and that waits to go."""
-
-    @property
-    def too_large(self) -> frozenset[str]:
-        """Names of the states that are larger than what this broker takes."""
-        return frozenset(self._too_large)
 
     @property
     def refused(self) -> frozenset[str]:
@@ -129,8 +123,6 @@ class StateSender:
 
     def send(self) -> None:
         """Send what waits and has room."""
-        # What was learnt of the broker passes: what it kept back goes then.
-        self._waiting.update(name for name, size in self._too_large.items() if self._may_try(name, size))
         if not self._waiting:
             return
         for name in ORDER:
@@ -163,15 +155,18 @@ class StateSender:
             return
         self._waiting.add(name)
         self._changes.pop(name, None)  # what was refused may have held others: the whole goes instead
-        if code == PACKET_TOO_LARGE and name not in AHEAD and self._limit.refused(size_bytes):
-            return
         log.warning("state_refused", name=name, code=f"0x{code:02x}")
         self._refused.add(name)
         pause_s = self._rng.uniform(0.5, 1.0) * REFUSED_PAUSE_S
         self._paused[name] = asyncio.get_running_loop().time() + pause_s
 
-    def _message(self, state: State) -> Message | None:
-        """The state as it goes out; None when it can not, which is logged."""
+    def _message(self, state: State, *, retain: bool | None = None) -> Message | None:
+        """The state as it goes out; None when it can not, which is logged.
+
+        Args:
+            state: all of it, or a part. Of the vehicle's, what makes the packet too large waits to follow it.
+            retain: whether the broker keeps it; None to tell by the state.
+        """
         try:
             encoded = encode_state(state, self._settings.encoding)
         except CodecError as error:
@@ -182,28 +177,29 @@ class StateSender:
         if isinstance(state, LocationState) and self._settings.position_expiry_s:
             expiry_s = self._settings.position_expiry_s
         is_partial = isinstance(state, VehicleState) and state.complete is False
+        # Who comes later needs the whole picture, not what changed last.
+        retain = not is_partial if retain is None else retain
         message = Message(
             self._topics.state(state.name),
             encoded.payload,
-            # Who comes later needs the whole picture, not what changed last.
-            retain=not is_partial,
+            retain=retain,
             content_type=encoded.content_type,
             expiry_s=expiry_s,
             urgent=True,
         )
-        if is_partial:  # says nothing about whether the whole picture would be taken
-            return message if self._may_try(state.name, message.packet_bytes()) else None
-        known = self._too_large.pop(state.name, None)
-        if not self._may_try(state.name, message.packet_bytes()):
-            self._too_large[state.name] = message.packet_bytes()
-            if known is None:  # once, not with every change: the log is on the memory card as well
-                log.warning("state_too_large", name=state.name, bytes=message.packet_bytes())
-            return None
+        if (
+            isinstance(state, VehicleState)
+            and message.packet_bytes() > LEAST_BYTES
+            and len(state.signals) > 1
+        ):
+            return self._message(self._first_part(state), retain=retain)
         return message
 
-    def _may_try(self, name: str, size_bytes: int) -> bool:
-        """Whether it may go: what was only learnt keeps back no state that dispatch acts on."""
-        told_bytes = self._limit.told_bytes
-        if name in AHEAD:
-            return told_bytes is None or size_bytes <= told_bytes
-        return self._limit.fits(size_bytes)
+    def _first_part(self, state: VehicleState) -> VehicleState:
+        """Half of the signals; the others wait to go after them, or what of them is newer."""
+        half = len(state.signals) // 2
+        rest = replace(state, signals=state.signals[half:], complete=False)
+        waiting = self._changes.get(state.name)
+        self._changes[state.name] = rest if waiting is None else waiting.over(rest)
+        self._waiting.add(state.name)
+        return replace(state, signals=state.signals[:half], complete=False)

@@ -186,7 +186,7 @@ def test_broker_that_takes_only_tiny_packets_is_named_and_not_used(packet_bytes:
             unit = Unit()
             unit.open(broker)
             closed = await unit.left()
-            assert closed.reason == "broker_refused"
+            assert closed.reason == "packet_too_large"
             assert f"{packet_bytes} bytes at most, {LEAST_BYTES} are needed" in closed.detail
             assert not any(isinstance(event, Opened) for event in unit.events)
             await unit.link.close()

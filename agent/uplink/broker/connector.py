@@ -31,7 +31,12 @@ MOST_REDIRECTS = 3
 Probe = Callable[[str, int, float], Awaitable[bool]]
 """Whether something accepts connections at host and port, within a time-out in seconds."""
 
-_REASONS = (HealthReason.BROKER_UNREACHABLE, HealthReason.BROKER_REFUSED, HealthReason.TLS_FAILED)
+_REASONS = (
+    HealthReason.BROKER_UNREACHABLE,
+    HealthReason.BROKER_REFUSED,
+    HealthReason.PACKET_TOO_LARGE,
+    HealthReason.TLS_FAILED,
+)
 _RETAIN = "retain"
 """Owner of the reason that a broker keeps no retained messages."""
 _REDIRECT = "redirect"

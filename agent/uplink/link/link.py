@@ -124,8 +124,8 @@ class Closed:
     """The connection ended or never came to be.
 
     Attributes:
-        reason: health reason token: "broker_unreachable", "broker_refused" or "tls_failed"; empty when
-            `close` ended it.
+        reason: health reason token: "broker_unreachable", "broker_refused", "packet_too_large" or
+            "tls_failed"; empty when `close` ended it.
         detail: one plain sentence with the endpoint.
         server_moved_to: "host:port" when the broker sent us elsewhere.
         hung_up: the broker ended a connection that stood, and what we sent may be why. The network did not.

@@ -534,7 +534,7 @@ class Session:
         if most_bytes is not None and most_bytes < self._opening.least_packet_bytes:
             least = self._opening.least_packet_bytes
             why = f"takes packets of {most_bytes} bytes at most, {least} are needed"
-            self._closed = self._ended("broker_refused", why)
+            self._closed = self._ended("packet_too_large", why)
             return
         # 0 means that the broker does not look after us; we look after it all the same. And a broker that is
         # content to hear from us less often does not make us notice its end later.

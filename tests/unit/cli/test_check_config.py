@@ -147,7 +147,7 @@ def test_a_device_that_is_not_there_is_a_remark(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("[uplink]\nfail_over_after_s = 5\n" + GOOD, "uplink.fail_over_after_s: has no effect"),
-        (GOOD + "[buttons]\nstuck_after_s = 9\n", "buttons: has no effect"),
+        (GOOD + "[buttons]\nstuck_after_s = 9\n", "buttons.stuck_after_s: has no effect"),
         (GOOD + "[reporting]\ntelemetry_interval_s = 9\n", "telemetry_interval_s: has no effect"),
         (GOOD + device("temperature_w1", signal="Exterior.AirTemprature"), "did you mean Exterior.AirT"),
         (GOOD + device("gnss_serial", device="/dev/ttyUSB7"), "by-id link"),
@@ -347,3 +347,9 @@ def test_no_mangled_file_gives_a_traceback(
     code, problems, _ = check(tmp_path_factory.getbasetemp(), text)
     assert code in (ExitCode.OK, ExitCode.BAD_CONFIG)
     assert bool(problems) == (code == ExitCode.BAD_CONFIG)
+
+
+def test_keys_without_a_device_are_those_of_the_crews_page(tmp_path: Path) -> None:
+    code, problems, remarks = check(tmp_path, GOOD + '[buttons]\nkeys = { go = "en_route" }\n')
+    assert (code, problems) == (ExitCode.OK, [])
+    assert not any("buttons" in remark for remark in remarks), remarks

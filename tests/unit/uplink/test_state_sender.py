@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from agent.domain.fix import FixMode
 from agent.domain.health import HealthReason
-from agent.domain.state import STATE_TYPES, HealthState, LocationState, StatusState, VehicleState
-from agent.uplink.link.link import Opened
+from agent.domain.record import Position
+from agent.domain.stamp import Utc, UtcSource
+from agent.domain.state import (
+    STATE_TYPES,
+    DestinationState,
+    HealthState,
+    LinkState,
+    LocationState,
+    StatusState,
+    UnitState,
+    VehicleState,
+)
+from agent.uplink.link.link import Message
 from agent.uplink.link.refusal import NOT_AUTHORISED
 from agent.uplink.packet_limit import LEAST_BYTES
 from agent.uplink.state_sender import ORDER
-from agent.wire.codec import decode_state
+from agent.wire.codec import Encoding, decode_state, encode_state
+from agent.wire.topics import Topics
 from tests.unit.uplink.publisher_rig import (
     TOPICS,
     Rig,
@@ -22,64 +36,119 @@ from tests.unit.uplink.publisher_rig import (
 )
 
 
-def test_a_state_too_large_for_a_silent_broker_keeps_nothing_else_from_it() -> None:
+def test_states_that_are_refused_are_a_named_reason_and_offered_with_pauses() -> None:
     async def work() -> None:
         async with Rig() as rig:
-            rig.link.answer = silent_limit(rig, 5000)
-            rig.publisher.set_state(VehicleState(1, None, bulky(18000)))
-            rig.journal.press()
-            await rig.settled()
-            await until(lambda: rig.health.reasons() == (HealthReason.PACKET_TOO_LARGE,))
-            assert len(rig.link.openings) < 10
-            rig.journal.press()
-            await rig.settled()
-
-    virtually(work)
-
-
-def test_states_that_are_too_large_or_refused_are_named_reasons_and_offered_with_pauses() -> None:
-    async def work() -> None:
-        async with Rig() as rig:
-            rig.link.opened = Opened(5, maximum_packet_bytes=LEAST_BYTES)
             rig.link.answer = lambda m: NOT_AUTHORISED if m.topic == TOPICS.state("location") else 0
-            rig.publisher.set_state(VehicleState(1, None, bulky(12000)))
             rig.publisher.set_state(LocationState(1, None, None, FixMode.NONE))
-            reasons = (HealthReason.BROKER_REFUSED, HealthReason.PACKET_TOO_LARGE)
-            await until(lambda: rig.health.reasons() == reasons)
-            assert "vehicle" in rig.health.details()[HealthReason.PACKET_TOO_LARGE]
+            await until(lambda: rig.health.reasons() == (HealthReason.BROKER_REFUSED,))
             assert "location" in rig.health.details()[HealthReason.BROKER_REFUSED]
             for second in range(100):
                 rig.publisher.set_state(LocationState(second * 1000, None, None, FixMode.NONE))
                 await asyncio.sleep(1)
             assert len(rig.link.on(TOPICS.state("location"))) < 25
             rig.link.answer = lambda _: 0
-            rig.publisher.set_state(VehicleState(1, None, (("X", 1),)))
             await until(lambda: rig.health.reasons() == ())
 
     virtually(work)
 
 
-def test_a_state_that_was_kept_back_goes_once_the_broker_seems_to_take_it() -> None:
+@pytest.mark.parametrize("encoding", ["msgpack", "json"])
+def test_a_picture_of_the_vehicle_beyond_a_packet_goes_in_parts_that_any_broker_takes(encoding: str) -> None:
+    """[MDT-S-04]"""
+
     async def work() -> None:
-        async with Rig() as rig:
-            rig.link.answer = lambda m: None if m.topic == TOPICS.state("vehicle") else 0
-            vehicle = VehicleState(1, None, bulky(12000))
-            rig.publisher.set_state(vehicle)
-            openings = 1
-            while HealthReason.PACKET_TOO_LARGE not in rig.health.reasons():
-                await rig.opened(openings)
-                await asyncio.sleep(2)
-                rig.link.hang_up(openings)
-                openings += 1
-            offered = len(rig.link.on(TOPICS.state("vehicle")))
-            rig.link.answer = lambda _: 0
-            for _ in range(600):
-                rig.journal.positions(1)
-                await rig.settled()
-            await until(lambda: HealthReason.PACKET_TOO_LARGE not in rig.health.reasons())
-            assert len(rig.link.on(TOPICS.state("vehicle"))) > offered
+        async with Rig(encoding=encoding) as rig:
+            rig.link.answer = silent_limit(rig, LEAST_BYTES)
+            signals = tuple(sorted(bulky(18000)))
+            rig.publisher.set_state(VehicleState(1, None, signals, complete=True))
+            rig.journal.press()
+            await rig.opened()
+            await rig.settled()
+            await until(lambda: len(merged(rig)) == len(signals))
+            rig.publisher.set_state(VehicleState(2, None, (("X3", "newer"), ("Y", 1)), complete=False))
+            await until(lambda: "Y" in merged(rig))
+            assert len(rig.link.openings) == 1
+            assert merged(rig) == dict(signals) | {"X3": "newer", "Y": 1}
+            sent = pictures(rig)
+            assert [retain for retain, _ in sent] == [True] + [False] * (len(sent) - 1)
+            assert {state.complete for _, state in sent} == {False}
+            packets = [one.message.packet_bytes() for one in rig.link.on(TOPICS.state("vehicle"))]
+            assert max(packets) <= LEAST_BYTES
+            assert len(packets) < 4 * sum(packets) // LEAST_BYTES
 
     virtually(work)
+
+
+def test_parts_that_wait_give_way_to_what_is_newer() -> None:
+    async def work() -> None:
+        async with Rig() as rig:
+            await rig.opened()
+            await asyncio.sleep(1)
+            rig.link.answer = lambda _: None
+            rig.publisher.set_state(VehicleState(1, None, tuple(sorted(bulky(9000))), complete=True))
+            rig.publisher.set_state(VehicleState(2, None, (("X89", "newer"),), complete=False))
+            rig.link.answer = lambda _: 0
+            rig.link.acknowledge(rig.link.on(TOPICS.state("vehicle"))[-1].token)
+            await until(lambda: len(merged(rig)) == 90)
+            assert merged(rig)["X89"] == "newer"
+
+    virtually(work)
+
+
+def merged(rig: Rig) -> dict[str, object]:
+    """What a reader knows of the vehicle that heard everything."""
+    states = [state for _, state in pictures(rig)]
+    picture = states[0] if states else VehicleState(0, None, ())
+    for state in states[1:]:
+        picture = state.over(picture)
+    return dict(picture.signals)
+
+
+LONG = "x" * 10_000
+
+
+@pytest.mark.parametrize("encoding", ["msgpack", "json"])
+def test_every_other_state_fits_into_a_packet_whatever_it_says(encoding: Encoding) -> None:
+    utc = Utc(1_900_000_000_000, UtcSource.GNSS, 65_535)
+    place = Position(-89.1234567, -179.1234567, 123456.7, 399.9, 359.99, FixMode.FIX_3D, 99, 99.99)
+    reasons = tuple(sorted(map(str, HealthReason)))
+    largest = (
+        LinkState(
+            1 << 52, utc, 1 << 31, True, LONG, 1 << 31, 1 << 31, LONG, 5, True, 1 << 52, 1 << 52, True, LONG
+        ),
+        StatusState(
+            1 << 52,
+            utc,
+            LONG,
+            utc,
+            1 << 52,
+            True,
+            utc,
+            1 << 52,
+            1 << 31,
+            LONG,
+            LONG,
+            True,
+            True,
+            True,
+            True,
+            LONG,
+            LONG,
+        ),
+        LocationState(1 << 52, utc, place, FixMode.FIX_3D, place, utc, True),
+        HealthState(1 << 52, utc, reasons, tuple((reason, LONG) for reason in reasons), 1 << 52, utc),
+        UnitState(1 << 52, utc, LONG, LONG, (LONG,) * 99, (LONG,) * 99, LONG, LONG, utc),
+        DestinationState(1 << 52, utc, LONG, utc, 1 << 52, LONG, LONG),
+    )
+    assert {state.name for state in largest} == set(STATE_TYPES) - {"vehicle"}
+    for state in largest:
+        encoded = encode_state(state, encoding)
+        topic = Topics("a" * 64, "u" * 64).state(state.name)
+        message = Message(
+            topic, encoded.payload, retain=True, content_type=encoded.content_type, expiry_s=600
+        )
+        assert message.packet_bytes() <= LEAST_BYTES, state.name
 
 
 def test_newest_state_wins_and_none_queues() -> None:
