@@ -25,7 +25,7 @@ from agent.paths.state_sink import StateSink
 from agent.runtime.worker import Worker
 from agent.supervision.panel_socket import PanelSocket
 from agent.supervision.supervisor import Unit
-from agent.uplink.commands import Command
+from agent.uplink.commands import KEPT_PER_S, Command
 from agent.wire import orders
 
 if TYPE_CHECKING:
@@ -135,13 +135,16 @@ class CrewParts:
         """What dispatch may tell the crew."""
         calls, corrections = self.run.calls, self.presses.corrections
         return [
-            Command("assign", orders.decode_assign, calls.on_assign),
-            Command("update", orders.decode_update, calls.on_update),
-            Command("cancel", orders.decode_cancel, calls.on_cancel),
-            Command("message", orders.decode_message, calls.on_message),
-            Command("crew", orders.decode_sign_on, self.run.aboard.on_sign_on),
-            Command("answer", orders.decode_answer, corrections.on_answer),
-            Command("amend", orders.decode_amend, corrections.on_amend),
+            Command(name, decode, handle, KEPT_PER_S)
+            for name, decode, handle in (
+                ("assign", orders.decode_assign, calls.on_assign),
+                ("update", orders.decode_update, calls.on_update),
+                ("cancel", orders.decode_cancel, calls.on_cancel),
+                ("message", orders.decode_message, calls.on_message),
+                ("crew", orders.decode_sign_on, self.run.aboard.on_sign_on),
+                ("answer", orders.decode_answer, corrections.on_answer),
+                ("amend", orders.decode_amend, corrections.on_amend),
+            )
         ]
 
     def page(self) -> dict[str, Any]:

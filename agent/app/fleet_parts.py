@@ -149,9 +149,9 @@ class FleetParts:
             "service": Doing(self._service),
             "config": Doing(self._config_patch, per_s=1 / 60, burst=6),
             "restart": Doing(self._restart_by, per_s=1 / 120, burst=3),
-            "fetch": Doing(self._fetch, changes=False),
-            "keep": Doing(self._keep_recording, per_s=0.05, burst=8),
-            "acknowledge": Doing(self._acknowledge, per_s=1, burst=32),
+            "fetch": Doing(self._fetch, changes=False, per_s=0.2),
+            "keep": Doing(self._keep_recording, burst=8),
+            "acknowledge": Doing(self._acknowledge, burst=32),
         }
 
     # ------------------------------------------------------------------ for the daemon

@@ -21,7 +21,7 @@ from agent.hal.clock import Clock
 from agent.outbox.fault import OutboxClosedError
 from agent.runtime.log import EventLog
 from agent.runtime.plain_text import told
-from agent.uplink.commands import NOBODY, Asker, Command
+from agent.uplink.commands import KEPT_PER_S, NOBODY, Asker, Command
 from agent.uplink.pacing import Allowance
 from agent.wire.fleet_orders import DECODERS, Order
 from agent.wire.reader_request import RefusalReason, Reply
@@ -99,7 +99,7 @@ class Doing:
 
     do: Callable[[Any, Asked], Result | Awaitable[Result]]
     changes: bool = True
-    per_s: float = 0.2
+    per_s: float = KEPT_PER_S
     burst: float = 16
 
 

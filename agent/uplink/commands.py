@@ -23,6 +23,8 @@ log = EventLog("uplink")
 PER_S = 2.0
 BURST = 64.0
 """Commands of one name that are looked at in the long run, and at once: more cost nothing but a count."""
+KEPT_PER_S = 120 / 3600
+"""Of a command that makes records which are kept for ever: a dispatch gone mad must not fill the card."""
 MOST_CORRELATION_BYTES = 512
 _TEXT_LETTERS = 200
 _LEVEL = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -246,3 +246,32 @@ def test_a_status_socket_that_can_not_be_made_is_a_reason_until_it_can(
         assert (await asyncio.to_thread(ask, tmp_path / "run" / "mdt.sock", "status"))["unit"] == "test/T1"
 
     asyncio.run(running(configuration(tmp_path, status_socket="run/mdt.sock"), act))
+
+
+def test_no_command_of_a_dispatch_gone_mad_can_fill_the_card_in_a_day(tmp_path: Path) -> None:
+    """Whatever makes records that are kept for ever is bounded by the hour."""
+    only_answered = {"replay", "new-journal", "ping", "report-now", "diagnostics", "fetch"}
+
+    async def act(daemon: Daemon) -> None:
+        rows = daemon.publisher._commands._rows
+        assert set(rows) >= {*only_answered, "assign", "answer", "acknowledge", "service"}
+        for name, row in rows.items():
+            if name not in only_answered:
+                assert row.per_s * 3600 <= 120, name
+                assert row.burst <= 64, name
+
+    asyncio.run(running(configuration(tmp_path), act))
+
+
+def test_commands_beyond_what_an_hour_may_bring_are_dropped_and_told(tmp_path: Path) -> None:
+    async def act(daemon: Daemon) -> None:
+        table, topic = daemon.publisher._commands, Topics("test", "T1").command("message")
+        for second in range(3600):
+            for _ in range(10):
+                payload = b'{"id": "%d", "text": "x"}' % second
+                table.take(topic, payload, 1e6 + second)
+        counts = table.snapshot()["message"]
+        assert counts["taken"] + counts["refused"] <= 64 + 120 + 1
+        assert counts["dropped"] > 35_000
+
+    asyncio.run(running(configuration(tmp_path), act))
