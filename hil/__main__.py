@@ -18,6 +18,7 @@ COMMANDS = {
     "power-cuts": ("hil.kernel.power_cuts", "cut the power under the real store, again and again"),
     "contract": ("hil.contract_documents", "write the documents that are made from the contract's tables"),
     "city": ("hil.city.command", "a day of many units and one dispatch, judged against the truth"),
+    "cluster": ("hil.cluster.command", "three broker nodes, a store and two services on this computer"),
     "bench": ("hil.bench.command", "speed and cost, each as a ratio against a peer"),
 }
 

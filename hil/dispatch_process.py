@@ -27,16 +27,23 @@ class DispatchProcess:
         broker_url: where units are heard.
         store: file or URL; a file in `directory` when not given.
         options: further options of the command.
+        settings: its configuration file, which names the broker when `broker_url` is empty.
     """
 
     def __init__(
-        self, directory: Path, broker_url: str, *, store: str | None = None, options: Sequence[str] = ()
+        self,
+        directory: Path,
+        broker_url: str,
+        *,
+        store: str | None = None,
+        options: Sequence[str] = (),
+        settings: Path | None = None,
     ) -> None:
         self.store = store or str(directory / "dispatch.db")
         self.log_file = directory / "dispatch.log"
         self._directory = directory
         self._broker_url = broker_url
-        self._options = list(options)
+        self._options = list(options) if settings is None else ["--config", str(settings), *options]
         self._process: subprocess.Popen[str] | None = None
         self._listen = "127.0.0.1:0"
         self.page = ""
@@ -53,8 +60,19 @@ class DispatchProcess:
 
     def start(self) -> None:
         """Start it and wait for the page's address. Raises RuntimeError when it ends instead."""
+        self.launch()
+        self.wait_ready()
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def launch(self) -> None:
+        """Start it; a standby may take its time until it serves."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "agent.dispatch.main", "run", "--broker", self._broker_url]
+        command = [sys.executable, "-m", "agent.dispatch.main", "run"]
+        command += ["--broker", self._broker_url] if self._broker_url else []
         command += ["--store", self.store, "--listen", self._listen, *self._options]
         checkout = str(Path(__file__).resolve().parent.parent)
         path = os.environ.get("PYTHONPATH")
@@ -68,8 +86,12 @@ class DispatchProcess:
                 text=True,
                 env=environment,
             )
+
+    def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
+        """Wait for the page's address. Raises RuntimeError when it ends instead."""
+        assert self._process is not None
         assert self._process.stdout is not None
-        impatient = threading.Timer(READY_WITHIN_S, self._process.kill)
+        impatient = threading.Timer(within_s, self._process.kill)
         impatient.start()
         try:
             line = self._process.stdout.readline()

@@ -38,6 +38,7 @@ class Message:
         received_ms: when, in Unix milliseconds of this computer.
         retained: the broker kept it; it may be old.
         token: what the source needs to confirm it; opaque.
+        offset: where it stands in a stream that is read by offsets; None of other sources.
     """
 
     topic: str
@@ -45,6 +46,7 @@ class Message:
     received_ms: int
     retained: bool = False
     token: Any = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Heard:
         conflicts: records that contradict what was read before.
         cursors: of every stream that was touched.
         receipts: what may be said once all of it is stored.
+        read_to: the highest offset of what came by a stream; None when nothing did.
     """
 
     batches: list[HeardBatch] = field(default_factory=list)
@@ -114,6 +117,7 @@ class Heard:
     conflicts: list[Conflict] = field(default_factory=list)
     cursors: list[StreamCursor] = field(default_factory=list)
     receipts: list[tuple[Topics, Receipt]] = field(default_factory=list)
+    read_to: int | None = None
 
     @property
     def records(self) -> int:
@@ -135,7 +139,7 @@ class Intake:
 
     def hear(self, messages: Sequence[Message], now_s: float = 0.0) -> Heard:
         """Read messages in the order in which they came; `now_s` is the clock of `asks`."""
-        heard = Heard()
+        heard = Heard(read_to=read_to(messages))
         states: dict[tuple[Topics, str], HeardState] = {}
         touched: set[Topics] = set()
         for message in messages:
@@ -192,6 +196,11 @@ class Intake:
                 state = self._vehicles[parsed.topics] = state if known is None else state.over(known)
             self._reader.learn(parsed.topics, state)
         return HeardState(parsed.topics, parsed.name, message, state)
+
+
+def read_to(messages: Iterable[Message]) -> int | None:
+    """The highest offset of messages; None when none came by a stream."""
+    return max((one.offset for one in messages if one.offset is not None), default=None)
 
 
 def state_fields(state: State) -> dict[str, Any]:

@@ -128,10 +128,9 @@ async def _connected(
         hear(message)
 
     source = MqttSource(
-        settings.broker,
+        (settings.broker,),
         client_id=client_id,
         session_s=0,
-        agency=None,
         now_ms=lambda: 0,
         on_message=on_message,
         on_state=on_state,

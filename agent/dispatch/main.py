@@ -244,21 +244,42 @@ async def serve(
     from agent.dispatch.service import Service, Source
     from agent.dispatch.simulated_clock import SimulatedClock
     from agent.dispatch.store.engine import StoreError, engine_of
+    from agent.wire.topics import Area, subscriptions
     from firmware_shims.system_clock import SystemClock
 
     system = SystemClock()
     clock = SimulatedClock(lambda: system.system_utc().unix_ms)
     now_ms = clock.now_ms
 
-    def new_source(on_message: Callable[..., None], on_state: Callable[..., None]) -> Source:
-        return MqttSource(
-            settings.broker,
-            client_id=settings.client_id,
-            session_s=settings.session_days * 86_400,
+    def new_source(
+        on_message: Callable[..., None], on_state: Callable[..., None], read_to: Callable[[], int | None]
+    ) -> Source:
+        def mqtt(on_message: Callable[..., None], on_state: Callable[..., None]) -> MqttSource:
+            filters = subscriptions(settings.agency)
+            if settings.stream is not None:
+                filters = tuple(one for one in filters if f"/{Area.JOURNAL}/" not in one)
+            return MqttSource(
+                (settings.broker, *settings.more_brokers),
+                client_id=settings.client_id,
+                session_s=settings.session_days * 86_400,
+                filters=filters,
+                now_ms=now_ms,
+                on_message=on_message,
+                on_state=on_state,
+            )
+
+        if settings.stream is None:
+            return mqtt(on_message, on_state)
+        from agent.dispatch.stream_source import StreamSource
+
+        return StreamSource(
+            settings.stream,
             agency=settings.agency,
             now_ms=now_ms,
+            read_to=read_to,
             on_message=on_message,
             on_state=on_state,
+            mqtt=mqtt,
         )
 
     stopped = asyncio.Event()

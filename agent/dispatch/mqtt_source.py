@@ -21,7 +21,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.config.uplink import Broker
 from agent.dispatch.intake import Message
-from agent.wire.topics import subscriptions
 
 KEEPALIVE_S = 20
 CONNECT_TIMEOUT_S = 10.0
@@ -50,32 +49,31 @@ class MqttSource:
     """Connects, and again whenever the connection is lost, until closed. Used from one event loop.
 
     Args:
-        broker: where to.
+        brokers: where to; of several, nodes of one cluster, the next is tried when one is gone.
         client_id: the durable session's name.
         session_s: how long the broker keeps the session while nobody is there.
-        agency: only this agency's units; None for all.
+        filters: what to read.
         now_ms: this computer's time in Unix milliseconds.
         on_message: called on the loop for every message, in order.
         on_state: called on the loop when the connection comes and goes.
-        filters: what to read instead of everything that units say.
     """
 
     def __init__(
         self,
-        broker: Broker,
+        brokers: Sequence[Broker],
         *,
         client_id: str,
         session_s: float,
-        agency: str | None,
+        filters: Sequence[str],
         now_ms: Callable[[], int],
         on_message: Callable[[Message], None],
         on_state: Callable[[SourceState], None],
-        filters: Sequence[str] | None = None,
     ) -> None:
-        self._broker = broker
+        self._brokers = tuple(brokers)
+        self._broker = self._brokers[0]
         self._client_id = client_id
         self._session_s = session_s
-        self._filters = subscriptions(agency) if filters is None else tuple(filters)
+        self._filters = tuple(filters)
         self._now_ms = now_ms
         self._on_message = on_message
         self._on_state = on_state
@@ -96,7 +94,7 @@ class MqttSource:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        wait_s = RETRY_S[0]
+        wait_s, at, failed = RETRY_S[0], 0, 0
         try:
             while True:
                 held = await self._one_connection()
@@ -104,6 +102,11 @@ class MqttSource:
                     self._version = MQTTProtocolVersion.MQTTv5
                 wait_s = RETRY_S[0] if held else min(RETRY_S[1], wait_s * 2)
                 self._on_state(SourceState(False, self._why))
+                failed = 0 if held else failed + 1
+                at = (at + 1) % len(self._brokers)
+                self._broker = self._brokers[at]
+                if len(self._brokers) > 1 and failed % len(self._brokers):
+                    continue  # another node may well be there: at once
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads reconnections
         finally:
             await asyncio.shield(self._drop())

@@ -23,10 +23,11 @@ from agent.dispatch.mqtt_source import SourceState
 from agent.dispatch.outputs.output import Output, OutputError, OutputSettings, make
 from agent.dispatch.queries import Reading
 from agent.dispatch.settings import DispatchFile
-from agent.dispatch.store.engine import Engine, StoreDataError, StoreError
+from agent.dispatch.store.engine import Engine, StoreDataError, StoreError, StoreOwnedError
 from agent.dispatch.store.store import Store
 from agent.domain.record import Kind, Stream
 from agent.domain.state import LinkState
+from agent.reader.journal_reader import StreamCursor
 from agent.runtime.log import EventLog
 from agent.wire.reader_request import JournalRequest, ReplayRequest, encode_map
 from agent.wire.topics import NEW_JOURNAL, ROOT, Topics
@@ -75,7 +76,11 @@ class Source(Protocol):
         ...
 
 
-NewSource = Callable[[Callable[[Message], None], Callable[[SourceState], None]], Source]
+NewSource = Callable[
+    [Callable[[Message], None], Callable[[SourceState], None], Callable[[], int | None]], Source
+]
+"""Takes what is called with each message and with each change of the connection, and what tells the offset up
+to which a stream is stored."""
 
 
 @dataclass(slots=True)
@@ -192,7 +197,7 @@ class Service:
         self.failed = loop.create_future()
         self.wellbeing.started_ms = self.now_ms()
         await self._open_store()
-        self._source = self._new_source(self._inbox.put, self._source_state)
+        self._source = self._new_source(self._inbox.put, self._source_state, lambda: self._store.read_to)
         outputs = [(one, make(one, self._source.send_kept)) for one in self.settings.output]
         for name, work in (
             ("source", self._source.run()),
@@ -317,8 +322,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
     async def _open_store(self) -> None:
-        cursors = await self._write(self._store.open)
-        self._intake = Intake(cursors)
+        self._intake = Intake(await self._owned_cursors())
         now_ms = self.now_ms()
         rows = await self._write(
             lambda: self._store.connection.query(
@@ -330,6 +334,20 @@ class Service:
             self.fleet.restore(Topics(agency, unit), name, bytes(payload), received_ms, now_ms)
         await self._refresh_calls()
         await self._refresh_alarms()
+
+    async def _owned_cursors(self) -> list[StreamCursor]:
+        """Open the store; a standby waits until nobody else writes to it."""
+        told = False
+        while True:
+            try:
+                return await self._write(self._store.open)
+            except StoreOwnedError as error:
+                if not self.settings.standby:
+                    raise
+                if not told:
+                    _log.info("standing_by", why=error)
+                told = True
+            await asyncio.sleep(STORE_RETRY_S[0])
 
     async def _store_what_comes(self) -> None:
         loop = asyncio.get_running_loop()
@@ -362,6 +380,10 @@ class Service:
             wait_s = min(STORE_RETRY_S[1], wait_s * 2)
             try:
                 self._intake = Intake(await self._write(self._store.open))
+            except StoreOwnedError:
+                if self.settings.standby:
+                    raise  # it stood by and took over; this service ends, and stands by when it is started
+                error = StoreError("another service writes to the store")
             except StoreError as again:
                 error = again
             else:
@@ -393,7 +415,8 @@ class Service:
                 self._store.write(heard)
             except StoreDataError as error:
                 self._intake = Intake(self._store.reload())
-                heard = Heard(refused=[Refused(None, message, f"has no place in the store: {error}")])
+                refused = Refused(None, message, f"has no place in the store: {error}")
+                heard = Heard(refused=[refused], read_to=message.offset)
                 self._store.write(heard)
             whole.batches += heard.batches
             whole.states += heard.states

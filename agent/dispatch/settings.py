@@ -14,6 +14,19 @@ from agent.dispatch.outputs.output import OutputSettings
 Role = Literal["dispatch", "fleet", "safety", "reader"]
 
 
+class JournalStream(Section):
+    """The journal from a cluster's replicated stream (RabbitMQ 4) instead of the broker's session."""
+
+    nodes: tuple[Broker, ...] = Field(min_length=1, max_length=16)
+    """AMQP addresses of the cluster's nodes, in the order in which they are tried."""
+    name: str = Field("journal", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """The stream; it is made where there is none."""
+    replicas: int = Field(3, ge=1, le=9)
+    """Nodes that hold it, when it is made."""
+    keep: str = Field("14D", pattern=r"^[1-9][0-9]{0,3}[YMDhms]$")
+    """How long it keeps at least what was read, when it is made."""
+
+
 class Listen(Section):
     """Where the page and the interface are served."""
 
@@ -110,6 +123,12 @@ class DispatchFile(Section):
     districts: Path | None = None
     """GeoJSON of areas with a property `name`, for response times by district."""
     broker: Broker
+    more_brokers: tuple[Broker, ...] = ()
+    """Further nodes of the same cluster: the next one is tried when one is gone."""
+    stream: JournalStream | None = None
+    """Where the journal is read from when it is not the broker's session; see docs/cluster.md."""
+    standby: bool = False
+    """Wait while another service writes to the store, and take its place when it is gone."""
     listen: Listen = Listen()
     tokens: tuple[Token, ...] = ()
     certificates: tuple[CertificateRole, ...] = ()

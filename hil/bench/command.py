@@ -31,6 +31,7 @@ BENCHMARKS = {
     "footprint": "the daemon as a whole, on its devices",
     "gnss_input": "a sentence from the receiver",
     "can_input": "a frame from the vehicle bus",
+    "cluster": "records and presses through three nodes of a cluster into PostgreSQL",
     "dispatch_store": "records made durable at dispatch, on SQLite and PostgreSQL",
     "dispatch_page": "frames of dispatch's page with 200 units at 1 Hz",
 }

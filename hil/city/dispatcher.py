@@ -330,7 +330,10 @@ class Centre:
         return least_s + (most_s - least_s) * digits / 0xFFFFFFFF
 
     def _new_source(
-        self, on_message: Callable[[Message], None], on_state: Callable[[SourceState], None]
+        self,
+        on_message: Callable[[Message], None],
+        on_state: Callable[[SourceState], None],
+        _read_to: Callable[[], int | None],
     ) -> CitySource:
         self._source = CitySource(on_message, on_state)
         return self._source

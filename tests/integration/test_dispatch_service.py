@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -305,3 +306,43 @@ def test_a_full_disk_is_told_and_nothing_is_lost(service: DispatchProcess, vehic
     wait_until(lambda: vehicle.receipts.get("trail") == 10, "the rest, once there is room again")
     assert [seq for _, seq in rows_of(service)] == list(range(1, 11))
     wait_until(lambda: service.ask("/api/v1/service")["well"], "the service to be well")
+
+
+def test_a_standby_takes_over_when_the_service_is_killed(tmp_path: Path, broker: Mosquitto) -> None:
+    settings = tmp_path / "standby.toml"
+    settings.write_text(
+        f'standby = true\n[broker]\nhost = "127.0.0.1"\nport = {broker.port}\nallow_plaintext = true\n'
+    )
+    store = str(tmp_path / "shared.db")
+    first = DispatchProcess(tmp_path / "one", "", store=store, settings=settings)
+    heir = DispatchProcess(tmp_path / "two", "", store=store, settings=settings)
+    unit = Vehicle(broker.port)
+    try:
+        first.start()
+        wait_until(lambda: first.ask("/api/v1/service")["well"], "the subscription")
+        heir.launch()
+        wait_until(lambda: "standing_by" in heir.log_tail(), "the standby")
+        unit.say(A1.status(1, "en_route", UTC_MS))
+        wait_until(lambda: rows_of(first) == [(1, 1)], "the first press")
+        first.kill()
+        # The broker keeps it for the one that takes over.
+        unit.say(A1.status(2, "on_scene", UTC_MS + 1))
+        heir.wait_ready()
+        wait_until(lambda: rows_of(heir) == [(1, 1), (1, 2)], "both presses")
+    finally:
+        unit.close()
+        first.kill()
+        heir.kill()
+
+
+def test_the_next_broker_is_tried_when_one_is_gone(tmp_path: Path, broker: Mosquitto) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        settings = tmp_path / "two.toml"
+        plain = "allow_plaintext = true\n"
+        settings.write_text(
+            f'[broker]\nhost = "127.0.0.1"\nport = {nobody.getsockname()[1]}\n{plain}'
+            f'[[more_brokers]]\nhost = "127.0.0.1"\nport = {broker.port}\n{plain}'
+        )
+        with DispatchProcess(tmp_path / "dispatch", "", settings=settings) as service:
+            wait_until(lambda: service.ask("/api/v1/service")["well"], "the second broker")

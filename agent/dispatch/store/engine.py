@@ -17,6 +17,10 @@ class StoreError(Exception):
     """The database can not be used now: away, full, locked or damaged. Nothing of it was kept."""
 
 
+class StoreOwnedError(StoreError):
+    """Another service writes to the database."""
+
+
 class StoreDataError(Exception):
     """A value has no place in the database. Nothing of the transaction was kept."""
 
@@ -64,7 +68,8 @@ class Engine(Protocol):
         """The one writing connection; the tables are there afterwards.
 
         Raises:
-            StoreError: the database is away, of another version, or another service writes to it.
+            StoreOwnedError: another service writes to it.
+            StoreError: the database is away or of another version.
         """
         ...
 

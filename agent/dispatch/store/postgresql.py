@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql as sql_text
 
-from agent.dispatch.store.engine import Connection, StoreDataError, StoreError, Values
+from agent.dispatch.store.engine import Connection, StoreDataError, StoreError, StoreOwnedError, Values
 from agent.dispatch.store.schema import VERSION, statements
 
 _OWNER_KEY = 0x6D64_7464
@@ -116,7 +116,7 @@ class PostgresqlEngine:
         try:
             connection.query("SELECT pg_advisory_lock(:key)", {"key": _OWNER_KEY})
         except StoreError as error:
-            raise StoreError(f"{self.where}: another service writes to it ({error})") from error
+            raise StoreOwnedError(f"{self.where}: another service writes to it ({error})") from error
         connection.execute("SET lock_timeout = 0")
 
     def _check_version(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from agent.dispatch.store.engine import Connection, StoreDataError, StoreError, Values
+from agent.dispatch.store.engine import Connection, StoreDataError, StoreError, StoreOwnedError, Values
 from agent.dispatch.store.schema import VERSION, statements
 
 BUSY_MS = 5_000
@@ -88,7 +88,7 @@ class SqliteEngine:
             owner.close()
             if not isinstance(error, sqlite3.OperationalError):
                 raise
-            raise StoreError(f"{self.where}: another service writes to it ({error})") from error
+            raise StoreOwnedError(f"{self.where}: another service writes to it ({error})") from error
         return owner
 
     def _open(self, *, read_only: bool = False) -> sqlite3.Connection:

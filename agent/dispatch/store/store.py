@@ -52,6 +52,8 @@ REFUSED_UNITS = 5_000
 KEEP_REPLIES = 4_000
 """Of one command: a recording comes in that many pieces of some kilobytes, and a liar's flood ends."""
 _REBUILD_BATCHES = 500
+_READ_TO = "read_to"
+"""Name in `meta` of the offset up to which the journal's stream is stored."""
 CORRECTING = (ClockCorrection, Withdrawal, Amendment)
 _QUIET = frozenset({int(Kind.POSITION), int(Kind.TELEMETRY), int(Kind.HEALTH)})
 CALL_STEPS = {
@@ -83,6 +85,8 @@ class Store:
         self._streams: dict[StreamKey, int] = {}
         self._next_batch = 1
         self._corrections = Corrections()
+        self.read_to: int | None = None
+        """Offset up to which the journal's stream is stored; None when nothing of it is, or there is none."""
 
     @property
     def connection(self) -> Connection:
@@ -109,6 +113,11 @@ class Store:
 
     def write(self, heard: Heard) -> None:
         """Store everything or nothing. When it returns, all of it is on the disk."""
+        self._write_all(heard)
+        if heard.read_to is not None:
+            self.read_to = heard.read_to
+
+    def _write_all(self, heard: Heard) -> None:
         with self.connection.transaction():
             batches, rows = self._rows(heard.batches)
             for day in {row[BATCH_COLUMNS.index("received_day")] for row in batches}:
@@ -118,6 +127,8 @@ class Store:
                 self.connection.insert_new("batches", BATCH_COLUMNS, batches)
                 self.connection.insert_new("records", RECORD_COLUMNS, rows)
             self._write_cursors(heard.cursors)
+            if heard.read_to is not None:
+                self._write_read_to(heard.read_to)
             self._write_states(heard.states)
             for reply in heard.replies:
                 self._write_reply(reply)
@@ -129,6 +140,12 @@ class Store:
                 for record in batch.records:
                     if int(record.kind) not in _QUIET:
                         self._follow(batch, record)
+
+    def _write_read_to(self, offset: int) -> None:
+        self.connection.execute(
+            "INSERT INTO meta VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            {"name": _READ_TO, "value": str(offset)},
+        )
 
     def rebuild(self) -> int:
         """Make the rows anew from the raw batches; returns how many there are.
@@ -183,6 +200,8 @@ class Store:
                 StreamCursor(topics.agency, topics.unit, journal, stream, ask_from, highest, holes, boots)
             )
         self._corrections.load(connection)
+        found = connection.query("SELECT value FROM meta WHERE name = :name", {"name": _READ_TO})
+        self.read_to = int(found[0][0]) if found else None
         self._next_batch = connection.query("SELECT coalesce(max(batch_id), 0) + 1 FROM batches")[0][0]
         # The newest journal of a unit comes first: the reader takes the first one for the present one.
         return cursors[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from agent.dispatch import queries
 from agent.dispatch.access import Who
 from agent.dispatch.intake import Heard, HeardBatch, Intake, Message
 from agent.dispatch.ledger import Ledger
-from agent.dispatch.store.engine import StoreDataError, StoreError, engine_of
+from agent.dispatch.store.engine import StoreDataError, StoreError, StoreOwnedError, engine_of
 from agent.dispatch.store.store import DAY_MS, KEEP_REFUSED, Store
 from agent.dispatch.unit_voice import UnitVoice
 from agent.domain.record import (
@@ -411,3 +412,33 @@ def test_a_second_record_under_a_known_number_is_kept_and_told_and_hides_nothing
     assert (alarm["kind"], alarm["priority"]) == ("identity", "medium")
     found = queries.rare_records(opened.store.connection, since_ms=0, until_ms=NOW_MS + 1)
     assert [one["data"]["status"] for one in found] == ["available", "en_route"]
+
+
+def test_the_offset_of_a_stream_is_stored_with_what_was_read_or_not_at_all(opened: Opened) -> None:
+    topic, payload = A1.positions(1, 10, NOW_MS)
+
+    def read_to() -> int | None:
+        return opened.store.read_to
+
+    assert read_to() is None
+    opened.take([Message(topic, payload, NOW_MS, offset=41)])
+    assert read_to() == 41
+    opened.reopen()
+    assert read_to() == 41
+    # What came by another way says nothing about the stream.
+    opened.take(said(A1.positions(11, 10, NOW_MS)))
+    assert read_to() == 41
+    heard = opened.intake.hear([Message(*A1.positions(21, 10, NOW_MS), NOW_MS, offset=42)])
+    topics = Topics("boston-ems", "A" * 64)
+    heard.cursors.append(replace(heard.cursors[0], unit=topics.unit, highest=1 << 70))
+    with pytest.raises((StoreDataError, StoreError)):
+        opened.store.write(heard)
+    assert read_to() == 41
+    opened.reopen()
+    assert read_to() == 41
+    assert len(opened.rows()) == 20
+
+
+def test_who_finds_another_service_at_the_store_is_told_so(opened: Opened) -> None:
+    with pytest.raises(StoreOwnedError):
+        Store(engine_of(opened.url)).open()
