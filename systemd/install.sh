@@ -10,14 +10,8 @@
 # PYTHON=python3   what to make the environment with, 3.11 or later
 set -eu
 
-source=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-root=${DESTDIR:-}
-root=${root%/}
-prefix=/opt/mdt
-python=${PYTHON:-python3}
-
-say() { printf '%s\n' "$*"; }
-fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+program=mdt
+. "$(dirname -- "$0")/environment.sh"
 
 # File of the source tree, place on the vehicle. Both ways, so that uninstall can not forget one.
 each_file() {
@@ -34,44 +28,10 @@ each_file() {
     "$@" docs/button-box.md "$prefix/share/doc/button-box.md"
 }
 
-put_file() { install -D -m 0644 "$source/$1" "$root$2"; }
-drop_file() { rm -f "$root$2"; }
-
-live() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
-
-# Made beside the environment that is in use, which the agent keeps running on until the new one is complete.
-put_environment() {
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$python is older than 3.11"
-    fresh=$root$prefix.new
-    "$python" -m venv --clear --prompt mdt "$fresh"
-    set -- --quiet --disable-pip-version-check --no-cache-dir --no-compile
-    [ -z "${WHEELS:-}" ] || set -- "$@" --no-index --find-links "$WHEELS"
-    "$fresh/bin/pip" install "$@" --require-hashes -r "$source/requirements.lock"
-    # Built from a copy: building leaves things behind, which would be root's in a checkout that is not. And with what
-    # the lock names, in an environment that goes away: left to itself pip would fetch, as root, whatever is newest.
-    copy=$(mktemp -d)
-    trap 'rm -rf "$copy"' EXIT
-    mkdir "$copy/source"
-    cp -R "$source/agent" "$source/firmware_shims" "$source/pyproject.toml" "$source/README.md" "$copy/source/"
-    # Dispatch's end has no place in a vehicle, nor have its commands.
-    rm -rf "$copy/source/agent/dispatch"
-    sed -i '/^mdt-dispatch = /d; /^mdt-pki = /d' "$copy/source/pyproject.toml"
-    "$python" -m venv "$copy/builder"
-    "$copy/builder/bin/pip" install "$@" --require-hashes -r "$source/requirements-build.lock"
-    "$copy/builder/bin/pip" wheel --quiet --disable-pip-version-check --no-index --no-build-isolation --no-deps \
-        --wheel-dir "$copy/wheels" "$copy/source"
-    "$fresh/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-index --no-deps \
-        "$copy"/wheels/*.whl
-    # Scripts carry the path they were made at.
-    grep -rlIF "$fresh" "$fresh/bin" "$fresh/pyvenv.cfg" | while read -r script; do
-        sed -i "s|$fresh|$prefix|g" "$script"
-    done
-    # The service may not write there; compiled now, it starts in a fraction of the time.
-    "$fresh/bin/python" -m compileall -q -f -s "$fresh" -p "$prefix" "$fresh/lib" >/dev/null || true
-    rm -rf "$root$prefix.old"
-    [ ! -e "$root$prefix" ] || mv "$root$prefix" "$root$prefix.old"
-    mv "$fresh" "$root$prefix"
-    rm -rf "$root$prefix.old"
+# Dispatch's end has no place in a vehicle, nor have its commands.
+without_dispatch() {
+    rm -rf "$1/agent/dispatch"
+    sed -i '/^mdt-dispatch = /d; /^mdt-pki = /d' "$1/pyproject.toml"
 }
 
 put_files() {
@@ -111,7 +71,7 @@ esac
 
 case ${1:-} in
 install)
-    put_environment
+    put_environment requirements.lock without_dispatch
     put_files
     if live; then activate; else say "Installed below ${root:-/}."; fi
     ;;

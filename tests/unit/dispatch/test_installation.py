@@ -77,8 +77,6 @@ def test_the_unit_is_understood_and_hardened(tmp_path: Path) -> None:
 
 
 def test_nothing_of_dispatch_goes_into_a_vehicle() -> None:
-    installer = (CHECKOUT / "systemd" / "install.sh").read_text()
-    assert 'rm -rf "$copy/source/agent/dispatch"' in installer
     vehicle = (CHECKOUT / "requirements.lock").read_text()
     for library in ("fastapi", "psycopg", "cryptography", "uvicorn", "js-lib-leaflet"):
         assert f"\n{library}" not in f"\n{vehicle}"
