@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
-import subprocess
-import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -15,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-READY_WITHIN_S = 60.0
-STOPS_WITHIN_S = 20.0
+from hil.service_process import READY_WITHIN_S, ServiceProcess
 
 
 class DispatchProcess:
@@ -44,7 +39,7 @@ class DispatchProcess:
         self._directory = directory
         self._broker_url = broker_url
         self._options = list(options) if settings is None else ["--config", str(settings), *options]
-        self._process: subprocess.Popen[str] | None = None
+        self._process = ServiceProcess("agent.dispatch.main", self.log_file, ready="page: ")
         self._listen = "127.0.0.1:0"
         self.page = ""
 
@@ -66,71 +61,31 @@ class DispatchProcess:
     @property
     def running(self) -> bool:
         """Whether its process lives."""
-        return self._process is not None and self._process.poll() is None
+        return self._process.running
 
     def launch(self) -> None:
         """Start it; a standby may take its time until it serves."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "agent.dispatch.main", "run"]
-        command += ["--broker", self._broker_url] if self._broker_url else []
-        command += ["--store", self.store, "--listen", self._listen, *self._options]
-        checkout = str(Path(__file__).resolve().parent.parent)
-        path = os.environ.get("PYTHONPATH")
-        environment = os.environ | {"PYTHONPATH": checkout if not path else f"{checkout}{os.pathsep}{path}"}
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                env=environment,
-            )
+        arguments = ["run", *(["--broker", self._broker_url] if self._broker_url else [])]
+        arguments += ["--store", self.store, "--listen", self._listen, *self._options]
+        self._process.launch(arguments)
 
     def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Wait for the page's address. Raises RuntimeError when it ends instead."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        impatient = threading.Timer(within_s, self._process.kill)
-        impatient.start()
-        try:
-            line = self._process.stdout.readline()
-        finally:
-            impatient.cancel()
-            impatient.join()
-        if not line.startswith("page: "):
-            self.kill()
-            raise RuntimeError(f"the service did not start: {self.log_tail()}")
-        self.page = line.removeprefix("page: ").strip()
+        self.page = self._process.wait_ready(within_s)
         self._listen = self.url.partition("://")[2]
 
     def stop(self) -> int | None:
         """Ask it to end; its exit code. Idempotent."""
-        process, self._process = self._process, None
-        if process is None:
-            return None
-        process.terminate()
-        try:
-            code = process.wait(STOPS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-        return code
+        return self._process.end()
 
     def kill(self) -> None:
         """End it at once. Idempotent."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+        self._process.end(kill=True)
 
     def limit_file_size(self, *, on: bool) -> None:
         """Let no file grow, as on a full disk, or let them grow again."""
-        assert self._process is not None
+        assert self._process.pid is not None
         limit = 1 if on else resource.RLIM_INFINITY
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
@@ -143,10 +98,7 @@ class DispatchProcess:
 
     def log_tail(self, size: int = 3000) -> str:
         """The end of what it logged."""
-        try:
-            return self.log_file.read_text(encoding="utf-8", errors="replace")[-size:]
-        except OSError:
-            return "(no log)"
+        return self._process.log_tail(size)
 
     def ask(self, path: str, body: dict[str, Any] | None = None, *, token: str | None = None) -> Any:
         """The JSON answer of a GET, or of a POST when there is a body. Raises `HTTPError`."""
