@@ -13,7 +13,11 @@ from pydantic import AfterValidator, Field, StringConstraints
 from agent.config import Baud, DevicePath, GnssDevice, Host
 from agent.hal.clock import Clock
 from agent.hal.gnss import NmeaBytes
+from agent.runtime.log import EventLog
 from firmware_shims.serial_line import SerialLine
+from firmware_shims.serial_rates import RATES, RateSearch
+
+log = EventLog("serial")
 
 GATHER_S = 0.05
 """How long bytes are left to gather. A UART hands over 16 at a time, and waking up for each handful costs
@@ -44,8 +48,8 @@ class GnssSerial(GnssDevice):
     kind: Literal["gnss_serial"] = "gnss_serial"
     device: DevicePath
     """The receiver's serial device. A router's TCP port is a device of kind "gnss_tcp"."""
-    baud: Baud = 9600
-    """Speed of the line."""
+    baud: Baud | Literal["auto"] = 9600
+    """Speed of the line. "auto" looks for it, and looks again when the receiver changes it."""
     init: tuple[InitString, ...] = Field((), max_length=16)
     """What the receiver is told at each opening: sentences without `$` and checksum, such as "PMTK220,1000",
     or whole binary messages as `hex:` and digits."""
@@ -107,9 +111,37 @@ class SerialNmea:
         await self._line.close()
 
 
+class SearchingNmea(SerialNmea):
+    """The same on a line whose speed is looked for.
+
+    What is heard at a wrong speed is handed on: who reads it counts it, and says so.
+    """
+
+    def __init__(self, device: str, clock: Clock, init: Sequence[bytes] = ()) -> None:
+        self._search = RateSearch(RATES[0])
+        super().__init__(SerialLine(device, self._search.rate), clock, init)
+
+    async def read(self) -> Sequence[NmeaBytes]:
+        """See SerialNmea. Opens the line at another speed when nothing that comes can be read."""
+        chunks = await super().read()
+        settled = self._search.settled
+        for chunk in chunks:
+            if self._search.take(chunk.data, chunk.received_boottime_ns):
+                device, rate = self._line.device, self._search.rate
+                await self._line.close()
+                self._line = SerialLine(device, rate)
+                log.info("baud_tried", device=device, baud=rate)
+                await self.open()
+        if self._search.settled and not settled:
+            log.info("baud_found", device=self._line.device, baud=self._search.rate)
+        return chunks
+
+
 def serial_receiver(settings: GnssSerial, clock: Clock) -> SerialNmea:
     """The receiver of a configuration."""
     init = [_init_bytes(text) for text in settings.init]
+    if settings.baud == "auto":
+        return SearchingNmea(settings.device, clock, init)
     return SerialNmea(SerialLine(settings.device, settings.baud), clock, init)
 
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 import glob
 import os
-import re
 from collections.abc import Iterator
-from functools import reduce
-from operator import xor
 from pathlib import Path
 
 from agent.cli.doctor.finding import Finding, Patient, Say
 from agent.config import CanDevice, ConfigError, Device, GnssDevice, validate
 from agent.hal.errors import HardwareError
 
-RATES = (4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400)
 TRY_S = 1.5
 OPEN_S = 15.0
-_SENTENCE = re.compile(rb"\$([^*$\r\n]{5,90})\*([0-9A-Fa-f]{2})")
-_UBX = b"\xb5\x62"
 
 
 def check(patient: Patient, say: Say) -> Iterator[Finding]:
@@ -76,7 +70,10 @@ def _by_listening(device: Device, patient: Patient, say: Say) -> Iterator[Findin
 
 
 def _receiver(device: GnssDevice, data: bytes, patient: Patient, say: Say) -> Finding:
-    good = good_sentences(data)
+    from firmware_shims.serial_rates import RATES, good_messages
+
+    good = good_messages(data)
+    searches = getattr(device, "baud", None) == "auto"
     if good:
         return say.good(device.name, f"{good} whole sentences in {patient.listen_s:g} s")
     what = "says nothing that can be read" if data else "says nothing"
@@ -91,19 +88,15 @@ def _receiver(device: GnssDevice, data: bytes, patient: Patient, say: Say) -> Fi
             heard, _ = asyncio.run(_heard(validate(type(device), table, Path("doctor")), TRY_S))
         except (ConfigError, HardwareError):
             continue
-        if good_sentences(heard):
+        if good_messages(heard) and searches:
+            return say.good(device.name, f"it speaks at {other}, which the agent finds by itself")
+        if good_messages(heard):
             return say.bad(
                 device.name, f"it speaks at {other}, and baud = {rate} is configured", f"set baud = {other}"
             )
     return say.bad(
         device.name, f"{what}, at no usual speed", "power, cable (TX and RX), and is it a GNSS receiver?"
     )
-
-
-def good_sentences(data: bytes) -> int:
-    """How many NMEA sentences with the right checksum, or UBX messages, are in some bytes."""
-    right = sum(reduce(xor, sentence[1], 0) == int(sentence[2], 16) for sentence in _SENTENCE.finditer(data))
-    return right or data.count(_UBX)
 
 
 async def _heard(device: Device, for_s: float) -> tuple[bytes, int]:
