@@ -205,7 +205,8 @@ class Daemon:
             rows=rows,
             # Played fast, drives begin anew far away and at other times.
             on_second=(lambda _: None) if config.clock.replay else alarm.look,
-            ntp=config.clock.ntp,
+            ntp=config.clock.believes_ntp,
+            pass_on=self._pass_on(),
         )
         self._computer = ComputerWatch(
             platform.computer(config.store.directory), platform.worker("computer"), self.health
@@ -251,6 +252,13 @@ class Daemon:
         self._supervisor = Supervisor(config.supervision, self.health, self._rng)
         self._sources: list[str] = []
         self._flushing: asyncio.Task[None] | None = None
+
+    def _pass_on(self) -> Callable[[float], None] | None:
+        """What takes the receiver's time for the system clock; the time of a recording is not passed on."""
+        path = self._config.clock.chrony_socket
+        if path is None or self._config.clock.of_the_past:
+            return None
+        return self._platform.time_service(path)
 
     def _signal_path(self) -> SignalPath:
         return SignalPath(

@@ -56,6 +56,13 @@ class Platform(Protocol):
         """What asks the system to turn the computer off; `file` is what systemd waits for."""
         ...
 
+    def time_service(self, path: Path) -> Callable[[float], None]:
+        """What takes, for the system clock, how many seconds the true time is ahead of it.
+
+        It raises HardwareError while it is away.
+        """
+        ...
+
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """What reads a device; `device` says by its class what comes: bytes, frames, edges or samples."""
         ...

@@ -73,6 +73,12 @@ class VehiclePlatform:
 
         return PowerRequest(file)
 
+    def time_service(self, path: Path) -> Callable[[float], None]:
+        """Chrony, by a datagram socket."""
+        from firmware_shims.chrony_socket import ChronySocket
+
+        return ChronySocket(path, self.clock()).tell
+
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """By the table of devices."""
         return KINDS[device.kind].feed(device, clock)

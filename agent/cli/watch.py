@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
+from agent.cli.daemon_time import certificates_at_unix_s
 from agent.cli.exit_code import ExitCode
 from agent.cli.watch_display import Display, JsonDisplay, TextDisplay
 from agent.config import Broker, Secret, Tls
@@ -86,7 +87,18 @@ def watch(
         display: Display = (
             JsonDisplay(out, err) if json_lines else TextDisplay(out, lambda: clock.system_utc().unix_ms)
         )
-        return await Watcher(PahoLink, broker, subscriptions(agency, unit), display, err).run()
+
+        def certificates_at() -> float | None:
+            return certificates_at_unix_s(clock.system_utc().unix_ms / 1000)
+
+        return await Watcher(
+            PahoLink,
+            broker,
+            subscriptions(agency, unit),
+            display,
+            err,
+            certificates_at=certificates_at,
+        ).run()
 
     try:
         return asyncio.run(serve())
@@ -161,6 +173,7 @@ class Watcher:
         filters: what to subscribe to.
         display: where to show it.
         err: where to complain.
+        certificates_at: the true time in Unix seconds where the system clock has another; asked at each try.
     """
 
     def __init__(
@@ -170,7 +183,10 @@ class Watcher:
         filters: tuple[str, ...],
         display: Display,
         err: TextIO,
+        *,
+        certificates_at: Callable[[], float | None] = lambda: None,
     ) -> None:
+        self._certificates_at = certificates_at
         self._new_link = new_link
         self._broker = broker
         self._filters = filters
@@ -229,6 +245,7 @@ class Watcher:
                 keepalive_s=_KEEPALIVE_S,
                 connect_timeout_s=_CONNECT_TIMEOUT_S,
                 subscriptions=self._filters,
+                certificates_at_unix_s=self._certificates_at(),
             ),
             events.put_nowait,
         )

@@ -59,6 +59,7 @@ _DO: dict[str, str] = {
     R.RECORDER_STOPPED: "see room and rights of its folder",
     R.UNIT_RESTARTED: "report this with a bundle",
     R.NO_DESCRIPTORS: "restart the agent if it stays; report this with a bundle",
+    R.TIME_NOT_PASSED_ON: "does chrony run, and may mdt write its socket? docs/install.md",
     R.COMPUTER_HOT: "give it air; keep it out of the sun",
     R.UNDER_VOLTAGE: "another supply or a thicker cable",
     R.MEMORY_LOW: "see what else runs on it",

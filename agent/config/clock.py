@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 
-from agent.config.section import Section
+from pydantic import field_validator
+
+from agent.config.section import Section, from_file_folder
 from agent.domain.date_floor import DateFloor
 
 
@@ -19,6 +22,18 @@ class Clock(Section):
     replay: bool = False
     """For recordings that are played faster than life: each epoch's time is believed as it comes,
     and the wheels are not compared with the receiver."""
+
+    chrony_socket: Path | None = None
+    """Where chrony listens for the receiver's time (`refclock SOCK` in its configuration) to set the system
+    clock by it; nothing is passed on without it. The system clock is then no second witness of the time, so
+    that `ntp` does not count."""
+
+    _paths = field_validator("chrony_socket", mode="after")(from_file_folder)
+
+    @property
+    def believes_ntp(self) -> bool:
+        """Whether a disciplined system clock counts: not one that goes by our own word."""
+        return self.ntp and self.chrony_socket is None
 
     @property
     def of_the_past(self) -> bool:

@@ -76,6 +76,10 @@ class HealthReason(Token):
         "gnss_date",
         "The receiver tells a date that can not be: put right by 1024 weeks, or not used.",
     )
+    TIME_NOT_PASSED_ON = (
+        "time_not_passed_on",
+        "The time service does not take the receiver's time; the system clock is not set by it.",
+    )
     COMPUTER_HOT = "computer_hot", "The computer is so hot that it slows down."
     UNDER_VOLTAGE = "under_voltage", "The computer's supply is too weak, or was since it started."
     MEMORY_LOW = "memory_low", "The computer is short of memory."

@@ -12,10 +12,13 @@ from agent.domain.record import Draft
 from agent.domain.stamp import UtcSource
 from agent.domain.time_base import TimeBase, TimeDoubt
 from agent.hal.clock import Clock
+from agent.hal.errors import HardwareError
 from agent.outbox.outbox import Outbox
 from agent.paths.row_time import RowTime
 
 _EVERY_S = 1.0
+PASSED_ON_WITHIN_MS = 1000
+"""A receiver's time that is less certain sets nobody's clock."""
 _REASONS = {
     TimeDoubt.CONTRADICTION: HealthReason.TIME_CONTRADICTION,
     TimeDoubt.GNSS_DATE: HealthReason.GNSS_DATE,
@@ -32,6 +35,7 @@ class ClockWatch:
         outbox: gets a clock record when the time of what left is known better; none is made without it.
         rows: knows whether records left without a trusted time.
         on_second: called once a second with the boot time.
+        pass_on: takes how many seconds the receiver's time is ahead of the system clock, to set it.
         ntp: whether the kernel's word that a time service disciplines its clock counts.
     """
 
@@ -44,8 +48,10 @@ class ClockWatch:
         outbox: Outbox | None = None,
         rows: RowTime | None = None,
         on_second: Callable[[int], None] = lambda _: None,
+        pass_on: Callable[[float], None] | None = None,
         ntp: bool = True,
     ) -> None:
+        self._pass_on = pass_on
         self._rule = CorrectionRule()
         self._outbox = outbox
         self._rows = rows
@@ -89,6 +95,24 @@ class ClockWatch:
         self.look()
         self._correct()
         self._on_second(self._clock.boottime_ns())
+        self._tell_system()
+
+    def _tell_system(self) -> None:
+        """Pass the receiver's time on while nothing speaks against it."""
+        if self._pass_on is None:
+            return
+        now_ns = self._clock.boottime_ns()
+        utc = self._time_base.utc(now_ns)
+        if utc is None or utc.source is not UtcSource.GNSS or self._time_base.doubts(now_ns):
+            return
+        if utc.uncertainty_ms is None or utc.uncertainty_ms > PASSED_ON_WITHIN_MS:
+            return
+        try:
+            self._pass_on((utc.unix_ms - self._clock.system_utc().unix_ms) / 1000)
+        except HardwareError as error:
+            self._health.raise_(HealthReason.TIME_NOT_PASSED_ON, str(error))
+        else:
+            self._health.clear(HealthReason.TIME_NOT_PASSED_ON)
 
     def _correct(self) -> None:
         """Store a clock record when one is due. It waits in the outbox while the disk refuses it."""

@@ -132,6 +132,10 @@ class SimPlatform:
         """One that remembers."""
         return self.switch
 
+    def time_service(self, path: Path) -> Callable[[float], None]:
+        """Nobody: the simulated clock is stepped by the scenario."""
+        raise NotImplementedError(str(path))
+
     def feed(self, device: config.Device, clock: Clock) -> Feed[Any]:
         """Scripted devices; for a button box the real driver, on a line in memory with the box at its end."""
         match device:

@@ -6,7 +6,10 @@ The clock of this computer is left alone: the true time of these tests lies twen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import shutil
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +17,9 @@ from pathlib import Path
 import pytest
 
 from agent import config
+from agent.app.daemon import Daemon
+from agent.app.devices import validate
+from agent.app.vehicle_platform import VehiclePlatform
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.stamp import Utc, UtcSource
 from agent.outbox.outbox import Outbox
@@ -25,6 +31,7 @@ from agent.uplink.publisher import Publisher
 from agent.wire.topics import Topics
 from firmware_shims.system_clock import SystemClock
 from hil.broker_process import BrokerOptions, BrokerTls, Mosquitto, find_mosquitto
+from hil.drive.nmea_writer import sentence
 from hil.private_ca import Certificate, OpensslUnavailableError, PrivateCa
 
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
@@ -192,3 +199,64 @@ def test_system_clock_judges_unless_a_trusted_utc_contradicts_it(
     utc: Utc | None, expected: float | None
 ) -> None:
     assert judged_at_unix_s(utc, 1_000_000.0) == expected
+
+
+def test_a_whole_agent_connects_once_its_receiver_tells_the_time(tmp_path: Path, ca: PrivateCa) -> None:
+    """From the receiver's bytes to the broker: only the system clock is behind."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path is short
+
+    async def receiver(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await speaking.wait()
+            while speaking.is_set():
+                now = true_now()
+                time, day = f"{now:%H%M%S}.{now.microsecond // 10_000:02d}", f"{now:%d%m%y}"
+                where = "4221.50000,N,07103.90000,W"
+                writer.write(sentence(f"GNRMC,{time},A,{where},0.0,,{day},,,A"))
+                writer.write(sentence(f"GNGGA,{time},{where},1,09,0.80,12.0,M,-28.0,M,,"))
+                await writer.drain()
+                await asyncio.sleep(0.25)
+        writer.close()
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(90):
+            while not condition():
+                await asyncio.sleep(0.05)
+
+    async def work(port: int) -> None:
+        server = await asyncio.start_server(receiver, "127.0.0.1", 0)
+        table = {
+            "unit": {"agency": "bems", "unit": "A1"},
+            "store": {"directory": str(folder / "store")},
+            "status_socket": str(folder / "mdt.sock"),
+            "device": [{"kind": "gnss_tcp", "host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}],
+            "uplink": {
+                "brokers": [{"host": "127.0.0.1", "port": port, "tls": {"ca_file": str(ca.ca_file)}}],
+                "reconnect_min_s": 0.5,
+                "reconnect_max_s": 1,
+            },
+        }
+        daemon = Daemon(validate(table, folder / "agent.toml"), VehiclePlatform())
+        running = asyncio.create_task(daemon.run())
+        try:
+            await until(lambda: HealthReason.TLS_FAILED in daemon.health.reasons() or running.done())
+            assert not daemon.publisher.connected
+            speaking.set()
+            await until(lambda: daemon.publisher.connected or running.done())
+            assert HealthReason.TLS_FAILED not in daemon.health.reasons()
+            behind_s = daemon.status()["clock"]["utc_unix_ms"] / 1000 - true_now().timestamp()
+            assert abs(behind_s) < 5
+        finally:
+            speaking.set()
+            daemon.stop()
+            await running
+            speaking.clear()
+            server.close()
+            await server.wait_closed()
+
+    speaking = asyncio.Event()
+    try:
+        with broker_with(tmp_path, issued(ca, -1, 60)) as broker:
+            asyncio.run(work(broker.port))
+    finally:
+        shutil.rmtree(folder)

@@ -7,6 +7,7 @@ import asyncio
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.stamp import UtcSource
 from agent.domain.time_base import TimeBase
+from agent.hal.errors import DeviceLostError
 from agent.paths.clock_watch import ClockWatch
 from hil.sim.manual_clock import ManualClock
 from hil.sim.virtual_loop import VirtualLoop
@@ -64,3 +65,32 @@ def test_the_reason_goes_as_soon_as_the_clock_is_disciplined() -> None:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())
+
+
+def test_the_receivers_time_is_passed_on_while_nothing_speaks_against_it() -> None:
+    told: list[float] = []
+
+    def take(offset_s: float) -> None:
+        if len(told) == 3:
+            raise DeviceLostError("chrony", "away")
+        told.append(offset_s)
+
+    now_ns = 0
+    clock = ManualClock(lambda: now_ns, boot_id="ab" * 16, unix_ms=NOW_MS, synchronised=False)
+    time_base, health = TimeBase(), HealthBoard()
+    watch = ClockWatch(clock, time_base, health, pass_on=take, ntp=False)
+    watch.tick()
+    assert told == []  # a system clock that nobody disciplines is not told of itself
+    for second in range(1, 8):
+        now_ns = second * 1_000_000_000
+        time_base.take_epoch(NOW_MS + 20 * 86_400_000 + second * 1000, now_ns)
+        watch.tick()
+        if len(told) == 3:
+            break
+    assert all(abs(offset_s - 20 * 86_400) < 2 for offset_s in told)
+    watch.tick()
+    assert HealthReason.TIME_NOT_PASSED_ON in health.reasons()
+    told.clear()
+    watch.tick()
+    assert HealthReason.TIME_NOT_PASSED_ON not in health.reasons()
+    assert len(told) == 1
