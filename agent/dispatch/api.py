@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +17,7 @@ from agent.dispatch.access import Access, Who
 from agent.dispatch.api_actions import add_actions
 from agent.dispatch.api_live import add_live
 from agent.dispatch.api_past import add_past
-from agent.dispatch.gate import allowed, tell_roles, who_of
+from agent.dispatch.gate import AsciiJson, allowed, tell_roles, who_of
 from agent.dispatch.page_files import add_page
 from agent.dispatch.service import Service
 from agent.dispatch.store.engine import StoreError
@@ -41,6 +42,7 @@ def create_app(service: Service, access: Access) -> FastAPI:
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
+        default_response_class=AsciiJson,
     )
     app.middleware("http")(_guard)
 
@@ -49,6 +51,14 @@ def create_app(service: Service, access: Access) -> FastAPI:
         return JSONResponse({"detail": f"the store can not be read now: {error}"}, status_code=503)
 
     _add_session(app, access)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_as_described(_: Request, error: Exception) -> JSONResponse:
+        """What is wrong and where, without what was given: that may be anything."""
+        wrong = error.errors() if isinstance(error, RequestValidationError) else []
+        detail = [{key: one[key] for key in ("type", "loc", "msg")} for one in wrong]
+        return AsciiJson({"detail": detail}, status_code=422)
+
     for add in (add_live, add_past, add_actions):
         add(app, service, access)
     if service.settings.metrics:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from agent.dispatch import queries
 from agent.dispatch.access import Access, Who
-from agent.dispatch.gate import Agency, UnitName, allowed, read
+from agent.dispatch.gate import Agency, AsciiJson, UnitName, allowed, read
 from agent.dispatch.hub import frame
 from agent.dispatch.outputs.geojson_file import collection
 from agent.dispatch.service import Service
@@ -45,7 +45,7 @@ def add_live(app: FastAPI, service: Service, access: Access) -> None:
     @app.get("/api/v1/units.geojson", tags=["live"])
     async def units_geojson(_: Annotated[Who, live]) -> JSONResponse:
         """The units that have a position; `freshness` other than `live` is where it was, not where it is."""
-        return JSONResponse(geojson(service), media_type="application/geo+json")
+        return AsciiJson(geojson(service), media_type="application/geo+json")
 
     @app.get("/api/v1/units/{agency}/{unit}", tags=["live"])
     async def one_unit(agency: Agency, unit: UnitName, who: Annotated[Who, live]) -> dict[str, Any]:

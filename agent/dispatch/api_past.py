@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from agent.dispatch import queries, vital
 from agent.dispatch.access import Access, Who
-from agent.dispatch.gate import Agency, Limit, Milliseconds, UnitName, allowed, read
+from agent.dispatch.gate import Agency, AsciiJson, Limit, Milliseconds, UnitName, allowed, read
 from agent.dispatch.service import Service
 from agent.dispatch.store.engine import Connection
 from agent.domain.health import HealthReason
@@ -52,7 +52,7 @@ def _add_days(app: FastAPI, service: Service, access: Access) -> None:
                 c, since_ms=since, until_ms=until, topics=Topics(agency, unit), kinds=(Kind.POSITION,)
             ),
         )
-        return JSONResponse(track_geojson(rows), media_type="application/geo+json")
+        return AsciiJson(track_geojson(rows), media_type="application/geo+json")
 
 
 def _add_vehicles(app: FastAPI, service: Service, access: Access) -> None:

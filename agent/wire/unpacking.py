@@ -55,9 +55,13 @@ def parse(text: bytes) -> Any:
     if text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
         raise CodecError(f"more than {MAX_CONTAINERS} lists and objects")
     try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text.decode(), parse_constant=_no_number, parse_float=_finite)
+        if rb"\ud" in text or rb"\uD" in text:
+            # Half of a surrogate pair is no text: whoever writes it as UTF-8 later would fail.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise CodecError(f"not JSON: {error}") from error
+    return value
 
 
 def _no_number(_word: str) -> None:

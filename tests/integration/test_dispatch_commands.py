@@ -16,7 +16,6 @@ from agent.dispatch.commands import COMMANDS
 from agent.dispatch.unit_voice import UnitVoice
 from agent.domain.record import CallRecord, CommandResult, Stream
 from agent.wire import topics as wire_topics
-from agent.wire.reader_request import Reply
 from agent.wire.topics import Topics
 from hil.broker_process import BrokerOptions, Mosquitto, find_mosquitto
 from hil.dispatch_process import DispatchProcess
@@ -207,7 +206,6 @@ def test_no_unit_answers_for_another(broker: Mosquitto, service: DispatchProcess
         liar.close()
 
 
-@pytest.mark.skipif("result" not in Reply.__dataclass_fields__, reason="answers carry no result yet")
 def test_a_file_that_comes_in_pieces_is_put_together_and_held_against_its_digest(
     service: DispatchProcess, vehicle: Vehicle
 ) -> None:

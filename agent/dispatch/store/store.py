@@ -39,7 +39,8 @@ from agent.domain.record import (
     Withdrawal,
 )
 from agent.reader.journal_reader import StreamCursor
-from agent.wire.batch import JournalRecord
+from agent.runtime.log import EventLog
+from agent.wire.batch import CodecError, JournalRecord
 from agent.wire.reader_request import Reply, encode_map
 from agent.wire.topics import Topics, parse_topic
 
@@ -66,6 +67,8 @@ CALL_STEPS = {
 }
 CALL_TAKEN = frozenset({"acknowledged", "en_route", "staged", "on_scene"})
 CALL_ENDS = frozenset({"available", "in_quarters", "cancelled"})
+
+_log = EventLog("dispatch")
 
 StreamKey = tuple[str, str, int, str]
 
@@ -158,7 +161,7 @@ class Store:
             self._corrections.forget(connection)
             seen: set[tuple[int, int]] = set()
             for batches in self._raw_batches():
-                heard = [self._read_raw(*one) for one in batches]
+                heard = [one for one in map(self._read_raw, batches) if one is not None]
                 rows: list[tuple[Any, ...]] = []
                 correcting: list[tuple[HeardBatch, JournalRecord]] = []
                 for batch_id, batch in heard:
@@ -288,13 +291,19 @@ class Store:
                 for batch_id, topic, received_ms, payload in rows
             ]
 
-    def _read_raw(
-        self, batch_id: int, topic: str, received_ms: int, payload: bytes
-    ) -> tuple[int, HeardBatch]:
+    def _read_raw(self, raw: tuple[int, str, int, bytes]) -> tuple[int, HeardBatch] | None:
+        """A stored batch; None for one that an earlier version took and this one can not read."""
+        batch_id, topic, received_ms, payload = raw
         parsed = parse_topic(topic)
-        assert parsed is not None
-        message = Message(topic, payload, received_ms)
-        return batch_id, HeardBatch(parsed.topics, message, read_batch(parsed, payload).records)
+        try:
+            records = None if parsed is None else read_batch(parsed, payload).records
+        except CodecError as error:
+            _log.error("raw_batch_unreadable", batch=batch_id, why=error)
+            return None
+        if parsed is None or records is None:
+            _log.error("raw_batch_unreadable", batch=batch_id, why="its topic is none of ours")
+            return None
+        return batch_id, HeardBatch(parsed.topics, Message(topic, payload, received_ms), records)
 
     def _write_cursors(self, cursors: Sequence[StreamCursor]) -> None:
         self.connection.execute_many(
