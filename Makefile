@@ -60,6 +60,7 @@ format: setup   ## let ruff format and mend what it can
 lock:           ## resolve the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -o requirements.lock pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dev -o requirements-dev.lock pyproject.toml
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra panel -c requirements-dev.lock -o requirements-panel.lock pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build -o requirements-build.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra mf4 -c requirements-dev.lock -o requirements-mf4.lock pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra dispatch -c requirements-dev.lock -o requirements-dispatch.lock pyproject.toml
@@ -73,7 +74,7 @@ fuzz: setup      ## 20,000 mangled inputs of receivers; ARGS="100000 7" for anot
 bench: setup    ## speed and cost, each as a ratio against a peer
 	@$(BIN)/python -m hil bench $(ARGS)
 
-install:        ## install the agent as a service on this computer (root)
+install:        ## install the agent as a service on this computer (root); PANEL=1 with the crew's touch page
 	@systemd/install.sh install
 
 install-dispatch:   ## install the service on a computer at dispatch (root)

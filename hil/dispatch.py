@@ -128,10 +128,12 @@ class Dispatch:
                     self._publish(self.consumer.due(loop.time()))
             await asyncio.sleep(RECONNECT_S)
 
-    def command(self, topics: Topics, name: str, command_id: str, **fields: Any) -> None:
+    def command(
+        self, topics: Topics, name: str, command_id: str, *, by: str | None = None, **fields: Any
+    ) -> None:
         """Tell a unit something, as the service at dispatch does; ValueError for what that would refuse."""
         checked = COMMANDS[name].fields(**fields)
-        payload = encode(command_id, checked.model_dump(exclude_none=True, exclude_defaults=True))
+        payload = encode(command_id, checked.model_dump(exclude_none=True, exclude_defaults=True), by=by)
         self._link.publish(Message(topics.command(name), payload, content_type="application/json"))
 
     def say(

@@ -8,13 +8,14 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import uvicorn
 
 from agent.panel.daemon_link import DaemonLink
 from agent.panel.server import Panel
-from agent.supervision.panel_socket import PanelSocket
+from agent.supervision.panel_socket import Action, PanelSocket
 
 TOKEN = "a-token-of-the-test"  # noqa: S105  # opens nothing but the page of one test
 
@@ -34,11 +35,20 @@ def a_snapshot() -> dict[str, Any]:
     return {
         "unit": {"call_sign": "A1", "vehicle": "V-17"},
         "incident": None,
-        "status": {"token": None, "age_s": None, "undo_s": 0, "refused": None},
+        "status": {"token": None, "age_s": None, "reason": None, "undo_s": 0, "refused": None},
         "keys": [{"key": token, "token": token, "lamp": "off"} for token in tokens],
         "more_keys": [],
         "reasons": {"out_of_service": ["mechanical", "fuel"]},
-        "emergency": {"active": False, "sent": False, "received": False, "test": False},
+        "delay_reasons": ["traffic", "weather"],
+        "crew": [],
+        "emergency": {
+            "active": False,
+            "sent": False,
+            "received": False,
+            "test_held": False,
+            "is_test": False,
+            "silent": True,
+        },
         "call": None,
         "messages": [],
         "recent": [],
@@ -55,6 +65,18 @@ def a_snapshot() -> dict[str, Any]:
     }
 
 
+class _EveryAction(dict[str, Action]):
+    """A table of actions in which every word stands: which there are is the real daemon's to know."""
+
+    def __init__(self, act: Action) -> None:
+        super().__init__()
+        self._act = act
+
+    def get(self, _name: str, _default: Any = None) -> Action:
+        """The one answer to all."""
+        return self._act
+
+
 class PlayedDaemon:
     """A daemon whose truth the test sets, behind the real socket and server; in a thread of its own."""
 
@@ -62,6 +84,7 @@ class PlayedDaemon:
         self.path = folder / "panel.sock"
         self.says = a_snapshot()
         self.done: list[dict[str, Any]] = []
+        self._done_at: dict[str, float] = {}
         self.answers: dict[str, Mapping[str, Any]] = {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -101,6 +124,10 @@ class PlayedDaemon:
 
         self._call(change)
 
+    def last_done_ago_s(self, action: Mapping[str, Any]) -> float:
+        """How long ago the page did that last."""
+        return monotonic() - self._done_at[str(action)]
+
     def light(self, key: str, lamp: str) -> None:
         """Change one lamp."""
         keys = [dict(one, lamp=lamp) if one["key"] == key else one for one in self.says["keys"]]
@@ -127,15 +154,13 @@ class PlayedDaemon:
         assert done.wait(30)
 
     def _begin(self) -> None:
-        names = ("press", "undo", "emergency", "cancel_emergency", "emergency_test", "acknowledge_call",
-                 "shown", "destination", "available_for_calls", "acknowledge_message",
-                 "amend", "sign_on", "sign_off",)  # fmt: skip
-        self._socket = PanelSocket(self.path, lambda: self.says, dict.fromkeys(names, self._act))
+        self._socket = PanelSocket(self.path, lambda: self.says, _EveryAction(self._act))
         self._daemon = asyncio.get_running_loop().create_task(self._socket.run(lambda: None))
 
     def _act(self, action: Mapping[str, Any]) -> Mapping[str, Any]:
         given = {name: value for name, value in action.items() if name != "id"}
         self.done.append(given)
+        self._done_at[str(given)] = monotonic()
         return self.answers.get(given["do"], {"ok": True})
 
     async def _main(self) -> None:

@@ -5,6 +5,7 @@
 #   install.sh files        the files alone (for an image that is built elsewhere)
 #   install.sh uninstall    all but the configuration, the records and the user
 #
+# PANEL=1          also the crew's touch page (docs/panel.md); once installed it is updated with the agent
 # DESTDIR=/image   put everything below another root; nothing of the running system is touched
 # WHEELS=/dir      install from wheels in this folder instead of a package index
 # PYTHON=python3   what to make the environment with, 3.11 or later
@@ -28,6 +29,13 @@ each_file() {
     "$@" docs/button-box.md "$prefix/share/doc/button-box.md"
 }
 
+# The crew's page, where it is wanted or was.
+each_panel_file() {
+    "$@" systemd/mdt-panel.service /etc/systemd/system/mdt-panel.service
+    "$@" docs/panel.md "$prefix/share/doc/panel.md"
+}
+panel() { [ -n "${PANEL:-}" ] || [ -e "$root/etc/systemd/system/mdt-panel.service" ]; }
+
 # Dispatch's end has no place in a vehicle, nor have its commands.
 without_dispatch() {
     rm -rf "$1/agent/dispatch"
@@ -36,6 +44,7 @@ without_dispatch() {
 
 put_files() {
     each_file put_file
+    if panel; then each_panel_file put_file; fi
     # What a person edits is never overwritten.
     (cd "$source/config" && find agent.toml vehicles -type f 2>/dev/null) | while read -r name; do
         [ -e "$root/etc/mdt/$name" ] || install -D -m 0640 "$source/config/$name" "$root/etc/mdt/$name"
@@ -51,8 +60,10 @@ activate() {
     systemctl daemon-reload
     systemctl try-reload-or-restart systemd-networkd.service systemd-journald.service
     systemctl enable mdt.service
+    if panel; then systemctl enable mdt-panel.service; fi
     if "$prefix/bin/mdt" check-config /etc/mdt/agent.toml; then
         systemctl restart mdt.service
+        if panel; then systemctl restart mdt-panel.service; fi
         say "The agent runs: \`systemctl status mdt\`, \`$prefix/bin/mdt status\`."
     else
         say "Installed, not started: mend /etc/mdt/agent.toml, then \`systemctl start mdt\`."
@@ -60,6 +71,7 @@ activate() {
 }
 
 deactivate() {
+    systemctl disable --now mdt-panel.service 2>/dev/null || true
     systemctl disable --now mdt-poweroff.path mdt.service 2>/dev/null || true
 }
 
@@ -71,7 +83,9 @@ esac
 
 case ${1:-} in
 install)
-    put_environment requirements.lock without_dispatch
+    locked=requirements.lock
+    if panel; then locked=requirements-panel.lock; fi
+    put_environment "$locked" without_dispatch
     put_files
     if live; then activate; else say "Installed below ${root:-/}."; fi
     ;;
@@ -81,6 +95,7 @@ files)
 uninstall)
     if live; then deactivate; fi
     each_file drop_file
+    each_panel_file drop_file
     rm -rf "$root$prefix" "$root$prefix.new" "$root$prefix.old"
     if live; then systemctl daemon-reload; udevadm control --reload; fi
     say "Removed. Left: $root/etc/mdt (configuration), $root/var/lib/mdt (records), user mdt."

@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config import Config
 from agent.domain.crew import EMERGENCY
-from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.health import TOLD_APART, HealthBoard, HealthReason
 from agent.domain.odometer import OdometerReading
 from agent.domain.places import Places, places_from_geojson
 from agent.domain.record import Stream
 from agent.domain.sun import is_night
 from agent.domain.time_base import TimeBase
+from agent.hal.buttons import Lamp
 from agent.hal.clock import Clock
 from agent.outbox.outbox import Outbox
+from agent.paths.crew_lamps import SYSTEM
 from agent.paths.crew_path import CrewPath
 from agent.paths.run_log import RunLog
 from agent.paths.run_memory import RunMemory
 from agent.paths.run_path import RunPath
 from agent.paths.state_sink import StateSink
 from agent.runtime.worker import Worker
-from agent.supervision.panel_socket import PanelSocket
+from agent.supervision.panel_socket import Action, PanelSocket
 from agent.supervision.supervisor import Unit
 from agent.uplink.commands import KEPT_PER_S, Command
 from agent.wire import orders
@@ -103,18 +105,15 @@ class CrewParts:
             receipts=config.uplink.confirm == "dispatch",
             silent=crew.emergency_silent,
             on_change=self._changed,
+            system=self._system_lamp,
         )
         if self.buzzer is not None:
             self.presses.attach(self.buzzer)
             self.run.calls.on_call = self.buzzer.call
         self.run.listen(self.presses.publish)
         self.times = RunLog(outbox, time_base, crew.codes)
-        actions = {
-            **self.run.actions(),
-            **self.presses.actions(crew.emergency_cancel_code),
-            **(more_actions or {}),
-        }
-        self._socket = PanelSocket(config.panel_socket, self.page, actions, health=health)
+        self._more_actions = more_actions or {}
+        self._socket = PanelSocket(config.panel_socket, self.page, self.actions(), health=health)
         health.listen(self._changed)
 
     async def open(self) -> None:
@@ -144,8 +143,14 @@ class CrewParts:
                 ("crew", orders.decode_sign_on, self.run.aboard.on_sign_on),
                 ("answer", orders.decode_answer, corrections.on_answer),
                 ("amend", orders.decode_amend, corrections.on_amend),
+                ("cancel-emergency", orders.decode_cancel_emergency, self.presses.on_cancel_emergency),
             )
         ]
+
+    def actions(self) -> dict[str, Action]:
+        """What the crew's page may ask for, by its word: the one table of them (docs/panel.md)."""
+        presses = self.presses.actions(self._config.crew.emergency_cancel_code)
+        return {**self.run.actions(), **presses, **self._more_actions}
 
     def page(self) -> dict[str, Any]:
         """What the crew's page shows, JSON-able (docs/panel.md)."""
@@ -159,18 +164,28 @@ class CrewParts:
         waiting = self._outbox.last_seq(Stream.EVENTS) - self._outbox.confirmed(Stream.EVENTS)
         return {
             **self.run.snapshot(),
-            **self.presses.page(),
-            "more_keys": [],
-            "link": {"connected": self._connected()},
+            **self.presses.page(self._config.panel.tiles),
+            "link": {"connected": self._reaches_dispatch()},
             "gnss": {"fix": self.run.has_fix},
             "backlog": {"presses": waiting},
             "health": [
-                {"reason": str(reason), "text": reason.sentence} for reason in sorted(self._health.reasons())
+                {"reason": str(reason), "text": reason.sentence}
+                for reason in self._health.reasons()
+                if reason not in TOLD_APART
             ],
             "night": night,
             "sound": None if self.buzzer is None else self.buzzer.page(),
             "receipts": self._config.uplink.confirm == "dispatch",
         }
+
+    def _reaches_dispatch(self) -> bool:
+        return self._connected() and HealthReason.NO_SUBSCRIBER not in self._health.reasons()
+
+    def _system_lamp(self) -> Lamp:
+        """Dark is for an agent that is dead: all well is lit, and what is not blinks."""
+        if any(reason not in TOLD_APART for reason in self._health.reasons()):
+            return Lamp.NOT_STORED
+        return Lamp.DELIVERED if self._reaches_dispatch() else Lamp.REFUSED
 
     def _changed(self) -> None:
         # Parts call it while they are being made, before there is a socket to tell.
@@ -184,7 +199,8 @@ def _buzzer(config: Config, clock: Clock, time_base: TimeBase) -> BuzzerPath:
 
     assert config.buzzer is not None
     silent = [key for key, meaning in config.buttons.keys.items() if meaning == EMERGENCY]
-    return BuzzerPath(config.buzzer, silent, clock, time_base)
+    # Of the whole nothing is heard: a link that comes and goes would sound all the way.
+    return BuzzerPath(config.buzzer, [*silent, SYSTEM], clock, time_base)
 
 
 def read_places(file: Path | None, health: HealthBoard) -> Places:

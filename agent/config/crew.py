@@ -33,6 +33,17 @@ class Crew(Section):
         default_factory=lambda: {"out_of_service": OUT_OF_SERVICE_REASONS}
     )
     """Status token to the reasons that may be given with it."""
+    delay_reasons: tuple[Reason, ...] = (
+        "traffic",
+        "road_closed",
+        "weather",
+        "hospital_wait",
+        "crew",
+        "restock",
+    )
+    """Reasons that the page offers for a delay; one is told as the reason of the status that holds."""
+    breakdown_reasons: tuple[Reason, ...] = ("mechanical", "breakdown")
+    """Reasons that, given on a call, say that the vehicle failed in service: an event of its own."""
     remind_after_s: float = Field(30, ge=5, le=600)
     """A call that nobody acknowledged for so long sounds again, and dispatch is told."""
     keep_calls_h: float = Field(24, ge=0, le=720)

@@ -18,10 +18,25 @@ class Panel(Section):
     """Where the daemon and the page meet; without it `panel.sock` beside the status socket."""
     port: int = Field(8088, ge=1, le=65535)
     """Port of the page; it listens on the loopback interface and nowhere else."""
-    token_file: Path = Path("/run/mdt/panel-token")
-    """Who can read this file may press; made anew at each start of the page's server."""
+    token_file: Path = Path("/run/mdt-panel/token")
+    """Who can read this file may press. Drawn where there is none: in /run, at each start of the computer."""
     language: Literal["en", "de"] = "en"
     """Language of the page's words."""
+    tiles: tuple[str, ...] = Field(
+        (
+            "acknowledged",
+            "en_route",
+            "on_scene",
+            "at_patient",
+            "transporting",
+            "at_destination",
+            "available",
+            "out_of_service",
+        ),
+        min_length=1,
+        max_length=8,
+    )
+    """Keys that have a tile, in this order; the others are under More, and not there while the unit rolls."""
     px_per_mm: float = Field(5.2, gt=1, le=40)
     """Pixels a millimetre of the screen: 5.2 on 800x480 pixels and 154x86 mm."""
     passenger: bool = False

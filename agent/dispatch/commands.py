@@ -75,6 +75,14 @@ class Amend(Fields):
     reason: Line
 
 
+class CancelEmergency(Fields):
+    """The emergency with this newest record is over, as somebody here knows from the crew."""
+
+    journal: int = Field(ge=0, lt=1 << 32)
+    seq: int = Field(ge=1, lt=1 << 62)
+    reason: Line | None = None
+
+
 class SignOn(Fields):
     """Who is aboard; an empty crew signs off."""
 
@@ -175,6 +183,7 @@ COMMANDS: dict[str, Command] = {
     "message": Command(ShowMessage, "command", "Show a text to the crew."),
     "answer": Command(Answer, "answer", "Accept or refuse a status."),
     "amend": Command(Amend, "command", "Correct a status afterwards."),
+    "cancel-emergency": Command(CancelEmergency, "command", "End an emergency that is over."),
     "crew": Command(SignOn, "command", "Say who is aboard."),
     "acknowledge": Command(Acknowledge, "alarm", "Tell the crew that dispatch has seen it."),
     "report-now": Command(Ask, "vehicle_command", "Have position and states sent at once.", 120.0),

@@ -107,6 +107,8 @@ class _Entry:
     shown: bool = False
     acknowledged: bool = False
     ended_ns: int | None = None
+    by_press: bool = False
+    """Whether it was a press that ended it."""
     reminded_ns: int | None = None
 
 
@@ -141,13 +143,18 @@ class CallBook:
         """Whether the crew acknowledged the current call."""
         return self._current is not None and self._entries[self._current].acknowledged
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether a screen has shown the current call."""
+        return self._current is not None and self._entries[self._current].shown
+
     def assign(self, command_id: str, call: Call, now_ns: int) -> tuple[CallNews, ...] | Refusal:
-        """Dispatch gives a call; of one that stands already it is an update."""
+        """Dispatch gives a call; of one that stands already it is an update, or is said again to be here."""
         if self._seen(command_id):
             return Refusal.REPEATED
         known = self._entries.get(call.incident)
         if known is not None and known.ended_ns is None and self._current == call.incident:
-            return self._changed(known, call)
+            return self._changed(known, call) or (CallNews(CallStep.RECEIVED, known.call),)
         news = []
         if self._current is not None:
             before = self._entries[self._current]
@@ -211,7 +218,7 @@ class CallBook:
         entry = self._entries[self._current]
         if status not in ENDING:
             return self.acknowledge()
-        entry.ended_ns = now_ns
+        entry.ended_ns, entry.by_press = now_ns, True
         self._current, self._ended_by_press = None, self._current
         return (CallNews(CallStep.ENDED, entry.call),)
 
@@ -221,7 +228,22 @@ class CallBook:
         entry = self._entries.get(incident or "")
         if incident is None or entry is None or self._current is not None:
             return ()
-        entry.ended_ns, self._current = None, incident
+        entry.ended_ns, entry.by_press, self._current = None, False, incident
+        return (CallNews(CallStep.REOPENED, entry.call),)
+
+    def reopen_amended(self, incident: str, now_ns: int) -> tuple[CallNews, ...]:
+        """The press that ended a call was another status in truth: the call is the unit's again.
+
+        Unless it has another one by now, or dispatch took that one back. Of a call that was erased, as by a
+        restart, there is nothing but the number: dispatch can tell the rest by an update.
+        """
+        entry = self._entries.get(incident)
+        if self._current is not None or (entry is not None and not entry.by_press):
+            return ()
+        if entry is None:
+            entry = self._entries[incident] = _Entry(Call(incident), now_ns, shown=True, acknowledged=True)
+            self._forget_surplus()
+        entry.ended_ns, entry.by_press, self._current, self._ended_by_press = None, False, incident, None
         return (CallNews(CallStep.REOPENED, entry.call),)
 
     def remembered(self) -> dict[str, Any]:

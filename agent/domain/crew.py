@@ -65,6 +65,7 @@ class CrewState:
     Attributes:
         status: token of the status that holds; None when none was ever set.
         emergency: True while an emergency is raised and not cancelled.
+        emergency_test: True while that is a test.
         press_session: session of the last press on record that had one.
         press_seq: its sequence number.
     """
@@ -73,25 +74,26 @@ class CrewState:
     emergency: bool = False
     press_session: int | None = None
     press_seq: int | None = None
+    emergency_test: bool = False
 
     def after(self, bodies: Iterable[StatusChange | Emergency | Withdrawal]) -> CrewState:
         """The state after `bodies`, oldest first. The latest of each kind is enough to start again from.
 
         A withdrawal counts only when it takes back the newest status: leave out any other.
         """
-        status, emergency = self.status, self.emergency
+        status, emergency, test = self.status, self.emergency, self.emergency_test
         session, seq = self.press_session, self.press_seq
         for body in bodies:
             match body:
                 case Emergency():
-                    emergency = body.active
+                    emergency, test = body.active, body.active and bool(body.test)
                 case StatusChange() if body.status in MOMENTARY:
                     status = body.previous
                 case StatusChange() | Withdrawal():
                     status = body.status
             if body.press_session is not None:
                 session, seq = body.press_session, body.press_seq
-        return CrewState(status, emergency, session, seq)
+        return CrewState(status, emergency, session, seq, test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,11 @@ class CrewRules:
     - A press sets the status of its key. Pressed again while that status holds, it says nothing new: crews
       press again to be sure, and the time of the first press is the one that counts.
     - A momentary status (a request to talk) leaves the status before it in force and can be repeated.
-    - The emergency key raises at once, every time it is pressed. It is cancelled by a deliberate hold: begun
-      after the key was left alone for `CANCEL_GUARD_NS`, released after `CANCEL_AFTER_NS` and before
-      `CANCEL_WITHIN_NS`. The press that begins such a hold is recorded as a press first: nothing waits to see
-      how long it will be.
+    - The emergency key raises at once, every time it is pressed. Only what was announced as a test while it
+      was pressed is one, and only while no emergency stands: the next press is meant, however soon it comes.
+    - An emergency is cancelled by a deliberate hold: begun after the key was left alone for
+      `CANCEL_GUARD_NS`, released after `CANCEL_AFTER_NS` and before `CANCEL_WITHIN_NS`. The press that begins
+      such a hold is recorded as a press first: nothing waits to see how long it will be.
     - The last status is taken back, for a while, by its own key held for `UNDO_HOLD_NS`, or by `undo`.
     - Releases mean nothing else.
     - What chatters makes no records after a while (`PressLimit`), and is told; an emergency that is not
@@ -185,20 +188,22 @@ class CrewRules:
             emergency=now.emergency or stored.emergency,
             press_session=now.press_session if numbered else stored.press_session,
             press_seq=now.press_seq if numbered else stored.press_seq,
+            emergency_test=now.emergency_test if now.emergency else stored.emergency_test,
         )
 
-    def handle(self, edge: ButtonEdge, now_ns: int | None = None) -> CrewOutcome:
+    def handle(self, edge: ButtonEdge, now_ns: int | None = None, *, test: bool = False) -> CrewOutcome:
         """Take the next edge of the panel. A repeat of one handled before makes no record.
 
         Args:
             edge: the edge.
             now_ns: CLOCK_BOOTTIME of its arrival; without it that of the edge.
+            test: True when somebody says at the moment of the edge that an emergency would be a test.
         """
         now_ns = edge.at_boottime_ns if now_ns is None else now_ns
         if self._is_repeat(edge):
             return CrewOutcome(show=edge.key if edge.pressed else None)
         self._lost.add(self._count(edge))
-        outcome = self._pressed(edge, now_ns) if edge.pressed else self._released(edge)
+        outcome = self._pressed(edge, now_ns, test=test) if edge.pressed else self._released(edge)
         if outcome.show is not None and not outcome.bodies:
             return outcome  # an alert on its own would take the lamp of a press that says nothing new
         return replace(outcome, bodies=(*self.due(now_ns), *outcome.bodies))
@@ -241,13 +246,13 @@ class CrewRules:
         self._state = replace(last, press_session=session, press_seq=seq)
         return lost
 
-    def _pressed(self, edge: ButtonEdge, now_ns: int) -> CrewOutcome:
+    def _pressed(self, edge: ButtonEdge, now_ns: int, *, test: bool) -> CrewOutcome:
         token = self._keys.get(edge.key)
         if token is None:
             return self._unknown_key(edge.key)
         self._limit.touch(edge.key, edge.at_boottime_ns)
         if token == EMERGENCY:
-            return self._emergency(edge, now_ns)
+            return self._emergency(edge, now_ns, test=test)
         if token in MOMENTARY:
             if self._says_nothing_new(edge) or self._chatters(edge, now_ns):
                 return CrewOutcome(show=edge.key)
@@ -296,12 +301,11 @@ class CrewRules:
         )
 
     def cancel_emergency(self) -> CrewOutcome:
-        """End the emergency by a word that only the crew has; nothing when there is none."""
+        """End the emergency by a word of somebody who may; nothing when there is none."""
         if not self._state.emergency:
             return CrewOutcome()
         keys = tuple(key for key, token in self._keys.items() if token == EMERGENCY)
-        self._raise_emergency(active=False)
-        return CrewOutcome((Emergency(False, keys[0] if keys else EMERGENCY, None),), darken=keys)
+        return self._cancelled(Emergency(False, keys[0] if keys else EMERGENCY, None))
 
     def _change(self, token: str, edge: ButtonEdge) -> StatusChange:
         return StatusChange(token, self._state.status, edge.key, edge.device_seq, edge.device_session)
@@ -316,19 +320,23 @@ class CrewRules:
         self._chattered = edge.key
         return True
 
-    def _emergency(self, edge: ButtonEdge, now_ns: int) -> CrewOutcome:
+    def _emergency(self, edge: ButtonEdge, now_ns: int, *, test: bool) -> CrewOutcome:
         at_ns, before_ns = edge.at_boottime_ns, self._emergency_pressed_at_ns
         # After a restart nobody knows when the button was last touched: its first press never cancels.
         left_alone = before_ns is not None and at_ns - before_ns >= CANCEL_GUARD_NS
         may_cancel = self._state.emergency and left_alone and not edge.inferred
         self._holds[edge.key] = _Hold(at_ns, may_cancel=may_cancel)
         self._emergency_pressed_at_ns = at_ns
-        if self._state.emergency and (self._says_nothing_new(edge) or self._chatters(edge, now_ns)):
+        stands = self._state.emergency
+        meant = stands and not self._state.emergency_test
+        if meant and (self._says_nothing_new(edge) or self._chatters(edge, now_ns)):
             return CrewOutcome(show=edge.key)
         self._recorded_at_ns[edge.key] = at_ns
-        repeat = self._state.emergency or None
-        self._raise_emergency(active=True)
-        raised = Emergency(True, edge.key, edge.device_seq, edge.device_session, repeat=repeat)
+        test = test and not stands
+        self._state = replace(self._state, emergency=True, emergency_test=test)
+        raised = Emergency(
+            True, edge.key, edge.device_seq, edge.device_session, repeat=stands or None, test=test or None
+        )
         return CrewOutcome((raised,), show=edge.key)
 
     def _released(self, edge: ButtonEdge) -> CrewOutcome:
@@ -345,13 +353,13 @@ class CrewRules:
             return CrewOutcome()
         if not CANCEL_AFTER_NS <= edge.at_boottime_ns - hold.pressed_at_ns < CANCEL_WITHIN_NS:
             return CrewOutcome()
-        self._raise_emergency(active=False)
-        cancelled = Emergency(False, edge.key, edge.device_seq, edge.device_session)
-        keys = tuple(key for key, token in self._keys.items() if token == EMERGENCY)
-        return CrewOutcome((cancelled,), darken=keys)
+        return self._cancelled(Emergency(False, edge.key, edge.device_seq, edge.device_session))
 
-    def _raise_emergency(self, *, active: bool) -> None:
-        self._state = replace(self._state, emergency=active)
+    def _cancelled(self, body: Emergency) -> CrewOutcome:
+        body = replace(body, test=self._state.emergency_test or None)
+        self._state = replace(self._state, emergency=False, emergency_test=False)
+        keys = tuple(key for key, token in self._keys.items() if token == EMERGENCY)
+        return CrewOutcome((body,), darken=keys)
 
     def _says_nothing_new(self, edge: ButtonEdge) -> bool:
         """True for a press close to the last recorded one of its key; otherwise it is the recorded one."""

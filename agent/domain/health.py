@@ -103,6 +103,19 @@ class HealthReason(Token):
     )
 
 
+TOLD_APART = frozenset(
+    {
+        HealthReason.BROKER_UNREACHABLE,
+        HealthReason.BROKER_REFUSED,
+        HealthReason.BROKER_NOT_PREFERRED,
+        HealthReason.TLS_FAILED,
+        HealthReason.NO_SUBSCRIBER,
+        HealthReason.GNSS_NO_FIX,
+    }
+)
+"""What the crew is told by a sign of its own (no connection, no GPS), and not as a system that is ill."""
+
+
 class HealthBoard:
     """The set of reasons that hold now. Not thread-safe: used from the event loop only.
 

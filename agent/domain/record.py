@@ -144,6 +144,8 @@ class CrewStep(Token):
     ON = "on", "Signed on."
     OFF = "off", "Signed off."
     DRIVER = "driver", "Another driver took the wheel."
+    FOR_CALLS = "for_calls", "The crew takes calls, whatever the status."
+    NOT_FOR_CALLS = "not_for_calls", "The crew takes no calls, whatever the status."
 
 
 class DrivingKind(Token):
@@ -250,6 +252,8 @@ class Emergency(Body):
     by: Annotated[str | None, Field("Crew id of who raised or cancelled it; null when not known.")] = None
     incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
     evidence: Annotated[EvidenceRecord | None, Field("What the vehicle knew.")] = None
+    request: Annotated[str | None, Field("Id of the command that cancelled it.", since=2)] = None
+    why: Annotated[str | None, Field("Why it was cancelled, in words.", most=300, since=2)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,6 +432,27 @@ class CrewRecord(Body):
     call_sign: Annotated[str | None, Field("Call sign that the vehicle runs under.")] = None
     shift: Annotated[str | None, Field("Id of the shift.")] = None
     made: Annotated[str | None, Field("How.", tokens=Made)] = None
+    reason: Annotated[str | None, Field("Why the crew takes no calls.", since=2)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown(Body):
+    """The vehicle failed while the unit was on a call, as its crew says; with what the vehicle told last."""
+
+    reason: Annotated[str, Field("Reason from the agency's list, e.g. `breakdown`.")]
+    incident: Annotated[str, Field("Incident that the unit was assigned to.")]
+    status: Annotated[str | None, Field("The status that says so.", tokens=UnitStatus)] = None
+    signals: Annotated[
+        Signals | None,
+        Field("The most telling fresh signals; all stand in a telemetry record of the same moment.", items=8),
+    ] = None
+    position: Annotated[Position | None, Field("Where; null when not known.")] = None
+    odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
+    odometer_source: Annotated[
+        str | None, Field("By what the odometer was counted.", tokens=OdometerSource, since=2)
+    ] = None
+    made: Annotated[str | None, Field("How.", tokens=Made)] = None
+    by: Annotated[str | None, Field("Crew id; null when not known.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -648,6 +673,7 @@ class Kind(IntEnum):
     COMMAND = 22, _TRAIL, _GROUPED, 7, CommandResult
     SOURCE = 23, _TRAIL, _GROUPED, 4, SourceSwitch
     TRIP = 24, _TRAIL, _GROUPED, 7, TripRecord
+    BREAKDOWN = 25, _EVENTS, _AT_ONCE, _NEVER, Breakdown
 
     @property
     def stream(self) -> Stream:

@@ -28,6 +28,11 @@ class Roster:
     driver: str | None = None
     available_for_calls: bool = True
 
+    @property
+    def alone(self) -> str | None:
+        """Who did what the crew did, where there is only one: of several nobody knows which."""
+        return self.crew[0] if len(self.crew) == 1 else None
+
     def signed_on(self, crew: Sequence[str], driver: str | None, call_sign: str | None = None) -> Roster:
         """The roster after a crew signed on.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -18,17 +19,24 @@ if TYPE_CHECKING:
 
 BAD_CONFIGURATION = 78
 HOST = "127.0.0.1"
+TOKEN_BYTES = 24
+TOKEN_LETTERS = 32
+TOKEN = re.compile(rf"[A-Za-z0-9_-]{{{TOKEN_LETTERS}}}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page. Returns the exit code: 78 for a configuration that can not be used."""
     parser = argparse.ArgumentParser(prog="mdt-panel", description="The crew's touch page.")
     parser.add_argument("--config", type=Path, default=Path("/etc/mdt/agent.toml"), metavar="FILE")
+    parser.add_argument("--address", action="store_true", help="print the address with its token, and end")
     args = parser.parse_args(argv)
     try:
         file = load_panel(args.config)
         settings = file.panel
-        token = fresh_token(settings.token_file)
+        token = token_in(settings.token_file)
+        if args.address:
+            print(f"http://{HOST}:{settings.port}/?token={token}")
+            return 0
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_CONFIGURATION
@@ -39,12 +47,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def fresh_token(path: Path) -> str:
-    """Draw a token and write it where only the panel's user can read it. Raises OSError."""
-    token = secrets.token_urlsafe(24)
+def token_in(path: Path) -> str:
+    """The token that stands there; drawn and written where none does. Raises OSError.
+
+    A page that is open goes on with it when this server is started again. The file is for its user and group.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            found = file.read(TOKEN_LETTERS + 2).strip()
+        if TOKEN.fullmatch(found) is not None:
+            return found
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    token = secrets.token_urlsafe(TOKEN_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
         file.write(token + "\n")
     return token
 

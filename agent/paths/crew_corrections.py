@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.domain.crew import ButtonEdge
@@ -22,13 +22,13 @@ from agent.domain.record import (
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.status import UnitStatus
 from agent.domain.time_base import TimeBase
-from agent.hal.clock import Clock
 from agent.outbox.deposit import Deposit
 from agent.outbox.fault import OutboxClosedError, StoreFaultError
 from agent.outbox.outbox import Outbox
 from agent.paths.crew_lamps import CrewLamps
 from agent.paths.crew_standing import Held, Standing
 from agent.paths.panel_voice import Voice
+from agent.paths.run_records import RunRecords
 from agent.runtime.log import EventLog
 from agent.wire.orders import Amend, Answer
 from agent.wire.time_text import utc_text
@@ -38,43 +38,55 @@ _MOST_ANSWERED = 256
 _MOST_EARLIER_S = 6 * 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Whom corrections concern beside the records.
+
+    Attributes:
+        fate: something else is true of a press than before.
+        corrected: given a press as it was, its status from now on, and whether that is the one that holds.
+        reason: given a press with the reason that was said of it afterwards.
+        publish: says `state/status` anew.
+        change: the crew's page has something new to show.
+        begin: runs what waits for the disk.
+    """
+
+    fate: Callable[[Deposit], None]
+    corrected: Callable[[StatusChange, str, bool], None]
+    reason: Callable[[StatusChange], None]
+    publish: Callable[[], None]
+    change: Callable[[], None]
+    begin: Callable[[Coroutine[Any, Any, None]], None]
+
+
 class Corrections:
     """Writes withdrawals, amendments and dispatch's answers. Used from the event loop.
 
     Args:
         standing: what holds.
         lamps: of the keys.
-        clock: boot time.
         time_base: derives UTC.
-        outbox: where records go.
-        on_fate: called when something else is true of a press than before.
-        on_corrected: given the status that holds by a correction, before `publish`.
-        publish: says `state/status` anew.
-        on_change: called when the crew's page has something new to show.
+        outbox: where the presses are.
+        records: stamps records and hands them to the outbox.
+        told: whom else it concerns.
     """
 
     def __init__(
         self,
         standing: Standing,
         lamps: CrewLamps,
-        clock: Clock,
         time_base: TimeBase,
         outbox: Outbox,
         *,
-        on_fate: Callable[[Deposit], None],
-        on_corrected: Callable[[str], None],
-        publish: Callable[[], None],
-        on_change: Callable[[], None],
+        records: RunRecords,
+        told: Told,
     ) -> None:
         self._standing = standing
         self._lamps = lamps
-        self._clock = clock
         self._time_base = time_base
         self._outbox = outbox
-        self._on_fate = on_fate
-        self._on_corrected = on_corrected
-        self._publish = publish
-        self._on_change = on_change
+        self._records = records
+        self._told = told
         self._answered: dict[int, tuple[bool, str | None, str | None]] = {}
         """What dispatch said of the newest records, by their number."""
 
@@ -82,11 +94,7 @@ class Corrections:
 
     def on_answer(self, order: Answer) -> None:
         """Dispatch took or refused a record of ours: kept as a record, shown by the lamp and on the page."""
-        if order.journal != self._outbox.journal:
-            log.warning("answer_for_another_journal", seq=order.seq)
-            return
-        if not 1 <= order.seq <= self._outbox.last_seq(Stream.EVENTS):
-            log.warning("answer_to_nothing", seq=order.seq)
+        if not self._is_ours("answer", order.id, order.journal, order.seq):
             return
         said = (order.accepted, order.reason, order.text)
         if self._answered.get(order.seq) == said:
@@ -96,46 +104,74 @@ class Corrections:
             del self._answered[next(iter(self._answered))]
         self._put(Verdict(order.seq, order.accepted, order.reason, order.text, order.id or None))
         self._lamps.answered(order)
-        self._on_change()
+        self._told.change()
 
     def on_amend(self, order: Amend) -> None:
-        """Dispatch corrects a status; the original stays beside it."""
-        held = self._standing.recent_press(order.seq)
-        if order.journal != self._outbox.journal or held is None or not isinstance(held.body, StatusChange):
-            log.warning("amendment_of_nothing", seq=order.seq)
-            return
-        if order.status is not None:
-            if order.status not in set(UnitStatus):
-                log.warning("amendment_unknown_status", seq=order.seq)
+        """Dispatch corrects a status, of whatever day; the original stays beside it."""
+        if order.status is not None and order.status not in set(UnitStatus):
+            self._records.refuse("amend", order.id, "unknown_status")
+        elif self._is_ours("amend", order.id, order.journal, order.seq):
+            self._told.begin(self._amend(order))
+
+    async def _amend(self, order: Amend) -> None:
+        held = self._standing.press(order.seq)
+        if held is None:
+            try:
+                held = await self._standing.read(order.seq)
+            except StoreFaultError:
+                self._records.refuse("amend", order.id, "store_fault")
                 return
-            self._put(
-                Amendment(
-                    order.seq,
-                    Kind.STATUS.token,
-                    "status",
-                    held.body.status,
-                    order.status,
-                    made=str(Made.DISPATCH),
-                    why=order.why,
-                    request=order.id,
-                )
-            )
+        if held is None or not isinstance(held.body, StatusChange):
+            self._records.refuse("amend", order.id, "unknown_record", "That is no status, or was taken back.")
+            return
+        if order.status is not None and order.status != held.body.status:
+            self._put(_amendment(order.seq, "status", held.body.status, order.status, order))
             held = self._put_in_place(held, replace(held, body=replace(held.body, status=order.status)))
         if order.unix_ms is not None:
-            self._amend_time(held, order.unix_ms, Made.DISPATCH, order.why, order.id)
+            self._amend_time(held, order.unix_ms, order)
+
+    def _is_ours(self, command: str, request: str, journal: int, seq: int) -> bool:
+        """Whether it is of a record that was; refused where it is not."""
+        if journal != self._outbox.journal:
+            self._records.refuse(command, request, "other_journal")
+        elif not 1 <= seq <= self._outbox.last_seq(Stream.EVENTS):
+            self._records.refuse(command, request, "unknown_record")
+        else:
+            return True
+        return False
 
     # ------------------------------------------------------------------ the crew's
 
-    def amend_earlier(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The crew says on its page how much earlier a press should have been."""
+    def actions(self) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
+        """What the crew's page may ask for, by its word."""
+        return {"amend": self._amend_earlier, "reason": self._give_reason}
+
+    def _amend_earlier(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The crew says how much earlier a press should have been."""
         seq, earlier_s = given["seq"], given["earlier_s"]
-        held = self._standing.recent_press(seq)
-        if held is None or not isinstance(earlier_s, int | float) or not 0 < earlier_s <= _MOST_EARLIER_S:
+        held = self._standing.press(seq)
+        is_number = isinstance(earlier_s, int | float) and not isinstance(earlier_s, bool)
+        if held is None or not is_number or not 0 < earlier_s <= _MOST_EARLIER_S:
             return {"error": "malformed", "text": "Choose a press, and say how many minutes earlier."}
         utc = self._standing.utc_of(held)
         if utc is None:
             return {"error": "no_time", "text": "The time of that press is not known."}
-        self._amend_time(held, utc.unix_ms - round(earlier_s * 1000), Made.PANEL, "crew", None)
+        self._amend_time(held, utc.unix_ms - round(earlier_s * 1000), None)
+        return {"ok": True}
+
+    def _give_reason(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The crew says afterwards why the status that holds is so: out of service, or a delay."""
+        reason, held = given["reason"], self._standing.status
+        seq = self._standing.seq_of(held)
+        if held is None or seq is None or not isinstance(held.body, StatusChange):
+            return {"error": "no_status", "text": "There is no status to give a reason for."}
+        if not isinstance(reason, str) or not reason.isidentifier():
+            return {"error": "malformed", "text": "A reason is a word."}
+        if reason != held.body.reason:
+            press = replace(held.body, reason=reason, made=str(Made.PANEL))
+            self._put(_amendment(seq, "reason", held.body.reason, reason, None))
+            self._put_in_place(self._standing.press(seq) or held, replace(held, body=press))
+            self._told.reason(press)
         return {"ok": True}
 
     async def take_back(
@@ -158,9 +194,9 @@ class Corrections:
             log.error("press_not_stored", key=edge.key, kind=Kind.WITHDRAWAL.token)
             return
         voice.acknowledge(edge)
-        await self._light_again()
+        await self.light_again()
 
-    async def _light_again(self) -> None:
+    async def light_again(self) -> None:
         """The lamp of the status that holds again tells of its press, as before."""
         held, seq = self._standing.status, self._standing.seq_of(self._standing.status)
         if held is None or held.deposit is not None or seq is None:
@@ -171,36 +207,49 @@ class Corrections:
             return  # the disk has its reason; the lamp stays dark
         if rows and rows[0].seq == seq and self._standing.status is held:
             deposit = self._outbox.follow(rows[0])
-            deposit.listen(self._on_fate)
+            deposit.listen(self._told.fate)
             self._standing.status = replace(held, deposit=deposit, place=None)
             self._lamps.follow(held.body.input, deposit, again=True)
-            self._publish()
+            self._told.publish()
 
     # ------------------------------------------------------------------ both
 
-    def _amend_time(self, held: Held, unix_ms: int, made: Made, why: str, request: str | None) -> None:
+    def _amend_time(self, held: Held, unix_ms: int, order: Amend | None) -> None:
         utc, seq = self._standing.utc_of(held), self._standing.seq_of(held)
         assert seq is not None
         before, after = None if utc is None else utc_text(utc.unix_ms), utc_text(unix_ms)
-        self._put(
-            Amendment(seq, Kind.STATUS.token, "utc", before, after, str(made), why=why, request=request)
-        )
+        self._put(_amendment(seq, "utc", before, after, order))
         source = UtcSource.LAST_KNOWN if utc is None else utc.source
         self._put_in_place(held, replace(held, utc=Utc(unix_ms, source, None), boottime_ns=None))
 
     def _put_in_place(self, held: Held, by: Held) -> Held:
         """Take `by` for `held` wherever it stands, and say so at once."""
-        if self._standing.put_in_place(held, by) and isinstance(by.body, StatusChange):
-            self._on_corrected(by.body.status)
-        self._publish()
+        holds = self._standing.put_in_place(held, by)
+        before, after = held.body, by.body
+        match (before, after):
+            case (StatusChange(), StatusChange()) if before.status != after.status:
+                self._told.corrected(before, after.status, holds)
+        self._told.publish()
         return by
 
     def _put(self, body: Body) -> None:
-        stamp = self._time_base.stamp(self._clock.boottime_ns())
-        self._outbox.put(Draft(stamp, body)).add_done_callback(look_at)
+        written = self._records.put(body)
+        if written is not None:
+            written.add_done_callback(look_at)
 
 
 def look_at(written: Deposit) -> None:
     """Take the result of a record that nobody waits for: what the disk refused, the outbox tells."""
     if not written.cancelled():
         written.exception()
+
+
+def _amendment(seq: int, field: str, before: str | None, after: str, order: Amend | None) -> Amendment:
+    """Of a status; `order` is dispatch's, None for the crew's own."""
+    status = Kind.STATUS.token
+    if order is None:
+        return Amendment(seq, status, field, before, after, made=str(Made.PANEL), why="crew")
+    made = str(Made.DISPATCH)
+    return Amendment(
+        seq, status, field, before, after, made=made, by=order.by, why=order.why, request=order.id
+    )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from agent.domain.crew import EMERGENCY
 from agent.hal.buttons import Lamp
 from agent.outbox.deposit import Deposit, Fate
 from agent.paths.panel_voice import Voice
 from agent.wire.orders import Answer
+
+SYSTEM: Final = "system"
+"""Name of the lamp that belongs to no key: whether the agent lives, is well, and is connected."""
+SYSTEM_AGAIN_TICKS: Final = 3
 
 
 class CrewLamps:
@@ -34,8 +39,17 @@ class CrewLamps:
         """The newest press of each key that is lit: its lamp says what is true of that."""
         self._refused: dict[str, Answer] = {}
         """Dispatch's refusal of the newest press of a key."""
+        self._system_told = 0
         self._cancelling: tuple[str, ...] = ()
         """Emergency keys whose lamps say that the hold counts: let go now, and it is cancelled."""
+
+    def tell_system(self, lamp: Lamp) -> None:
+        """The lamp of the whole, once a second; it is said again, so that a box can tell who is dead."""
+        self._system_told = self._system_told + 1 if lamp is self._lamps.get(SYSTEM) else 0
+        self._lamps[SYSTEM] = lamp
+        if self._system_told % SYSTEM_AGAIN_TICKS == 0:
+            for voice in self._voices:
+                voice.show(SYSTEM, lamp)
 
     def attach(self, voice: Voice) -> None:
         """Tell `voice` what its lamps are to show, now and from now on."""

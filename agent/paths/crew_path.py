@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 from agent.domain.crew import EMERGENCY, ButtonEdge, CrewOutcome, CrewRules, CrewState
 from agent.domain.record import Body, Draft, Emergency, Kind, Made, StatusChange, Withdrawal
+from agent.domain.roster import CREW_ID
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import StatusState
 from agent.domain.status import MOMENTARY
@@ -20,21 +21,23 @@ from agent.hal.clock import Clock
 from agent.outbox.deposit import Deposit, Fate
 from agent.outbox.fault import OutboxClosedError, StoreFaultError
 from agent.outbox.outbox import Outbox
-from agent.paths.crew_corrections import Corrections, look_at
+from agent.paths.crew_corrections import Corrections, Told, look_at
 from agent.paths.crew_lamps import CrewLamps
 from agent.paths.crew_standing import Held, Standing
 from agent.paths.panel_voice import NoVoice, Voice
+from agent.paths.run_records import RunRecords
 from agent.paths.state_sink import StateSink
 from agent.runtime.log import EventLog
 from agent.supervision.supervisor import Progress
 from agent.wire.body import unpack_body
+from agent.wire.orders import CancelEmergency
 from agent.wire.row import Row
 from agent.wire.time_text import utc_text
 
 log = EventLog("crew")
 _TICK_S = 1.0
-_TEST_WITHIN_NS = 60_000_000_000
-"""So long after it was announced the next emergency is a test; the one after that never is."""
+_TEST_HOLD_NS = 1_500_000_000
+"""The page says again within so long that its test button is held; else it is taken for let go."""
 _NO_VOICE = NoVoice()
 
 
@@ -51,6 +54,14 @@ class Context(Protocol):
 
     def taken_back(self, status: str | None) -> None:
         """The newest press was taken back: `status` holds again."""
+        ...
+
+    def status_amended(self, before: StatusChange, status: str, *, holds: bool) -> None:
+        """A press was corrected to be another status; `holds` where it is the one that holds."""
+        ...
+
+    def breakdown(self, press: StatusChange) -> Body | None:
+        """What is told beside a press that says that the vehicle failed on a call."""
         ...
 
     def dressed_state(self, state: StatusState) -> StatusState:
@@ -71,6 +82,14 @@ class NoContext:
 
     def taken_back(self, status: str | None) -> None:
         """Nobody is told."""
+
+    def status_amended(self, before: StatusChange, status: str, *, holds: bool) -> None:
+        """Nobody is told."""
+
+    def breakdown(self, press: StatusChange) -> Body | None:
+        """Nothing is known of a call."""
+        del press
+        return None
 
     def dressed_state(self, state: StatusState) -> StatusState:
         """The state as it is."""
@@ -109,6 +128,7 @@ class CrewPath:
         receipts: bool = False,
         silent: bool = False,
         on_change: Callable[[], None] = lambda: None,
+        system: Callable[[], Lamp | None] = lambda: None,
     ) -> None:
         """Store the parts.
 
@@ -124,11 +144,14 @@ class CrewPath:
             silent: whether the lamps of emergency keys stay dark, so that nobody in the cab sees that one was
                 pressed; told as such.
             on_change: called when the crew's page has something new to show.
+            system: what the system lamp is to show; None leaves it alone.
         """
+        self._system = system
         self._context: Context = NoContext() if context is None else context
         self._receipts = receipts
         self._silent = silent
-        self._test_until_ns = 0
+        self._test_from_ns, self._test_until_ns = 0, -1
+        """While an emergency is a test, by CLOCK_BOOTTIME of its edge."""
         self._on_change = on_change
         self._keys = keys
         self._clock = clock
@@ -138,16 +161,14 @@ class CrewPath:
         self._rules = CrewRules(keys, CrewState(), undo_ns=round(undo_s * 1e9))
         self._standing = Standing(clock, time_base, outbox)
         self._lamps = CrewLamps(keys, receipts=receipts, silent=silent, on_change=on_change)
+        self._records = RunRecords(clock, time_base, outbox)
         self.corrections = Corrections(
             self._standing,
             self._lamps,
-            clock,
             time_base,
             outbox,
-            on_fate=self._on_fate,
-            on_corrected=self._corrected,
-            publish=self._publish,
-            on_change=on_change,
+            records=self._records,
+            told=Told(self._on_fate, self._corrected, self._reasoned, self._publish, on_change, self._begin),
         )
         self._restored = False
         self._told_journal = 0
@@ -170,10 +191,14 @@ class CrewPath:
     def tick(self) -> None:
         """What time brings, once a second: a hold that counts is shown, what no press brings is told.
 
-        That is: what chattered is quiet now, what was lost was the last, when a press was by a better clock.
+        That is: what chattered is quiet now, what was lost was the last, when a press was by a better clock,
+        and the lamp of the whole.
         """
         now_ns = self._clock.boottime_ns()
         self._lamps.tell_that_holds_count(self._rules.cancelling(now_ns))
+        system = self._system()
+        if system is not None:
+            self._lamps.tell_system(system)
         for alert in self._rules.due(now_ns):
             log.warning("panel", code=alert.code, text=alert.text)
             self._outbox.put(Draft(self._time_base.stamp(now_ns), alert)).add_done_callback(look_at)
@@ -210,6 +235,7 @@ class CrewPath:
         try:
             found = [await self._outbox.latest(kind) for kind in (Kind.STATUS, Kind.EMERGENCY)]
             withdrawal = await self._outbox.latest(Kind.WITHDRAWAL)
+            await self._standing.look_back(None if found[0] is None else found[0].seq)
         except StoreFaultError:
             return  # a disk that can not be read has its reason; it is asked again a second later
         rows = sorted((row for row in found if row is not None), key=lambda row: row.seq)
@@ -230,9 +256,11 @@ class CrewPath:
             lit = isinstance(one.body, StatusChange) or one.body.active
             if lit and one.deposit is not None and self._lamps.press_of(one.body.input) is None:
                 self._lamps.follow(one.body.input, one.deposit)
+        self._standing.find_status(self._rules.state.status)
         seq = self._standing.seq_of(self._standing.status)
         self._context.status_holds(self._rules.state.status, pressed=False, seq=seq)
         self._publish()
+        await self.corrections.light_again()
 
     def _held(self, row: Row, withdrawal: Row | None) -> Held | None:
         """What a stored press says; None for one that makes no sense, which must end nothing."""
@@ -254,12 +282,13 @@ class CrewPath:
         boottime_ns = row.boottime_ms * 1_000_000 if row.boot == self._outbox.boot else None
         deposit = self._outbox.follow(row)
         deposit.listen(self._on_fate)
-        return Held(body, utc, boottime_ns, deposit)
+        return self._standing.as_corrected(Held(body, utc, boottime_ns, deposit))
 
     # ------------------------------------------------------------------ a press
 
     def _on_edge(self, voice: Voice, edge: ButtonEdge) -> None:
-        self._take(voice, edge, self._rules.handle(edge, self._clock.boottime_ns()))
+        test = self._test_from_ns <= edge.at_boottime_ns <= self._test_until_ns
+        self._take(voice, edge, self._rules.handle(edge, self._clock.boottime_ns(), test=test))
 
     def _take(
         self,
@@ -283,6 +312,9 @@ class CrewPath:
         darkened = {key: self._lamps.press_of(key) for key in outcome.darken}
         # Each record is handed over now, in order; only the waiting for the disk is a task.
         bodies = [self._worded(body, edge, made, reason) for body in outcome.bodies]
+        statuses = [body for body in bodies if isinstance(body, StatusChange)]
+        failed = [self._context.breakdown(one) for one in statuses]
+        bodies += [one for one in failed if one is not None]
         deposits = [self._deposit(body, stamp, outcome.show) for body in bodies]
         for body in presses:
             if isinstance(body, StatusChange):
@@ -297,23 +329,22 @@ class CrewPath:
     def _worded(self, body: Body, edge: ButtonEdge, made: Made | None, reason: str | None) -> Body:
         body = self._context.dressed(body, edge.at_boottime_ns)
         if isinstance(body, Emergency):
-            body = replace(body, silent=self._silent or None, test=self._is_test(body) or None)
+            body = replace(body, silent=self._silent or None)
         if made is not None and isinstance(body, StatusChange | Emergency):
             body = replace(body, made=str(made))
         return replace(body, reason=reason) if reason and isinstance(body, StatusChange) else body
 
-    def _is_test(self, body: Emergency) -> bool:
-        """Whether it was announced as a test, or ends one. Whoever presses again means it."""
-        standing = self._standing.emergency
-        if not body.active:
-            return standing is not None and isinstance(standing.body, Emergency) and bool(standing.body.test)
-        until_ns, self._test_until_ns = self._test_until_ns, 0
-        return not body.repeat and self._clock.boottime_ns() < until_ns
-
-    def _announce_test(self) -> Mapping[str, Any]:
+    def _hold_test(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Somebody holds the page's test button, or let it go: what the key says meanwhile is a test."""
         if self._rules.state.emergency:
             return {"error": "emergency_stands", "text": "An emergency stands: it is not made a test."}
-        self._test_until_ns = self._clock.boottime_ns() + _TEST_WITHIN_NS
+        now_ns = self._clock.boottime_ns()
+        if given["held"] is not True:
+            self._test_until_ns = min(self._test_until_ns, now_ns)
+        else:
+            if now_ns > self._test_until_ns:
+                self._test_from_ns = now_ns
+            self._test_until_ns = now_ns + _TEST_HOLD_NS
         return {"ok": True}
 
     def _withdraw(self, voice: Voice, edge: ButtonEdge, outcome: CrewOutcome, made: Made | None) -> None:
@@ -379,21 +410,39 @@ class CrewPath:
         if self._restored:
             self._publish()
 
+    def on_cancel_emergency(self, order: CancelEmergency) -> None:
+        """Dispatch knows that the emergency is over, and means the one that stands."""
+        held = self._standing.emergency
+        if not self._rules.state.emergency:
+            self._records.refuse("cancel-emergency", order.id, "no_emergency")
+        elif (order.journal, order.seq) != (self._outbox.journal, self._standing.seq_of(held)):
+            self._records.refuse(
+                "cancel-emergency",
+                order.id,
+                "other_emergency",
+                "It was raised again since, or is another one.",
+            )
+        else:
+            body = _with_each(self._rules.cancel_emergency(), by=order.by, request=order.id, why=order.why)
+            self._touched(body, Made.DISPATCH)
+
     def actions(self, cancel_code: str | None) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
         """What the crew's page may ask for, by its word (docs/panel.md)."""
         return {
             "press": lambda given: self._touch(str(given["key"]), given.get("reason")),
-            "undo": lambda _: self._touched(self._rules.undo(self._clock.boottime_ns())),
-            "emergency": lambda _: self._touch(self._emergency_key(), None),
-            "emergency_test": lambda _: self._announce_test(),
-            "cancel_emergency": lambda given: self._cancel(str(given.get("code", "")), cancel_code),
-            "amend": self.corrections.amend_earlier,
+            "undo": lambda _: self._touched(self._rules.undo(self._clock.boottime_ns()), Made.PANEL),
+            "emergency": self._page_emergency,
+            "emergency_test": self._hold_test,
+            "cancel_emergency": lambda given: self._cancel(given, cancel_code),
+            **self.corrections.actions(),
         }
 
-    def page(self) -> dict[str, Any]:
-        """The presses' part of what the page shows, JSON-able."""
+    def page(self, tiles: Sequence[str] | None = None) -> dict[str, Any]:
+        """The presses' part of what the page shows, JSON-able; `tiles`: keys that have one, None for all."""
         now_ns = self._clock.boottime_ns()
         status, emergency, state = self._standing.status, self._standing.emergency, self._rules.state
+        keys = [key for key, token in self._keys.items() if token != EMERGENCY]
+        shown = keys if tiles is None else tiles
         refusal = None if status is None else self._lamps.refusal_of(status.body.input)
         age_ns = None if status is None or status.boottime_ns is None else now_ns - status.boottime_ns
         fate = None if emergency is None or emergency.deposit is None else emergency.deposit.fate
@@ -401,19 +450,18 @@ class CrewPath:
             "status": {
                 "token": state.status,
                 "age_s": None if age_ns is None else round(age_ns / 1e9, 1),
+                "reason": status.body.reason if status and isinstance(status.body, StatusChange) else None,
                 "undo_s": round(self._rules.undo_left_ns(now_ns) / 1e9, 1),
                 "refused": None if refusal is None else {"reason": refusal.reason, "text": refusal.text},
             },
-            "keys": [
-                {"key": key, "token": token, "lamp": str(self._lamps.of(key))}
-                for key, token in self._keys.items()
-                if token != EMERGENCY
-            ],
+            "keys": [self._tile(key) for key in shown if key in keys],
+            "more_keys": [self._tile(key) for key in keys if key not in shown],
             "emergency": {
                 "active": state.emergency,
                 "sent": fate is Fate.DELIVERED,
                 "received": fate is Fate.DELIVERED and self._receipts,
-                "test": now_ns < self._test_until_ns,
+                "test_held": now_ns <= self._test_until_ns,
+                "is_test": state.emergency_test,
                 "silent": self._silent,
             },
             "recent": [
@@ -423,40 +471,65 @@ class CrewPath:
             ],
         }
 
+    def _tile(self, key: str) -> dict[str, str]:
+        return {"key": key, "token": self._keys[key], "lamp": str(self._lamps.of(key))}
+
     def _time_of_day(self, held: Held) -> str:
         utc = self._standing.utc_of(held)
         return "" if utc is None else utc_text(utc.unix_ms)[11:19]
 
-    def _touch(self, key: str, reason: object) -> Mapping[str, Any]:
+    def _touch(self, key: str, reason: object, *, test: bool = False) -> Mapping[str, Any]:
         if key not in self._keys:
             return {"error": "unknown_key", "text": "There is no such key."}
         edge = ButtonEdge(key, True, None, self._clock.boottime_ns())
-        outcome = self._rules.handle(edge)
+        outcome = self._rules.handle(edge, test=test)
         self._take(_NO_VOICE, edge, outcome, Made.PANEL, reason if isinstance(reason, str) else None)
         self._rules.handle(replace(edge, pressed=False))
         return {"ok": True}
 
-    def _touched(self, outcome: CrewOutcome) -> Mapping[str, Any]:
+    def _touched(self, outcome: CrewOutcome, made: Made) -> Mapping[str, Any]:
         if not outcome.withdraws and not outcome.bodies:
             return {"error": "too_late", "text": "There is nothing left to take back."}
         key = outcome.darken[0] if outcome.darken else ""
         edge = ButtonEdge(key, True, None, self._clock.boottime_ns())
-        self._take(_NO_VOICE, edge, outcome, Made.PANEL)
+        self._take(_NO_VOICE, edge, outcome, made)
         return {"ok": True}
 
-    def _emergency_key(self) -> str:
-        return next((key for key, token in self._keys.items() if token == EMERGENCY), EMERGENCY)
+    def _page_emergency(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The guard of the page was passed; only what says so itself is a test."""
+        key = next((key for key, token in self._keys.items() if token == EMERGENCY), EMERGENCY)
+        test = given.get("test") is True
+        if test and self._rules.state.emergency:
+            return {"error": "emergency_stands", "text": "An emergency stands: it is not made a test."}
+        return self._touch(key, None, test=test)
 
-    def _cancel(self, given: str, code: str | None) -> Mapping[str, Any]:
-        if code is None or not hmac.compare_digest(given.encode(), code.encode()):
+    def _cancel(self, given: Mapping[str, Any], code: str | None) -> Mapping[str, Any]:
+        if code is None or not hmac.compare_digest(str(given.get("code", "")).encode(), code.encode()):
             return {"error": "wrong_code", "text": "That is not the code."}
-        return self._touched(self._rules.cancel_emergency())
+        outcome = self._rules.cancel_emergency()
+        by = given.get("by")
+        if isinstance(by, str) and CREW_ID.fullmatch(by):
+            outcome = _with_each(outcome, by=by)
+        return self._touched(outcome, Made.PANEL)
 
-    def _corrected(self, status: str) -> None:
-        self._rules.amend_status(status)
-        self._context.status_holds(status, pressed=False)
+    def _corrected(self, before: StatusChange, status: str, holds: bool) -> None:  # a callback
+        if holds:
+            self._rules.amend_status(status)
+        self._context.status_amended(before, status, holds=holds)
+
+    def _reasoned(self, press: StatusChange) -> None:
+        """A reason was given afterwards: it may be that the vehicle failed."""
+        failed = self._context.breakdown(press)
+        if failed is not None:
+            self._records.put(failed)
 
     def _publish(self) -> None:
         self._told_journal = self._outbox.journal
         self._states.set_state(self._context.dressed_state(self._standing.state(self._rules.state)))
         self._on_change()
+
+
+def _with_each(outcome: CrewOutcome, **changes: Any) -> CrewOutcome:
+    """The outcome with these fields in each of its emergencies."""
+    bodies = tuple(replace(one, **changes) if isinstance(one, Emergency) else one for one in outcome.bodies)
+    return replace(outcome, bodies=bodies)

@@ -154,7 +154,7 @@ class FleetCommands:
         answers: Callable[[], Answers],
         clock: Clock,
         time_base: TimeBase,
-        keep: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        keep: Callable[[Mapping[str, Any]], object] = lambda _: None,
     ) -> None:
         self._doings = doings
         self._allowed = frozenset(allowed)

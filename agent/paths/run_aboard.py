@@ -33,7 +33,7 @@ class RunAboard:
         call_sign: str,
         records: RunRecords,
         states: StateSink,
-        on_change: Callable[[], None],
+        on_change: Callable[[], object],
     ) -> None:
         self._settings = settings
         self._call_sign = call_sign
@@ -94,14 +94,16 @@ class RunAboard:
     def actions(self) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
         """What the crew's page may ask for, by its word."""
         return {
-            "available_for_calls": lambda given: self._for_calls(value=given["value"] is True),
+            "available_for_calls": lambda given: self._for_calls(given["value"] is True, given.get("reason")),
             "sign_on": lambda given: self._page_sign_on(given["crew"]),
             "sign_off": lambda _: self._page_sign_off(),
         }
 
-    def _for_calls(self, *, value: bool) -> Mapping[str, Any]:
-        self.roster = replace(self.roster, available_for_calls=value)
-        self._on_change()
+    def _for_calls(self, value: bool, reason: object) -> Mapping[str, Any]:  # an answer
+        if value is not self.roster.available_for_calls:
+            self.roster = replace(self.roster, available_for_calls=value)
+            step = CrewStep.FOR_CALLS if value else CrewStep.NOT_FOR_CALLS
+            self._tell(step, Made.PANEL, reason if isinstance(reason, str) and not value else None)
         return {"ok": True}
 
     def _page_sign_on(self, crew: Any) -> Mapping[str, Any]:
@@ -117,11 +119,16 @@ class RunAboard:
         self.sign_off(Made.PANEL)
         return {"ok": True}
 
-    def _tell(self, step: CrewStep, made: Made) -> None:
+    def _tell(self, step: CrewStep, made: Made, reason: str | None = None) -> None:
         roster = self.roster
         self._records.put(
             CrewRecord(
-                str(step), roster.crew, driver=roster.driver, call_sign=roster.call_sign, made=str(made)
+                str(step),
+                roster.crew,
+                driver=roster.driver,
+                call_sign=roster.call_sign,
+                made=str(made),
+                reason=reason,
             )
         )
         self.tell_unit()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,8 +11,8 @@ from typing import Any
 from agent.config.crew import Crew
 from agent.domain.call import Call, CallBook, CallNews, Refusal
 from agent.domain.geodesy import distance_m
-from agent.domain.messages import MessageBook
-from agent.domain.record import CallRecord, CallStep, Made, MessageRecord
+from agent.domain.messages import Message, MessageBook
+from agent.domain.record import Body, CallRecord, CallStep, Made, MessageRecord
 from agent.domain.stamp import Utc
 from agent.domain.state import DestinationState
 from agent.paths.run_aboard import RunAboard
@@ -25,6 +27,8 @@ log = EventLog("run")
 ETA_EVERY_S = 15.0
 SLOWEST_MPS = 3.0
 """For an arrival time a unit in traffic is not slower than this; below it nobody can say."""
+Kept = asyncio.Future[None] | None
+"""Done when what changed outlives a kill, or the disk refused it; None where nothing has to be waited for."""
 _SAYING_MODE = (CallStep.RECEIVED, CallStep.UPDATED)
 
 
@@ -37,7 +41,7 @@ class RunCalls:
         states: where `state/destination` is published.
         around: where the unit is, and the places it may go to.
         aboard: who drives.
-        on_change: called after each change.
+        on_change: called after each change; returns what is done when it is kept for a restart.
         newest_seq: newest sequence number of the events on the disk.
     """
 
@@ -49,7 +53,7 @@ class RunCalls:
         around: RunSurroundings,
         aboard: RunAboard,
         *,
-        on_change: Callable[[], None],
+        on_change: Callable[[], Kept],
         newest_seq: Callable[[], int],
     ) -> None:
         keep_s = settings.keep_calls_h * 3600
@@ -66,39 +70,49 @@ class RunCalls:
         self._on_change = on_change
         self._newest_seq = newest_seq
         self._eta_told_ns: int | None = None
+        self._unkept: deque[tuple[Kept, int, list[Body]]] = deque()
+        """Records of what is not kept for a restart yet, with their time: that it came is said afterwards."""
 
     # ------------------------------------------------------------------ commands of dispatch
 
-    def on_assign(self, order: Assign) -> None:
-        """A call for the unit."""
-        self._ordered("assign", order.id, self.book.assign(order.id, order.call, self._records.now_ns()))
+    # Each returns what is done when the command is kept, so that the broker keeps it until then.
 
-    def on_update(self, order: Update) -> None:
+    def on_assign(self, order: Assign) -> Kept:
+        """A call for the unit."""
+        news = self.book.assign(order.id, order.call, self._records.now_ns())
+        return self._ordered("assign", order.id, news)
+
+    def on_update(self, order: Update) -> Kept:
         """Fields of a call changed."""
         news = self.book.update(order.id, order.incident, order.fields, self._records.now_ns())
-        self._ordered("update", order.id, news)
+        return self._ordered("update", order.id, news)
 
-    def on_cancel(self, order: Cancel) -> None:
+    def on_cancel(self, order: Cancel) -> Kept:
         """The call is no longer the unit's."""
-        self._ordered("cancel", order.id, self.book.cancel(order.id, order.incident, self._records.now_ns()))
+        news = self.book.cancel(order.id, order.incident, self._records.now_ns())
+        return self._ordered("cancel", order.id, news)
 
-    def on_message(self, order: Text) -> None:
+    def on_message(self, order: Text) -> Kept:
         """A text or a coded order for the crew."""
         message = self.messages.take(order.id, order.text, order.code, self._records.now_ns())
-        if message is not None:
-            self._message(CallStep.RECEIVED, message.id, message.order)
+        return None if message is None else self._message(CallStep.RECEIVED, message)
 
-    def _ordered(self, name: str, request: str, news: tuple[CallNews, ...] | Refusal) -> None:
+    def _ordered(self, name: str, request: str, news: tuple[CallNews, ...] | Refusal) -> Kept:
         if not isinstance(news, Refusal):
-            self._told(news, Made.DISPATCH, request)
-        elif news is not Refusal.REPEATED:  # what was done before is not done again, and not told again
+            return self._told(news, Made.DISPATCH, request)
+        if news is not Refusal.REPEATED:  # what was done before is not done again, and not told again
             self._records.refuse(name, request, str(news))
+        return None
 
     # ------------------------------------------------------------------ presses
 
-    def status_set(self, status: str) -> None:
-        """Somebody pressed: it acknowledges the call, or ends it."""
-        self._told(self.book.status_set(status, self._records.now_ns()), Made.BUTTON)
+    def status_set(self, status: str, made: Made = Made.BUTTON) -> None:
+        """A status was set, or corrected to be one: it acknowledges the call, or ends it."""
+        self._told(self.book.status_set(status, self._records.now_ns()), made)
+
+    def reopen_amended(self, incident: str) -> None:
+        """The press that ended this call was corrected: it did not."""
+        self._told(self.book.reopen_amended(incident, self._records.now_ns()), Made.DISPATCH)
 
     def reopen(self) -> None:
         """The newest press was taken back, and so is the end of a call by it."""
@@ -122,7 +136,10 @@ class RunCalls:
         return {
             "shown": lambda given: self._said(self.book.shown(str(given["incident"]))),
             "acknowledge_call": lambda given: self._said(self.book.acknowledge(str(given["incident"]))),
-            "acknowledge_message": lambda given: self._acknowledge_message(str(given["message"])),
+            "message_shown": lambda given: self._message_said(self.messages.shown(str(given["message"]))),
+            "acknowledge_message": lambda given: self._message_said(
+                self.messages.acknowledge(str(given["message"]))
+            ),
             "destination": lambda given: self._choose(str(given["place"])),
         }
 
@@ -133,7 +150,13 @@ class RunCalls:
             "incident": self.book.incident,
             "call": None if call is None else self._call_snapshot(call),
             "messages": [
-                {"id": one.id, "text": one.text or one.order, "acknowledged": one.acknowledged}
+                {
+                    "id": one.id,
+                    "text": one.text,
+                    "order": one.order,
+                    "shown": one.shown,
+                    "acknowledged": one.acknowledged,
+                }
                 for one in self.messages.messages
             ],
             "hospitals": [
@@ -155,6 +178,7 @@ class RunCalls:
             "destination": call.destination,
             "eta_min": None if seconds is None else max(1, round(seconds / 60)),
             "alternates": list(call.alternates),
+            "shown": self.book.is_shown,
             "acknowledged": self.book.acknowledged,
         }
 
@@ -162,10 +186,9 @@ class RunCalls:
         self._told(news, Made.PANEL)
         return {"ok": True}
 
-    def _acknowledge_message(self, message_id: str) -> Mapping[str, Any]:
-        message = self.messages.acknowledge(message_id)
+    def _message_said(self, message: Message | None) -> Mapping[str, Any]:
         if message is not None:
-            self._message(CallStep.ACKNOWLEDGED, message.id, message.order)
+            self._message(CallStep.ACKNOWLEDGED if message.acknowledged else CallStep.SHOWN, message)
         return {"ok": True}
 
     def _choose(self, place_id: str) -> Mapping[str, Any]:
@@ -181,37 +204,60 @@ class RunCalls:
 
     # ------------------------------------------------------------------ records and states
 
-    def _told(self, news: tuple[CallNews, ...], made: Made | None, request: str | None = None) -> None:
+    def _told(self, news: tuple[CallNews, ...], made: Made | None, request: str | None = None) -> Kept:
         diverted = next((one.call.incident for one in news if one.event is CallStep.DIVERTED), None)
+        bodies: list[Body] = []
         for one in news:
             self.on_call(one)
             if "again" in one.changed:
                 continue  # the crew is asked once more; dispatch knows
-            self._records.put(
+            bodies.append(
                 CallRecord(
                     step=str(one.event),
                     incident=one.call.incident,
                     request=request,
                     made=None if made is None else str(made),
-                    by=self._aboard.roster.driver if made in (Made.PANEL, Made.BUTTON) else None,
+                    by=self._aboard.roster.alone if made in (Made.PANEL, Made.BUTTON) else None,
                     diverted_from=diverted if one.event is CallStep.RECEIVED else None,
                     response_mode=one.call.response_mode if one.event in _SAYING_MODE else None,
                 )
             )
             log.info("call", step=one.event.value)  # never what the call says
-        if news:
-            if any(one.event is CallStep.RECEIVED for one in news):
-                self.after_seq = self._newest_seq()
-            if self.book.current is None:
-                self._eta_told_ns = None
-            self._on_change()
+        if not news:
+            return None
+        if any(one.event is CallStep.RECEIVED for one in news):
+            self.after_seq = self._newest_seq()
+        if self.book.current is None:
+            self._eta_told_ns = None
+        return self._record_when_kept(bodies)
 
-    def _message(self, step: CallStep, message_id: str, code: str | None) -> None:
-        made = str(Made.PANEL) if step is CallStep.ACKNOWLEDGED else None
-        self._records.put(
-            MessageRecord(str(step), message_id, code=code, incident=self.book.incident, made=made)
+    def _message(self, step: CallStep, message: Message) -> Kept:
+        pressed = step is CallStep.ACKNOWLEDGED
+        body = MessageRecord(
+            str(step),
+            message.id,
+            code=message.order,
+            incident=self.book.incident,
+            made=str(Made.PANEL) if pressed else None,
+            by=self._aboard.roster.alone if pressed else None,
         )
-        self._on_change()
+        return self._record_when_kept([body])
+
+    def _record_when_kept(self, bodies: list[Body]) -> Kept:
+        """Put records once what they tell of outlives a kill: what dispatch reads as received is here."""
+        kept = self._on_change()
+        self._unkept.append((kept, self._records.now_ns(), bodies))
+        if kept is None or kept.done():
+            self._record_kept()
+        else:
+            kept.add_done_callback(lambda _: self._record_kept())
+        return kept
+
+    def _record_kept(self) -> None:
+        while self._unkept and ((kept := self._unkept[0][0]) is None or kept.done()):
+            _, at_ns, bodies = self._unkept.popleft()
+            for body in bodies:
+                self._records.put(body, at_ns)
 
     def _tell_destination(self) -> None:
         call, now_ns = self.book.current, self._records.now_ns()

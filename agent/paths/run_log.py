@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from agent.domain.clock_correction import corrected_utc
@@ -26,7 +25,7 @@ from agent.domain.time_base import TimeBase
 from agent.outbox.outbox import Outbox
 from agent.wire.body import unpack_body
 from agent.wire.row import Row
-from agent.wire.time_text import utc_text
+from agent.wire.time_text import unix_ms_of, utc_text
 
 MOST_RECORDS: Final = 4096
 """Newest records of the events that are looked at: some weeks of a busy unit."""
@@ -184,13 +183,5 @@ def _amended(time: StatusTime, edits: Iterable[Amendment]) -> StatusTime:
         if edit.field == "status" and edit.value is not None:
             time = replace(time, status=edit.value, amended=True)
         elif edit.field == "utc":
-            time = replace(time, unix_ms=_unix_ms(edit.value), amended=True)
+            time = replace(time, unix_ms=unix_ms_of(edit.value), amended=True)
     return time
-
-
-def _unix_ms(text: str | None) -> int | None:
-    try:
-        moment = datetime.fromisoformat(text or "")
-        return round(moment.timestamp() * 1000) if moment.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None

@@ -56,6 +56,8 @@ class RunMemory:
         self._wanted: bytes | None = None
         self._written: bytes | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        """Of those who wait for the next write that begins."""
         self._closed = False
 
     async def read(self) -> Mapping[str, Any]:
@@ -89,14 +91,22 @@ class RunMemory:
             await asyncio.sleep(_TRY_AGAIN_S)
         return await self._worker.run(self._read)
 
-    def keep(self, picture: Mapping[str, Any]) -> None:
-        """Have this on the disk, soon; what was wanted before and is not written yet need not be."""
+    def keep(self, picture: Mapping[str, Any]) -> asyncio.Future[None]:
+        """Have this on the disk, soon; what was wanted before and is not written yet need not be.
+
+        Returns what is done when it was tried: then this is on the disk, or health says that it is not.
+        """
+        loop = asyncio.get_running_loop()
+        tried: asyncio.Future[None] = loop.create_future()
         raw = json.dumps({"v": _VERSION, **picture}, sort_keys=True).encode()
-        if raw == (self._written if self._wanted is None else self._wanted) or self._closed:
-            return
+        if (self._wanted is None and raw == self._written) or self._closed:
+            tried.set_result(None)
+            return tried
         self._wanted = raw
+        self._waiting.append(tried)
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.get_running_loop().create_task(self._write_all(), name="run-memory")
+            self._writing = loop.create_task(self._write_all(), name="run-memory")
+        return tried
 
     async def close(self) -> None:
         """Write what is left, once; nothing is kept any more. Idempotent."""
@@ -115,19 +125,27 @@ class RunMemory:
             with contextlib.suppress(OSError):
                 await self._worker.run(lambda: self._write(wanted))
                 self._written = wanted
+        _tell(self._waiting)
 
     async def _write_all(self) -> None:
         while (wanted := self._wanted) is not None:
+            waiting, self._waiting = self._waiting, []
             try:
                 await self._worker.run(lambda raw=wanted: self._write(raw))  # type: ignore[misc]  # bound now
             except OSError as error:
                 self._refused(error)
+                _tell(waiting)
                 await asyncio.sleep(_RETRY_S)
                 continue
+            except asyncio.CancelledError:
+                self._waiting += waiting
+                raise
             self._health.clear(self._reason)
             self._written = wanted
+            _tell(waiting)
             if self._wanted == wanted:
                 self._wanted = None
+                _tell(self._waiting)  # they wanted the same, while it was being written
 
     def _refused(self, error: OSError) -> None:
         why = error.strerror or type(error).__name__
@@ -139,3 +157,10 @@ class RunMemory:
 
     def _write(self, raw: bytes) -> None:
         write_whole(self._file, raw)
+
+
+def _tell(waiting: list[asyncio.Future[None]]) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_result(None)
+    waiting.clear()

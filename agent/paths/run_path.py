@@ -19,7 +19,9 @@ from agent.domain.odometer import OdometerReading
 from agent.domain.places import Places
 from agent.domain.record import (
     Body,
+    Breakdown,
     Emergency,
+    Made,
     Position,
     StatusChange,
     StatusFlag,
@@ -31,7 +33,7 @@ from agent.domain.time_base import TimeBase
 from agent.domain.vehicle import Signal
 from agent.hal.clock import Clock
 from agent.paths.run_aboard import RunAboard
-from agent.paths.run_calls import RunCalls
+from agent.paths.run_calls import Kept, RunCalls
 from agent.paths.run_records import Records, RunRecords
 from agent.paths.run_surroundings import RunSurroundings
 from agent.paths.state_sink import StateSink
@@ -57,7 +59,8 @@ class RunPath:
         signals: newest signals of the vehicle by name, None where there is no fresh one.
         odometer: what the odometer says, None where that is not known.
         newest_seq: newest sequence number of the events on the disk.
-        keep: given, whenever it changed, what `open` must be given after a restart.
+        keep: given, whenever it changed, what `open` must be given after a restart; returns what is done when
+            that is on the disk.
         on_crossing: called when the unit came to a known place or left it.
     """
 
@@ -75,7 +78,7 @@ class RunPath:
         signals: Callable[[], Mapping[str, Any]] = dict,
         odometer: Callable[[], OdometerReading | None] = lambda: None,
         newest_seq: Callable[[], int] = lambda: 0,
-        keep: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        keep: Callable[[Mapping[str, Any]], Kept] = lambda _: None,
         on_crossing: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
@@ -156,14 +159,21 @@ class RunPath:
             return body
         status = body.status if isinstance(body, StatusChange) else None
         evidence = self._around.evidence(boottime_ns, self.calls.book.current, status)
+        by = self.aboard.roster.alone
         if isinstance(body, Emergency):
-            return replace(body, incident=self.incident, evidence=evidence)
+            return replace(body, incident=self.incident, evidence=evidence, by=body.by or by)
         flags = []
         if not is_expected(body.previous, body.status):
             flags.append(str(StatusFlag.UNEXPECTED))
         if evidence.contradictions:
             flags.append(str(StatusFlag.CONTRADICTED))
-        return replace(body, incident=self.incident, evidence=evidence, flags=tuple(flags) or None)
+        return replace(body, incident=self.incident, evidence=evidence, flags=tuple(flags) or None, by=by)
+
+    def breakdown(self, press: StatusChange) -> Breakdown | None:
+        """What is told beside a press that says that the vehicle failed on a call; None for any other."""
+        if press.incident is None or press.reason not in self._settings.breakdown_reasons:
+            return None
+        return self._around.breakdown(press, press.reason, press.incident)
 
     def status_holds(self, status: str | None, *, pressed: bool, seq: int | None = None) -> None:
         """A status holds from now on.
@@ -186,6 +196,22 @@ class RunPath:
         """The newest press was taken back: `status` holds again, and so does the call that it had ended."""
         self.calls.reopen()
         self.status_holds(status, pressed=False)
+
+    def status_amended(self, before: StatusChange, status: str, *, holds: bool) -> None:
+        """A press was corrected to be another status, and with it what it did to the call.
+
+        Args:
+            before: as it was until now.
+            status: what it is from now on.
+            holds: whether it is the status that holds.
+        """
+        if before.status in ENDING and status not in ENDING and before.incident is not None:
+            self.calls.reopen_amended(before.incident)
+        if holds and status in ENDING and before.incident is not None and before.incident == self.incident:
+            self.calls.status_set(status, Made.DISPATCH)
+        if holds:
+            self._status, self._around.hint = status, None
+        self._changed()
 
     def dressed_state(self, state: StatusState) -> StatusState:
         """The status as dispatch sees it, with the incident and what belongs to it."""
@@ -215,6 +241,7 @@ class RunPath:
             "crew": list(roster.crew),
             "driver": roster.driver,
             "reasons": {status: list(reasons) for status, reasons in self._settings.reasons.items()},
+            "delay_reasons": list(self._settings.delay_reasons),
             "motion": {"driving": self._around.is_driving},
         }
 
@@ -253,7 +280,8 @@ class RunPath:
             "roster": self.aboard.remembered(),
         }
 
-    def _changed(self) -> None:
-        self._keep(self._remembered())
+    def _changed(self) -> Kept:
+        kept = self._keep(self._remembered())
         self._on_state()
         self._on_change()
+        return kept

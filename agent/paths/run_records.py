@@ -42,12 +42,14 @@ class RunRecords:
         """The UTC of now, as well as it is known."""
         return self._time_base.utc(self.now_ns())
 
-    def put(self, body: Body) -> None:
-        """A record of the events, of now."""
+    def put(self, body: Body, boottime_ns: int | None = None) -> Any:
+        """A record of the events, of now or of another moment; returns what the outbox gives for it."""
+        at_ns = self.now_ns() if boottime_ns is None else boottime_ns
         try:
-            self._records.put(Draft(self._time_base.stamp(self.now_ns()), body))
+            return self._records.put(Draft(self._time_base.stamp(at_ns), body))
         except OutboxClosedError:
             log.error("record_not_stored", body=type(body).__name__)
+            return None
 
     def stage(self, body: Body, boottime_ns: int | None = None) -> None:
         """A record of the trail, of now or of another moment."""

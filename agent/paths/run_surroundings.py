@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from agent.domain.call import Call
 from agent.domain.evidence import Evidence, contradictions
@@ -13,6 +13,7 @@ from agent.domain.motion import MotionChange
 from agent.domain.odometer import OdometerReading, told
 from agent.domain.places import PlaceEvent, Places
 from agent.domain.record import (
+    Breakdown,
     Crossing,
     EvidenceRecord,
     HintRecord,
@@ -20,6 +21,8 @@ from agent.domain.record import (
     MotionWord,
     PlaceRecord,
     Position,
+    StatusChange,
+    Telemetry,
 )
 from agent.domain.reporting import position_of
 from agent.domain.surroundings import Surroundings
@@ -30,6 +33,9 @@ KM_H = 3.6
 SPEED_SIGNAL = "Speed"
 """VSS path below `Vehicle.` of the speed by the wheels, in km/h."""
 _SPEED_SMOOTHING = 0.02
+MOST_TELLING: Final = 8
+TELLING: Final = ("Engine", "Coolant", "Oil", "Battery", "Transmission", "Fuel", "Brake", "Speed")
+"""Parts of names of signals that tell most of a failure."""
 
 
 class RunSurroundings:
@@ -129,6 +135,25 @@ class RunSurroundings:
             self._moved(change, call)
 
     # ------------------------------------------------------------------ beside a press
+
+    def breakdown(self, press: StatusChange, reason: str, incident: str) -> Breakdown:
+        """What the vehicle tells while its crew says that it failed; all of it goes to the trail as well."""
+        signals = tuple(sorted((name, value) for name, value in self._signals().items() if value is not None))
+        if signals:
+            self._records.stage(Telemetry(signals))
+        telling = sorted(signals, key=lambda one: not any(word in one[0] for word in TELLING))
+        odometer_m, odometer_source = told(self._odometer())
+        return Breakdown(
+            reason,
+            incident,
+            status=press.status,
+            signals=tuple(telling[:MOST_TELLING]) or None,
+            position=self._fresh_position(),
+            odometer_m=odometer_m,
+            odometer_source=odometer_source,
+            made=press.made,
+            by=press.by,
+        )
 
     def evidence(self, boottime_ns: int, call: Call | None, status: str | None) -> EvidenceRecord:
         """What the vehicle says at this moment, and what in it is against the status that is pressed."""

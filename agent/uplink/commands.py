@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -55,6 +56,8 @@ class Command:
         name: last level of its topic, `command/{name}`; a key of `agent.wire.topics.COMMANDS`.
         decode: what the payload says. Raises CodecError on anything but a well-formed command.
         handle: does it, and answers by `Publisher.reply`; called on the event loop with what `decode` gave.
+            Returns a future where it is done later: until then the broker keeps the command, for a unit that
+            is started again meanwhile.
             What it raises ends the uplink's run, and the supervisor starts it again.
         per_s: how many are looked at in the long run.
         burst: how many at once.
@@ -62,7 +65,7 @@ class Command:
 
     name: str
     decode: Callable[[bytes], Any]
-    handle: Callable[[Any], None]
+    handle: Callable[[Any], asyncio.Future[Any] | None]
     per_s: float = PER_S
     burst: float = BURST
 
@@ -119,11 +122,11 @@ class CommandTable:
         retained: bool = False,
         response_topic: str | None = None,
         correlation: bytes | None = None,
-    ) -> None:
-        """Do what a message says, or answer why not."""
+    ) -> asyncio.Future[Any] | None:
+        """Do what a message says, or answer why not. Returns a future where it is done later."""
         name = self._names.get(topic)
         if name is None:
-            return
+            return None
         count = self._counts[name]
         if not count.allowance.take(now):
             self._drop(name, count, now)
@@ -136,7 +139,8 @@ class CommandTable:
                 self._refuse(name, RefusalReason.BAD_RESPONSE_TOPIC, payload)
         else:
             with self._asked(Asker(response_topic, correlation)):
-                self._look(name, payload, count, retained=retained)
+                return self._look(name, payload, count, retained=retained)
+        return None
 
     def snapshot(self) -> dict[str, dict[str, int]]:
         """How many of each name were done, refused and dropped, of those that ever came."""
@@ -159,23 +163,26 @@ class CommandTable:
         finally:
             self.asker = NOBODY
 
-    def _look(self, name: str, payload: bytes, count: _Count, *, retained: bool) -> None:
+    def _look(
+        self, name: str, payload: bytes, count: _Count, *, retained: bool
+    ) -> asyncio.Future[Any] | None:
         if retained:
             # It would be done again after every reconnection.
             self._refuse(name, RefusalReason.RETAINED, payload)
         elif name not in self._rows:
             self._refuse(name, RefusalReason.UNKNOWN_COMMAND, payload)
         else:
-            self._do(self._rows[name], payload, count)
+            return self._do(self._rows[name], payload, count)
+        return None
 
-    def _do(self, row: Command, payload: bytes, count: _Count) -> None:
+    def _do(self, row: Command, payload: bytes, count: _Count) -> asyncio.Future[Any] | None:
         try:
             given = row.decode(payload)
         except CodecError as error:
             self._refuse(row.name, RefusalReason.MALFORMED, payload, harmless(str(error), _TEXT_LETTERS))
-        else:
-            count.taken += 1
-            row.handle(given)
+            return None
+        count.taken += 1
+        return row.handle(given)
 
     def _refuse(self, name: str, reason: RefusalReason, payload: bytes, text: str | None = None) -> None:
         self._counts[name].refused += 1

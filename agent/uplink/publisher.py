@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from agent import config
 from agent.domain.health import HealthBoard, HealthReason
@@ -456,6 +457,7 @@ class Publisher:
             resume=self._connector.may_resume,
             inbound_packet_bytes=INBOUND_PACKET_BYTES,
             inbound_per_s=INBOUND_PER_S,
+            acknowledge_when_done=True,
             least_packet_bytes=LEAST_BYTES,
             certificates_at_unix_s=judged_at_unix_s(
                 self._certificate_utc(), self._clock.system_utc().unix_ms / 1000
@@ -621,6 +623,21 @@ class Publisher:
             self._last_failure = closed.detail
 
     def _on_received(self, received: Received, now: float) -> None:
+        """Take a message, and let the broker forget it once what it says is done.
+
+        What fails is acknowledged, too: sent again it would fail again.
+        """
+        doing: asyncio.Future[Any] | None = None
+        acknowledge = received.acknowledge or (lambda: None)
+        try:
+            doing = self._do(received, now)
+        finally:
+            if doing is None or doing.done():
+                acknowledge()
+            else:
+                doing.add_done_callback(lambda _: acknowledge())
+
+    def _do(self, received: Received, now: float) -> asyncio.Future[Any] | None:
         """Requests from outside: whatever is not well-formed, or not for this store, is dropped."""
         if received.topic in self._identity.topics:
             self._identity.take(received, now)
@@ -629,7 +646,7 @@ class Publisher:
             elif self._identity.seen:
                 self._begin(self._looking[0], now)
         elif received.topic != self._topics.receipt:
-            self._commands.take(
+            return self._commands.take(
                 received.topic,
                 received.payload,
                 now,
@@ -641,6 +658,7 @@ class Publisher:
             log.warning("retained_receipt")  # what dispatch had at some time, perhaps before it lost it
         elif self._settings.confirm == "dispatch":
             self._on_receipt(received.payload, now)
+        return None
 
     def _on_receipt(self, payload: bytes, now: float) -> None:
         try:

@@ -93,6 +93,7 @@ class Amend:
         status: the new token; None when it stays.
         unix_ms: the new UTC in Unix milliseconds; None when it stays.
         why: in words.
+        by: who at dispatch; None when that was not told.
     """
 
     id: str
@@ -101,6 +102,26 @@ class Amend:
     status: str | None
     unix_ms: int | None
     why: str
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelEmergency:
+    """`command/cancel-emergency`: dispatch knows from the crew that the emergency is over.
+
+    Attributes:
+        id: of the command.
+        journal: identity of the store whose sequence number is meant.
+        seq: of the newest record of the emergency: one that was raised again since is not meant.
+        by: who at dispatch.
+        why: in words.
+    """
+
+    id: str
+    journal: int
+    seq: int
+    by: str
+    why: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +203,19 @@ def decode_amend(payload: bytes) -> Amend:
         status,
         None if utc is None else unix_ms_of(utc),
         some_text(given, "reason", _MOST_SENTENCE),
+        maybe_text(given, "by", MOST_ID),
+    )
+
+
+def decode_cancel_emergency(payload: bytes) -> CancelEmergency:
+    """Raises CodecError."""
+    given = json_object(payload)
+    return CancelEmergency(
+        _id(given),
+        whole_number(given, "journal", _MOST_JOURNAL),
+        whole_number(given, "seq", MOST_SEQ),
+        some_text(given, "by", MOST_ID),
+        maybe_text(given, "reason", _MOST_SENTENCE),
     )
 
 

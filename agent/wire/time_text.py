@@ -18,3 +18,11 @@ def unix_ms(text: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC")
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def unix_ms_of(text: str | None) -> int | None:
+    """The same of what somebody else wrote: None for what is no time with an offset."""
+    try:
+        return None if text is None else unix_ms(text)
+    except (ValueError, OverflowError):
+        return None

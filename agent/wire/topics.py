@@ -44,6 +44,7 @@ COMMANDS: dict[str, str] = {
     "assign": "A call for this unit.",
     "update": "News of a call that the unit has.",
     "cancel": "A call is taken back.",
+    "cancel-emergency": "Dispatch knows that an emergency is over.",
     "message": "A message or a coded order for the crew.",
     "amend": "Correct a record of the events.",
     "crew": "Sign somebody on or off.",

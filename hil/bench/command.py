@@ -24,6 +24,7 @@ BENCHMARKS = {
     "drain": "a backlog from the store to the broker's acknowledgement",
     "drain_memory": "memory that a larger backlog costs",
     "press_under_backlog": "a press while a backlog drains",
+    "press": "a press: to the lamp, the broker, dispatch's subscriber, and the page's tile",
     "open_cost": "opening and counting a large store",
     "card": "what a trail at 1 Hz costs the memory card",
     "wire": "bytes that a position takes on the air",

@@ -72,7 +72,7 @@ class _Boot:
     uplink: LightUplink
     edge: Callable[[ButtonEdge], None]
     began_ns: int
-    order: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
+    order: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
 
 
 class _HintWatch:

@@ -30,8 +30,10 @@ CALL = {
     "destination": None,
     "eta_min": None,
     "alternates": ["P2"],
+    "shown": False,
     "acknowledged": False,
 }
+NO_EMERGENCY = a_snapshot()["emergency"]
 
 
 def until(browser: WebDriver, condition: Callable[[], Any]) -> Any:
@@ -129,16 +131,26 @@ def test_a_call_is_shown_acknowledged_updated_and_cancelled(browser: WebDriver, 
     until(browser, call.is_displayed)
     assert "818 Harrison Ave" in call.text
     until(browser, lambda: {"do": "shown", "incident": "I-77"} in daemon.done)
+    # A daemon that does not know it, as after a restart, is told again; one that knows is not.
+    until(browser, lambda: daemon.done.count({"do": "shown", "incident": "I-77"}) > 1)
+    daemon.set(call=CALL | {"shown": True})
+    until(browser, lambda: daemon.last_done_ago_s({"do": "shown", "incident": "I-77"}) > 2)
     browser.find_element(By.ID, "ack-call").click()
     until(browser, lambda: {"do": "acknowledge_call", "incident": "I-77"} in daemon.done)
     daemon.set(
-        call=CALL | {"acknowledged": True, "address": "1 City Hall Sq", "destination": "BMC", "eta_min": 9}
+        call=CALL
+        | {
+            "shown": True,
+            "acknowledged": True,
+            "address": "1 City Hall Sq",
+            "destination": "bmc",
+            "eta_min": 9,
+        }
     )
-    until(browser, lambda: "1 City Hall Sq" in call.text and "9 min (estimated)" in call.text)
+    until(browser, lambda: "1 City Hall Sq" in call.text and "BMC 9 min (estimated)" in call.text)
     assert not browser.find_element(By.ID, "ack-call").is_displayed()
     daemon.set(call=None, incident=None)
     until(browser, lambda: not call.is_displayed())
-    assert daemon.done.count({"do": "shown", "incident": "I-77"}) == 1
 
 
 def test_strings_from_outside_are_text(browser: WebDriver, daemon: PlayedDaemon) -> None:
@@ -147,9 +159,10 @@ def test_strings_from_outside_are_text(browser: WebDriver, daemon: PlayedDaemon)
     daemon.set(
         call=CALL | {"address": evil, "nature": evil, "notes": evil},
         unit={"call_sign": evil, "vehicle": evil},
-        messages=[{"id": "1", "text": evil, "acknowledged": False}],
+        messages=[a_message("1", text=evil)],
     )
     until(browser, lambda: evil in browser.find_element(By.ID, "address").text)
+    assert evil in browser.find_element(By.ID, "message-text").text
     assert browser.find_elements(By.CSS_SELECTOR, "img, b") == []
     assert browser.title == "Crew panel"
 
@@ -179,29 +192,196 @@ def test_the_emergency_works_by_keyboard(browser: WebDriver, daemon: PlayedDaemo
     ActionChains(browser).key_up(Keys.SPACE).perform()
 
 
+def test_the_emergency_is_within_reach_whatever_is_open_or_has_to_be_said(
+    browser: WebDriver, daemon: PlayedDaemon
+) -> None:
+    opened(browser, daemon)
+    daemon.set(
+        call=CALL | {"shown": True, "acknowledged": True, "destination": "bmc", "eta_min": 9},
+        messages=[a_message("m1", text="Use the rear gate. " * 30)],
+        hint={"suggests": "on_scene"},
+        health=[{"reason": "store_full", "text": "The disk is full."}],
+        link={"connected": False},
+        backlog={"presses": 1234},
+        status=a_snapshot()["status"]
+        | {"token": "out_of_service", "refused": {"reason": "x", "text": "No. " * 60}},
+    )
+    until(browser, lambda: browser.find_element(By.ID, "message").is_displayed())
+    browser.find_element(By.ID, "more").click()
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "dialog[open]"))
+    button = browser.find_element(By.ID, "emergency")
+    assert button.rect["y"] + button.rect["height"] <= 480
+    ActionChains(browser).click_and_hold(button).perform()
+    until(browser, lambda: {"do": "emergency"} in daemon.done)
+    ActionChains(browser).release().perform()
+
+
 def test_a_raised_emergency_looks_normal_but_for_a_small_sign(
     browser: WebDriver, daemon: PlayedDaemon
 ) -> None:
     opened(browser, daemon)
-    daemon.set(emergency={"active": True, "sent": True, "received": True, "test": False})
+    daemon.set(emergency=NO_EMERGENCY | {"active": True, "sent": True, "received": True})
     button = browser.find_element(By.ID, "emergency")
     until(browser, lambda: button.text.endswith("··"))
     assert not browser.find_element(By.ID, "away").is_displayed()
     assert not browser.find_element(By.ID, "answer").is_displayed()
 
 
-def test_an_emergency_is_announced_as_a_test_and_the_guard_says_so(
+def chosen(browser: WebDriver, word: str) -> None:
+    """Touch the button of the open sheet that says this."""
+    entry = f"//dialog//button[normalize-space()='{word}']"
+    until(browser, lambda: browser.find_elements(By.XPATH, entry))
+    browser.find_element(By.XPATH, entry).click()
+
+
+def opened_sheet(browser: WebDriver, *words: str) -> None:
+    """Go from More to what stands under these words."""
+    browser.find_element(By.ID, "more").click()
+    for word in words:
+        chosen(browser, word)
+
+
+def test_a_test_of_the_key_holds_only_while_its_button_is_held(
     browser: WebDriver, daemon: PlayedDaemon
 ) -> None:
     opened(browser, daemon)
-    browser.find_element(By.ID, "more").click()
-    words = "Test the emergency"
-    entry = f"//button[normalize-space()='{words}']"
+    opened_sheet(browser, "Test the emergency")
+    button = browser.find_element(By.ID, "test-key")
+    ActionChains(browser).click_and_hold(button).perform()
+    held, let_go = {"do": "emergency_test", "held": True}, {"do": "emergency_test", "held": False}
+    until(browser, lambda: daemon.done.count(held) > 2)  # said again and again
+    assert let_go not in daemon.done
+    ActionChains(browser).release().perform()
+    until(browser, lambda: daemon.done[-1] == let_go)
+    # A sheet that is closed under the finger lets go as well.
+    ActionChains(browser).click_and_hold(button).perform()
+    until(browser, lambda: daemon.done[-1] == held)
+    daemon.set(motion={"driving": True})
+    until(browser, lambda: daemon.done[-1] == let_go)
+    ActionChains(browser).release().perform()
+    assert {"do": "emergency"} not in daemon.done
+
+
+def test_a_test_of_the_page_is_told_as_one_and_shown_as_one(browser: WebDriver, daemon: PlayedDaemon) -> None:
+    opened(browser, daemon)
+    opened_sheet(browser, "Test the emergency")
+    button = browser.find_element(By.ID, "test-page")
+    button.click()
+    assert daemon.done == []  # a touch is not enough
+    ActionChains(browser).click_and_hold(button).perform()
+    until(browser, lambda: daemon.done == [{"do": "emergency", "test": True}])
+    ActionChains(browser).release().perform()
+    daemon.set(emergency=NO_EMERGENCY | {"active": True, "is_test": True, "sent": True})
+    until(browser, lambda: browser.find_element(By.ID, "emergency").text == "Emergency TEST ·")
+
+
+def test_an_emergency_is_cancelled_by_the_code_and_by_one_who_is_aboard(
+    browser: WebDriver, daemon: PlayedDaemon
+) -> None:
+    opened(browser, daemon)
+    daemon.set(emergency=NO_EMERGENCY | {"active": True}, crew=["p-12", "p-40"])
+    until(browser, lambda: browser.find_element(By.ID, "emergency").text.endswith("…"))
+    opened_sheet(browser, "Cancel emergency")
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#sheet-body input"))
+    browser.find_element(By.CSS_SELECTOR, "#sheet-body input").send_keys("4711")
+    browser.find_element(By.XPATH, "//dialog//button[normalize-space()='Send']").click()
+    entry = "//dialog//button[normalize-space()='p-40']"
     until(browser, lambda: browser.find_elements(By.XPATH, entry))
     browser.find_element(By.XPATH, entry).click()
-    until(browser, lambda: {"do": "emergency_test"} in daemon.done)
-    daemon.set(emergency={"active": False, "sent": False, "received": False, "test": True})
-    until(browser, lambda: "TEST" in browser.find_element(By.ID, "emergency").text)
+    until(browser, lambda: daemon.done == [{"do": "cancel_emergency", "code": "4711", "by": "p-40"}])
+
+
+def a_message(number: str, *, text: str = "", order: str | None = None) -> dict[str, Any]:
+    return {"id": number, "text": text, "order": order, "shown": False, "acknowledged": False}
+
+
+def test_a_message_is_shown_told_as_shown_and_acknowledged(browser: WebDriver, daemon: PlayedDaemon) -> None:
+    opened(browser, daemon)
+    daemon.set(messages=[a_message("m2", order="use_radio"), a_message("m1", text="Back door")])
+    shown = browser.find_element(By.ID, "message")
+    until(browser, lambda: shown.is_displayed() and "Back door" in shown.text)
+    until(browser, lambda: {"do": "message_shown", "message": "m1"} in daemon.done)
+    assert {"do": "message_shown", "message": "m2"} not in daemon.done
+    browser.find_element(By.ID, "ack-message").click()
+    until(browser, lambda: {"do": "acknowledge_message", "message": "m1"} in daemon.done)
+    daemon.set(messages=[a_message("m2", order="use_radio")])
+    until(browser, lambda: "Use the radio" in shown.text)
+    daemon.set(messages=[])
+    until(browser, lambda: not shown.is_displayed())
+
+
+def test_while_driving_a_coded_order_is_shown_and_the_words_of_a_person_are_not(
+    browser: WebDriver, daemon: PlayedDaemon
+) -> None:
+    opened(browser, daemon)
+    daemon.set(motion={"driving": True}, messages=[a_message("m1", text="Back door")])
+    until(browser, lambda: "message" in browser.find_element(By.ID, "signs").text)
+    assert not browser.find_element(By.ID, "message").is_displayed()
+    assert {"do": "message_shown", "message": "m1"} not in daemon.done
+    daemon.set(messages=[a_message("m2", order="return_to_base"), a_message("m1", text="Back door")])
+    until(browser, lambda: browser.find_element(By.ID, "message-text").text == "Return to base")
+
+
+def test_a_reason_is_asked_for_that_the_key_could_not_give_and_one_of_a_delay_is_offered(
+    browser: WebDriver, daemon: PlayedDaemon
+) -> None:
+    opened(browser, daemon)
+    why = browser.find_element(By.ID, "why")
+    status = {"token": "out_of_service", "age_s": 1, "undo_s": 0, "refused": None, "reason": None}
+    daemon.set(status=status)
+    until(browser, why.is_displayed)
+    why.click()
+    choice = "//dialog//button[normalize-space()='Fuel']"
+    until(browser, lambda: browser.find_elements(By.XPATH, choice))
+    browser.find_element(By.XPATH, choice).click()
+    until(browser, lambda: daemon.done == [{"do": "reason", "reason": "fuel"}])
+    daemon.set(status=status | {"reason": "fuel"})
+    until(browser, lambda: not why.is_displayed())
+    opened_sheet(browser, "Delayed: why", "Traffic")
+    until(browser, lambda: daemon.done[-1] == {"do": "reason", "reason": "traffic"})
+
+
+def test_not_for_calls_is_given_with_its_reason_and_stays_in_sight(
+    browser: WebDriver, daemon: PlayedDaemon
+) -> None:
+    opened(browser, daemon)
+    opened_sheet(browser, "Not for calls", "Fuel")
+    until(
+        browser,
+        lambda: daemon.done == [{"do": "available_for_calls", "value": False, "reason": "fuel"}],
+    )
+    daemon.set(available_for_calls=False)
+    until(browser, lambda: "Not for calls" in browser.find_element(By.ID, "signs").text)
+    opened_sheet(browser, "Available for calls")
+    until(browser, lambda: daemon.done[-1] == {"do": "available_for_calls", "value": True})
+
+
+def test_a_press_is_corrected_and_a_crew_signs_on(browser: WebDriver, daemon: PlayedDaemon) -> None:
+    opened(browser, daemon)
+    daemon.set(recent=[{"seq": 7, "token": "on_scene", "time": "12:00:05"}])
+    typed = "#sheet-body input"
+    for words, keys in ((("Correct a time", "On scene 12:00:05"), "3"), (("Sign on",), "p-12, p-40")):
+        until(browser, lambda: not browser.find_elements(By.CSS_SELECTOR, "dialog[open]"))
+        opened_sheet(browser, *words)
+        until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, typed))
+        browser.find_element(By.CSS_SELECTOR, typed).send_keys(keys)
+        browser.find_element(By.XPATH, "//dialog//button[normalize-space()='Send']").click()
+    until(browser, lambda: len(daemon.done) == 2)
+    assert daemon.done == [
+        {"do": "amend", "seq": 7, "earlier_s": 180},
+        {"do": "sign_on", "crew": ["p-12", "p-40"]},
+    ]
+
+
+def test_no_connection_and_an_ill_system_are_said_apart(browser: WebDriver, daemon: PlayedDaemon) -> None:
+    opened(browser, daemon)
+    signs = browser.find_element(By.ID, "signs")
+    daemon.set(link={"connected": False})
+    until(browser, lambda: "no connection" in signs.text and "system ill" not in signs.text)
+    daemon.set(link={"connected": True}, health=[{"reason": "store_full", "text": "The disk is full."}])
+    until(browser, lambda: "system ill" in signs.text and "no connection" not in signs.text)
+    daemon.set(health=[], receipts=False)
+    until(browser, lambda: "no receipts from dispatch" in signs.text)
 
 
 def test_while_driving_nothing_is_left_to_read_or_type(browser: WebDriver, daemon: PlayedDaemon) -> None:
@@ -220,7 +400,16 @@ def test_text_has_seven_to_one_and_tiles_fifteen_millimetres(
     browser: WebDriver, daemon: PlayedDaemon, *, night: bool
 ) -> None:
     opened(browser, daemon)
-    daemon.set(night=night, call=CALL, health=[{"reason": "x", "text": "x"}], link={"connected": False})
+    daemon.set(
+        night=night,
+        call=CALL,
+        messages=[a_message("m1", text="Use the rear gate, " * 9)],
+        status=a_snapshot()["status"] | {"token": "out_of_service"},
+        health=[{"reason": "x", "text": "x"}],
+        link={"connected": False},
+        available_for_calls=False,
+        receipts=False,
+    )
     daemon.light("on_scene", "stored")
     until(browser, lambda: browser.find_element(By.ID, "call").is_displayed())
     measured = browser.execute_script(MEASURE)

@@ -9,6 +9,8 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
+from agent.config import Broker
+from agent.uplink.link.link import Opening
 from agent.uplink.link.paho_session import MQTT_5, _Engine
 
 RELIED_ON = {
@@ -32,7 +34,8 @@ class Recording(_Engine):
 
     def __init__(self, sock: socket.socket) -> None:
         self.calls: list[tuple[str, Any]] = []
-        super().__init__(sock, "veh", MQTT_5, 16_384)
+        opening = Opening(Broker(host="h", allow_plaintext=True), "veh", 20, 5, inbound_packet_bytes=16_384)
+        super().__init__(sock, opening, MQTT_5)
 
     def _create_socket(self) -> socket.socket:
         self.calls.append(("_create_socket", None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -15,8 +16,10 @@ from agent.cli.run_times import table
 from agent.domain.record import (
     Amendment,
     Body,
+    Breakdown,
     CallRecord,
     CommandResult,
+    Emergency,
     Kind,
     MessageRecord,
     StatusChange,
@@ -254,9 +257,12 @@ def test_a_diversion_and_what_holds_after_the_daemon_was_killed(folder: Path) ->
             await there.press("on_scene")
             assert there.pressed()[-1].incident == "I-8"
             assert there.shows("I-8")
+            await there.does("message_shown", message="t-1")
             await there.does("acknowledge_message", message="t-1")
             await there.until(
-                lambda: [one.step for one in there.bodies(MessageRecord)] == ["received", "acknowledged"],
+                lambda: (
+                    [one.step for one in there.bodies(MessageRecord)] == ["received", "shown", "acknowledged"]
+                ),
                 "the message was taken once",
             )
             there.rig.command("cancel", "c-3", incident="I-8", reason="not needed")
@@ -273,5 +279,122 @@ def test_a_diversion_and_what_holds_after_the_daemon_was_killed(folder: Path) ->
             assert not last.counts.holes_open
             assert {Stream.EVENTS, Stream.TRAIL} >= {one.record.stream for one in there.rig.dispatch.arrivals}
             assert Kind.CALL in {one.record.kind for one in there.rig.dispatch.arrivals}
+
+    asyncio.run(main())
+
+
+def test_a_correction_by_dispatch_gives_the_call_back_and_ends_it_also_across_a_kill(folder: Path) -> None:
+    async def main() -> None:
+        async with cab(folder) as there:
+            there.rig.command("assign", "c-1", **CALL)
+            await there.until(lambda: there.shows("I-7"), "the call is shown")
+            await there.press("on_scene")
+            available = await there.press("available")
+            journal = there.statuses()[-1].journal
+            await there.until(lambda: there.shows(None), "the call is over")
+            there.rig.command(
+                "amend",
+                "m-1",
+                journal=journal,
+                seq=available,
+                status="at_patient",
+                reason="wrong key",
+                by="d-7",
+            )
+            await there.until(lambda: there.shows("I-7"), "the unit has its call again")
+            await there.until(lambda: there.state().incident == "I-7", "and says so")
+            assert there.state().status == "at_patient"
+            await there.kill()
+            await there.until(lambda: there.shows("I-7"), "also after a kill")
+            await there.until(lambda: there.state().status == "at_patient", "with the status as corrected")
+            transporting = await there.press("transporting")
+            assert there.pressed()[-1].incident == "I-7"
+            await there.kill()
+            # Of a press that the agent started again has only on the disk.
+            there.rig.command(
+                "amend", "m-2", journal=journal, seq=transporting, status="cancelled", reason="none", by="d-7"
+            )
+            await there.until(lambda: there.shows(None), "the corrected press ended the call")
+            await there.until(lambda: there.steps("I-7")[-2:] == ["reopened", "ended"], "both are on record")
+            assert {one.by for one in there.bodies(Amendment)} == {"d-7"}
+            there.rig.command("amend", "m-3", journal=journal, seq=9_999, status="staged", reason="?")
+            await there.until(
+                lambda: any(
+                    (one.request, one.reason) == ("m-3", "unknown_record")
+                    for one in there.bodies(CommandResult)
+                ),
+                "an amendment of nothing is refused",
+            )
+
+    asyncio.run(main())
+
+
+def test_a_breakdown_on_a_call_a_reason_a_test_and_the_end_of_an_emergency_are_on_record(
+    folder: Path,
+) -> None:
+    async def main() -> None:
+        async with cab(folder, crew={"emergency_cancel_code": "4711"}) as there:
+            there.rig.command("assign", "c-1", **CALL)
+            await there.until(lambda: there.shows("I-7"), "the call is shown")
+            await there.press("out_of_service")
+            await there.does("reason", reason="mechanical")
+            await there.until(lambda: bool(there.bodies(Breakdown)), "the breakdown is on record")
+            told = there.bodies(Breakdown)[0]
+            assert (told.reason, told.incident, told.made) == ("mechanical", "I-7", "panel")
+            await there.until(lambda: there.state().reason == "mechanical", "the state has the reason")
+            await there.does("available_for_calls", value=False, reason="crew")
+            await there.until(lambda: there.state().for_calls is False, "the unit takes no calls")
+
+            def emergencies() -> list[tuple[bool, bool | None, str | None, str | None]]:
+                return [(one.active, one.test, one.made, one.by) for one in there.bodies(Emergency)]
+
+            await there.does("emergency", test=True)
+            await there.until(lambda: there.state().emergency_test is True, "the test is told as one")
+            await there.rig.box.click("emergency", hold_s=0.02)
+            await there.until(
+                lambda: there.state().emergency_test is None and there.state().emergency,
+                "a press of the key is meant",
+            )
+            assert not (await there.page.act({"do": "cancel_emergency", "code": "0"})).get("ok")
+            await there.until(lambda: len(emergencies()) == 2, "both are on record")
+            newest = there.records(Emergency)[-1]
+            there.rig.command("cancel-emergency", "e-1", journal=newest.journal, seq=newest.seq - 1, by="d-7")
+            await there.until(
+                lambda: any(one.request == "e-1" for one in there.bodies(CommandResult)),
+                "the older is not meant",
+            )
+            assert there.state().emergency
+            there.rig.command(
+                "cancel-emergency", "e-2", journal=newest.journal, seq=newest.seq, by="d-7", reason="by radio"
+            )
+            await there.until(lambda: not there.state().emergency, "dispatch ended it")
+            await there.until(lambda: len(emergencies()) == 3, "the end is on record")
+            assert emergencies() == [
+                (True, True, "panel", None),
+                (True, None, None, None),
+                (False, None, "dispatch", "d-7"),
+            ]
+
+    asyncio.run(main())
+
+
+def test_a_call_that_came_before_a_kill_could_be_outlived_is_delivered_again(folder: Path) -> None:
+    async def main() -> None:
+        async with cab(folder) as there:
+            # The disk hangs while it takes the file of the run: to open a pipe takes until somebody reads.
+            kept = there.rig.store_file / "run.json"
+            await there.until(kept.is_file, "the file of the run is there")
+            pipe = kept.with_name("run.json.new")
+            os.mkfifo(pipe)
+            there.rig.command("assign", "c-1", **CALL)
+            await there.until(lambda: there.shows("I-7"), "the crew is shown it all the same")
+            starts = there.rig.starts
+            there.rig.agent.kill()
+            pipe.unlink()
+            assert b"I-7" not in kept.read_bytes()
+            assert there.steps("I-7") == []
+            await there.until(lambda: there.rig.starts > starts, "the agent is started again")
+            await there.until(lambda: there.shows("I-7"), "the broker delivered it again")
+            await there.until(lambda: there.steps("I-7") == ["received"], "and now it is received")
 
     asyncio.run(main())

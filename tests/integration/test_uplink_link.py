@@ -15,6 +15,7 @@ from agent.config import Broker, Secret, Tls
 from agent.uplink.link.credentials import CertificateFiles, expires_unix_s
 from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Opened, Opening, Received
 from agent.uplink.link.paho_link import PahoLink
+from agent.uplink.link.paho_session import Session
 from agent.uplink.link.refusal import PACKET_TOO_LARGE
 from hil.broker_process import (
     BrokerOptions,
@@ -26,6 +27,7 @@ from hil.broker_process import (
 from hil.private_ca import Certificate, OpensslUnavailableError, PrivateCa
 from hil.tcp_proxy import ProxyThread, TcpProxy, Weather
 
+BROKEN = Closed("broker_unreachable", "a kill")
 E = TypeVar("E")
 needs_mosquitto = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 
@@ -701,3 +703,59 @@ def test_broker_without_retained_messages_gets_none() -> None:
         assert await one.next(Acknowledged) == Acknowledged(token, 0)
 
     against(handler, check)
+
+
+def test_what_was_not_done_is_sent_again_to_who_joins_the_session_and_what_was_is_not(
+    mosquitto: Mosquitto,
+) -> None:
+    async def work() -> None:
+        will = Message("t/will", b"gone")
+        late = to(
+            mosquitto.port,
+            subscriptions=("t/#",),
+            resume=True,
+            acknowledge_when_done=True,
+            will=will,
+            will_delay_s=60,
+        )
+
+        async def break_off(listener: Listener) -> None:
+            """End the connection as a kill does."""
+            thread = listener.link._thread
+            assert thread is not None
+            monkey.setattr(Session, "_check_alive", lambda self, *_: setattr(self, "_closed", BROKEN))
+            thread._wake()
+            await listener.next_closed()
+            monkey.undo()
+
+        async with listening() as teller, listening() as unit:
+            await teller.opened(to(mosquitto.port, client_id="teller"))
+            await unit.opened(late)
+            for payload in (b"done", b"undone"):
+                teller.link.publish(Message("t/1", payload))
+            done, undone = await unit.next(Received), await unit.next(Received)
+            assert (done.payload, undone.payload) == (b"done", b"undone")
+            assert done.acknowledge is not None
+            done.acknowledge()
+            # It is out when a message that was handed over later has come round.
+            unit.link.publish(Message("t/round", b""))
+            while not isinstance(event := await unit.events.get(), Received) or event.topic != "t/round":
+                pass
+            assert event.acknowledge is not None
+            event.acknowledge()
+            unit.link.publish(Message("t/round", b""))
+            while not isinstance(event := await unit.events.get(), Received) or event.topic != "t/round":
+                pass
+            await break_off(unit)
+            unit.open(late)
+            again: list[Received] = []
+            while b"undone" not in [one.payload for one in again]:
+                event = await unit.events.get()
+                assert not isinstance(event, Closed), event
+                again += [event] if isinstance(event, Received) else []
+            assert b"done" not in [one.payload for one in again]
+            assert undone.acknowledge is not None
+            undone.acknowledge()  # of a connection that is over: it must not be taken for one of this
+
+    monkey = pytest.MonkeyPatch()
+    asyncio.run(asyncio.wait_for(work(), 50))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import Power
+from agent.config.panel import Panel
 
 CHECKOUT = Path(__file__).parents[2]
 SYSTEMD = CHECKOUT / "systemd"
@@ -22,10 +23,10 @@ needs_systemd_analyze = pytest.mark.skipif(
 )
 
 
-def unit() -> dict[str, list[str]]:
+def unit(name: str = "mdt.service") -> dict[str, list[str]]:
     """Every key of the unit with all its values."""
     found: dict[str, list[str]] = {}
-    for line in (SYSTEMD / "mdt.service").read_text().splitlines():
+    for line in (SYSTEMD / name).read_text().splitlines():
         if "=" in line and not line.startswith("#"):
             key, value = line.split("=", 1)
             found.setdefault(key, []).append(value)
@@ -46,12 +47,17 @@ def files_below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
+UNITS = ("mdt.service", "mdt-panel.service")
+
+
 @needs_systemd_analyze
-def test_unit_is_understood(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_is_understood(tmp_path: Path, name: str) -> None:
     # The program is not installed on this machine; all else is as shipped. Unknown keys give exit 0 and a
     # warning.
-    copy = tmp_path / "mdt.service"
-    copy.write_text((SYSTEMD / "mdt.service").read_text().replace("=/opt/mdt/bin/mdt ", "=/bin/true "))
+    copy = tmp_path / name
+    shipped = (SYSTEMD / name).read_text()
+    copy.write_text(re.sub(r"=/opt/mdt/bin/mdt(-panel)? ", "=/bin/true ", shipped))
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False
     )
@@ -59,7 +65,8 @@ def test_unit_is_understood(tmp_path: Path) -> None:
 
 
 @needs_systemd_analyze
-def test_unit_is_hardened() -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_is_hardened(name: str) -> None:
     rated = subprocess.run(
         [
             "systemd-analyze",
@@ -67,7 +74,7 @@ def test_unit_is_hardened() -> None:
             "--offline=true",
             "--threshold=20",
             "--no-pager",
-            str(SYSTEMD / "mdt.service"),
+            str(SYSTEMD / name),
         ],
         capture_output=True,
         text=True,
@@ -105,6 +112,34 @@ def test_unit_keeps_its_promises() -> None:
     assert "ProtectClock" not in keys
     starts, per_start_s = int(keys["StartLimitBurst"][0]), int(keys["RestartSec"][0])
     assert starts * per_start_s < 600, "else the limit is never reached"
+
+
+def test_the_page_lives_without_the_agent_keeps_its_token_and_reaches_nothing_but_this_computer() -> None:
+    keys = unit("mdt-panel.service")
+    assert not {"Requires", "BindsTo", "PartOf", "Wants"} & keys.keys()
+    assert keys["Restart"] == ["always"]
+    assert keys["RestartPreventExitStatus"] == ["78"]
+    assert keys["User"] != unit()["User"]
+    assert keys["SupplementaryGroups"] == ["mdt"], "reads the configuration and the agent's socket"
+    assert keys["RuntimeDirectoryPreserve"] == ["restart"]
+    assert (keys["IPAddressDeny"], keys["IPAddressAllow"]) == (["any"], ["localhost"])
+    assert Panel().token_file == Path("/run") / keys["RuntimeDirectory"][0] / "token"
+    assert keys["StartLimitIntervalSec"] == ["0"], "a page that fails must never reboot a vehicle"
+
+
+def test_the_page_is_installed_where_it_is_wanted_updated_where_it_is_and_taken_away(tmp_path: Path) -> None:
+    place = tmp_path / "etc/systemd/system/mdt-panel.service"
+    installer("files", destination=tmp_path)
+    assert not place.exists()
+    installer("files", destination=tmp_path, PANEL="1")
+    assert place.read_bytes() == (SYSTEMD / "mdt-panel.service").read_bytes()
+    assert (tmp_path / "opt/mdt/share/doc/panel.md").exists()
+    place.write_text("old")
+    installer("files", destination=tmp_path)
+    assert place.read_bytes() == (SYSTEMD / "mdt-panel.service").read_bytes()
+    installer("uninstall", destination=tmp_path)
+    assert not place.exists()
+    assert not (tmp_path / "opt/mdt").exists()
 
 
 def test_usb_devices_are_let_through_whenever_they_are_plugged_in() -> None:

@@ -97,8 +97,12 @@ class Connector:
 
     @property
     def may_resume(self) -> bool:
-        """True when the broker may still hold the session of our last connection."""
-        return self._settings.will_delay_s > 0 and self._opened_to == (self.broker.host, self.broker.port)
+        """True when the broker may still hold the session of our last connection.
+
+        Also before the first: this program may have been started again a moment ago.
+        """
+        ours = self._opened_to in (None, (self.broker.host, self.broker.port))
+        return self._settings.will_delay_s > 0 and ours
 
     @property
     def without_subscriber(self) -> frozenset[str]:

@@ -73,7 +73,9 @@ class Opening:
         will_delay_s: MQTT 5 will delay.
         subscriptions: topics to subscribe to at QoS 1 before `Opened` is told.
         resume: join the session that the broker may still hold for the will delay (MQTT 5), so that it drops
-            the will of the connection that broke. Nothing else is taken from that session.
+            the will of the connection that broke, and sends again what was not acknowledged.
+        acknowledge_when_done: what is received is acknowledged to the broker when `Received.acknowledge` is
+            called, and not before it is told: what was not done is then sent again to who resumes.
         inbound_packet_bytes: largest packet taken; told to the broker, and one that sends more is left.
         inbound_per_s: messages that are taken in the long run, ten times as many at once; what comes faster
             is dropped unread, and told by `Flooded`. None for a reader, which wants them all.
@@ -92,6 +94,7 @@ class Opening:
     resume: bool = False
     inbound_packet_bytes: int = 1 << 20
     inbound_per_s: float | None = None
+    acknowledge_when_done: bool = False
     least_packet_bytes: int = 0
     certificates_at_unix_s: float | None = None
 
@@ -166,6 +169,8 @@ class Received:
         user_properties: MQTT 5 user properties.
         response_topic: MQTT 5 response topic: where the sender wants the answer; it may be any.
         correlation: MQTT 5 correlation data, which the answer repeats.
+        acknowledge: to be called once what the message says is done, from the loop; None where nobody waits
+            for that. After the end of its connection it does nothing.
     """
 
     topic: str
@@ -175,6 +180,7 @@ class Received:
     user_properties: tuple[tuple[str, str], ...] = field(default=())
     response_topic: str | None = None
     correlation: bytes | None = None
+    acknowledge: Callable[[], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

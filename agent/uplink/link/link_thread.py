@@ -28,8 +28,8 @@ _WAKE_BYTES = 4096
 class LinkThread:
     """Runs `converse` on a thread; messages go to it, events come from it.
 
-    `publish`, `look_again`, `close` and `over` belong to the loop; everything below "the thread's side" to
-    the thread.
+    `publish`, `acknowledge`, `look_again`, `close` and `over` belong to the loop; everything below "the
+    thread's side" to the thread.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class LinkThread:
         self._urgent: deque[tuple[int, Message]] = deque()
         self._ordinary: deque[tuple[int, Message]] = deque()
         self._next_token = 0
+        self._done: deque[int] = deque()
 
     def start(self) -> None:
         """Start the thread. It is a daemon only so that a name look-up that hangs can not hold up an exit.
@@ -84,6 +85,12 @@ class LinkThread:
         if self._listening:
             self._wake()
         return self._next_token
+
+    def acknowledge(self, packet_id: int) -> None:
+        """What was received under that number is done; the broker may forget it."""
+        if not self.over:
+            self._done.append(packet_id)
+            self._wake()
 
     def look_again(self) -> None:
         """The computer's network changed."""
@@ -166,6 +173,10 @@ class LinkThread:
             if queue:
                 return queue.popleft()
         return None
+
+    def next_done(self) -> int | None:
+        """The next received message that may be acknowledged."""
+        return self._done.popleft() if self._done else None
 
     def flooded(self) -> bool:
         """True while so much waits that reading must stop; the loop then wakes the thread."""

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -93,18 +94,19 @@ class _Engine(paho.Client):
     at. paho reads a packet of any size whole; here it is stopped once its length is known.
     """
 
-    def __init__(self, sock: socket.socket, client_id: str, version: int, inbound_packet_bytes: int) -> None:
+    def __init__(self, sock: socket.socket, opening: Opening, version: int) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
-            client_id=client_id,
+            client_id=opening.client_id,
             protocol=MQTTProtocolVersion(version),
             reconnect_on_failure=False,
+            manual_ack=opening.acknowledge_when_done,
         )
         self.max_inflight_messages = 0  # no limit in paho: the window is the publisher's
         self.failure: OSError | None = None
         self.excess = ""
         self.on_passed_over: Callable[[], None] = lambda: None
-        self._inbound_packet_bytes = inbound_packet_bytes
+        self._inbound_packet_bytes = opening.inbound_packet_bytes
         self.tls = isinstance(sock, ssl.SSLSocket)
         self._prepared = sock
 
@@ -228,7 +230,7 @@ class Session:
             sock, certificate_expires = self._connect()
         except _NotConnectedError as why:
             return why.closed
-        engine = _Engine(sock, self._opening.client_id, self._version, self._opening.inbound_packet_bytes)
+        engine = _Engine(sock, self._opening, self._version)
         try:
             self._introduce(engine)
             self._serve(engine, sock, certificate_expires)
@@ -419,6 +421,9 @@ class Session:
         """Write what waits until the network is full; the rest stays where urgent messages overtake it."""
         if self.phase is not Phase.OPEN or self._opened is None:
             return
+        while (packet_id := self._thread.next_done()) is not None:
+            engine.ack(packet_id, 1)
+            self._said_at = monotonic()
         limit = self._opened.maximum_packet_bytes
         while not engine.want_write() and engine.socket() is not None:
             item = self._thread.next_outgoing()
@@ -568,12 +573,16 @@ class Session:
             if self._unread_answers > UNREAD_ANSWERS:
                 self._closed = self._ended("broker_refused", "sends, but does not read what we answer")
                 return
-        if not self._has_allowance():
-            return
         try:
             topic = message.topic
         except UnicodeDecodeError:
-            return  # MQTT forbids it; nothing of ours has such a topic
+            topic = ""  # MQTT forbids it; nothing of ours has such a topic
+        if not topic or not self._has_allowance():
+            engine.ack(message.mid, message.qos)
+            return
+        acknowledge = None
+        if message.qos and self._opening.acknowledge_when_done:
+            acknowledge = partial(self._thread.acknowledge, message.mid)
         properties = message.properties
         self._thread.post(
             Received(
@@ -584,6 +593,7 @@ class Session:
                 user_properties=tuple(getattr(properties, "UserProperty", ())),
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
+                acknowledge=acknowledge,
             )
         )
 

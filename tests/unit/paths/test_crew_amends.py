@@ -12,14 +12,24 @@ import pytest
 from agent.config import Buttons, Store
 from agent.domain.crew import ButtonEdge
 from agent.domain.health import HealthBoard
-from agent.domain.record import Amendment, Body, Emergency, Kind, StatusChange, Stream, Verdict, Withdrawal
+from agent.domain.record import (
+    Amendment,
+    Body,
+    CommandResult,
+    Emergency,
+    Kind,
+    StatusChange,
+    Stream,
+    Verdict,
+    Withdrawal,
+)
 from agent.domain.state import State, StatusState
 from agent.domain.time_base import TimeBase
 from agent.hal.buttons import Lamp
 from agent.outbox.outbox import Outbox
 from agent.paths.crew_path import CrewPath
 from agent.wire.body import unpack_body
-from agent.wire.orders import Amend, Answer
+from agent.wire.orders import Amend, Answer, CancelEmergency
 from hil.sim.inline_worker import InlineWorker
 from hil.sim.manual_clock import ManualClock
 
@@ -103,6 +113,12 @@ class Bench:
                 await asyncio.sleep(0)
         for _ in range(10):
             await asyncio.sleep(0)
+
+    async def refusals(self) -> list[tuple[str, str | None]]:
+        await self.outbox.flush()
+        rows = await self.outbox.read(Stream.TRAIL, 0, max_records=100, max_bytes=1 << 20)
+        told = [unpack_body(row.kind, row.body) for row in rows]
+        return [(one.command, one.reason) for one in told if isinstance(one, CommandResult)]
 
     async def bodies(self) -> list[Body]:
         rows = await self.outbox.read(Stream.EVENTS, 0, max_records=100, max_bytes=1 << 20)
@@ -363,35 +379,257 @@ def test_the_lamp_flickers_while_letting_go_cancels(tmp_path: Path, silent: bool
     run(tmp_path, work, silent=silent)
 
 
-def test_an_announced_test_is_told_as_one_and_the_press_after_it_is_meant(tmp_path: Path) -> None:
+def test_only_what_is_pressed_while_the_test_button_is_held_is_a_test(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
-        assert bench.act["emergency_test"]({}) == {"ok": True}
-        assert bench.path.page()["emergency"]["test"]
+        def hold(held: bool = True) -> None:
+            assert bench.act["emergency_test"]({"held": held}) == {"ok": True}
+
+        def cancel() -> None:
+            assert bench.act["cancel_emergency"]({"code": "4711"}) == {"ok": True}
+            bench.now_ns += 20 * S
+
+        hold()
+        assert bench.path.page()["emergency"]["test_held"]
         bench.press("emergency")
         assert bench.newest().emergency_test
-        assert not bench.path.page()["emergency"]["test"]
-        assert "error" in bench.act["emergency_test"]({})
-        bench.act["cancel_emergency"]({"code": "4711"})
-        bench.now_ns += 10 * S
-        bench.act["emergency_test"]({})
+        assert bench.path.page()["emergency"]["is_test"]
+        assert "error" in bench.act["emergency_test"]({"held": True})
+        cancel()
+        # Let go, and said no more.
+        hold()
+        hold(False)
+        bench.now_ns += 1
         bench.press("emergency")
-        bench.now_ns += 5 * S
+        cancel()
+        hold()
+        bench.now_ns += 2 * S
+        assert not bench.path.page()["emergency"]["test_held"]
         bench.press("emergency")
-        assert bench.newest().emergency_test is None
-        bench.act["cancel_emergency"]({"code": "4711"})
-        bench.now_ns += 10 * S
-        bench.act["emergency_test"]({})
-        bench.now_ns += 61 * S
-        bench.press("emergency")
+        cancel()
         await bench.settle()
         told = [(b.active, b.test, b.repeat) for b in await bench.bodies() if isinstance(b, Emergency)]
         assert told == [
             (True, True, None),
             (False, True, None),
-            (True, True, None),
-            (True, None, True),
+            (True, None, None),
             (False, None, None),
             (True, None, None),
+            (False, None, None),
         ]
 
     run(tmp_path, work)
+
+
+@pytest.mark.parametrize("after_s", [0.2, 1.0, 5.0])
+def test_who_presses_again_while_a_test_stands_means_it_however_soon(tmp_path: Path, after_s: float) -> None:
+    async def work(bench: Bench) -> None:
+        bench.act["emergency_test"]({"held": True})
+        bench.press("emergency")
+        bench.now_ns += round(after_s * S)
+        bench.press("emergency")
+        assert bench.newest().emergency
+        assert bench.newest().emergency_test is None
+        await bench.settle()
+        told = [(b.active, b.test, b.repeat) for b in await bench.bodies() if isinstance(b, Emergency)]
+        assert told == [(True, True, None), (True, None, True)]
+
+    async def after(bench: Bench) -> None:
+        assert bench.newest().emergency
+        assert bench.newest().emergency_test is None
+
+    run(tmp_path, work)
+    run(tmp_path, after)
+
+
+def test_a_press_that_its_box_kept_from_before_is_no_test(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        at_ns = bench.clock.boottime_ns()
+        bench.now_ns += 3 * S
+        bench.act["emergency_test"]({"held": True})
+        for seq, edge_ns in enumerate((at_ns, bench.clock.boottime_ns() + 60 * S), 1):
+            bench.take(ButtonEdge("emergency", True, seq, edge_ns, device_session=seq))
+            assert bench.newest().emergency_test is None
+            bench.act["cancel_emergency"]({"code": "4711"})
+            bench.act["emergency_test"]({"held": True})
+
+    run(tmp_path, work)
+
+
+def test_the_page_tests_itself_by_a_word_of_its_own_and_never_makes_an_alarm_that_stands_a_test(
+    tmp_path: Path,
+) -> None:
+    async def work(bench: Bench) -> None:
+        bench.act["emergency_test"]({"held": True})
+        assert bench.act["emergency"]({}) == {"ok": True}  # the guard of the page does not ask the mode
+        assert bench.newest().emergency_test is None
+        assert "error" in bench.act["emergency"]({"test": True})
+        bench.act["cancel_emergency"]({"code": "4711"})
+        assert bench.act["emergency"]({"test": True}) == {"ok": True}
+        assert bench.newest().emergency_test
+        await bench.settle()
+
+    run(tmp_path, work)
+
+
+def test_who_cancelled_an_emergency_is_on_record(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("emergency")
+        bench.act["cancel_emergency"]({"code": "4711", "by": "p-12"})
+        bench.now_ns += 20 * S
+        bench.press("emergency")
+        bench.now_ns += 20 * S
+        bench.press("emergency", hold_s=6)
+        await bench.settle()
+        bench.now_ns += 20 * S
+        bench.press("emergency")
+        await bench.settle()
+        seq, journal = bench.newest().emergency_seq, bench.outbox.journal
+        assert seq is not None
+        for wrong in (seq - 1, seq + 1):
+            bench.path.on_cancel_emergency(CancelEmergency("1", journal, wrong, "d-7", None))
+        bench.path.on_cancel_emergency(CancelEmergency("2", journal ^ 1, seq, "d-7", None))
+        assert bench.newest().emergency
+        bench.path.on_cancel_emergency(CancelEmergency("3", journal, seq, "d-7", "Crew is well, by radio."))
+        assert not bench.newest().emergency
+        bench.path.on_cancel_emergency(CancelEmergency("4", journal, seq, "d-7", None))
+        await bench.settle()
+        ends = [one for one in await bench.bodies() if isinstance(one, Emergency) and not one.active]
+        assert [(one.made, one.by, one.request, one.why) for one in ends] == [
+            ("panel", "p-12", None, None),
+            (None, None, None, None),  # from the key, whose name is in `input`
+            ("dispatch", "d-7", "3", "Crew is well, by radio."),
+        ]
+        assert await bench.refusals() == [
+            ("cancel-emergency", "other_emergency"),
+            ("cancel-emergency", "other_emergency"),
+            ("cancel-emergency", "other_emergency"),
+            ("cancel-emergency", "no_emergency"),
+        ]
+
+    run(tmp_path, work)
+
+
+def test_an_amendment_holds_after_a_restart_and_can_be_made_of_any_day(tmp_path: Path) -> None:
+    async def before(bench: Bench) -> None:
+        for key in ("en_route", "on_scene", "available"):
+            bench.press(key)
+        await bench.settle()
+        journal = bench.outbox.journal
+        bench.path.corrections.on_amend(
+            Amend("1", journal, 3, "at_patient", 1_789_387_000_000, "wrong", "d-7")
+        )
+        await bench.settle()
+        assert bench.newest().status == "at_patient"
+
+    async def after(bench: Bench) -> None:
+        state = bench.newest()
+        assert (state.status, state.seq) == ("at_patient", 3)
+        assert state.since is not None
+        assert state.since.unix_ms == 1_789_387_000_000
+        assert [one["token"] for one in bench.path.page()["recent"]] == ["at_patient", "on_scene", "en_route"]
+        # One that the page no longer offers, too.
+        for key in ("transporting", "available") * 5:
+            bench.press(key)
+        await bench.settle()
+        bench.path.corrections.on_amend(Amend("2", bench.outbox.journal, 1, "staged", None, "late", None))
+        await bench.settle()
+        told = [one for one in await bench.bodies() if isinstance(one, Amendment)]
+        assert [(one.of_seq, one.field, one.value, one.by) for one in told] == [
+            (3, "status", "at_patient", "d-7"),
+            (3, "utc", "2026-09-14T11:56:40.000+00:00", "d-7"),
+            (1, "status", "staged", None),
+        ]
+        assert bench.newest().status == "available"
+
+    run(tmp_path, before)
+    run(tmp_path, after)
+
+
+def test_the_lamp_and_the_time_of_the_status_are_true_after_a_restart_behind_a_request_to_talk(
+    tmp_path: Path,
+) -> None:
+    async def before(bench: Bench) -> None:
+        bench.press("on_scene")
+        bench.now_ns += 30 * S
+        bench.press("talk_request")
+        await bench.settle()
+
+    async def after(bench: Bench) -> None:
+        assert (bench.newest().status, bench.newest().seq) == ("on_scene", 1)
+        assert bench.newest().since is not None
+        assert bench.lamp("on_scene") is Lamp.STORED
+        assert bench.lamp("talk_request") is Lamp.STORED
+
+    run(tmp_path, before)
+    run(tmp_path, after)
+
+
+def test_an_answer_or_amendment_to_nothing_is_refused_by_name(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("on_scene")
+        bench.press("emergency")
+        await bench.settle()
+        journal, corrections = bench.outbox.journal, bench.path.corrections
+        corrections.on_answer(Answer("1", journal, 99, True, None, None))
+        corrections.on_answer(Answer("2", journal ^ 1, 1, True, None, None))
+        corrections.on_amend(Amend("3", journal, 0, "available", None, "?"))
+        corrections.on_amend(Amend("4", journal, 2, "available", None, "?"))  # an emergency is no status
+        corrections.on_amend(Amend("5", journal, 1, "flying", None, "?"))
+        await bench.settle()
+        assert await bench.refusals() == [
+            ("answer", "unknown_record"),
+            ("answer", "other_journal"),
+            ("amend", "unknown_record"),
+            ("amend", "unknown_status"),
+            ("amend", "unknown_record"),
+        ]
+
+    run(tmp_path, work)
+
+
+def test_a_reason_can_be_given_afterwards(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        assert "error" in bench.act["reason"]({"reason": "fuel"})
+        bench.press("out_of_service")
+        await bench.settle()
+        for _ in range(2):
+            assert bench.act["reason"]({"reason": "fuel"}) == {"ok": True}
+        assert bench.newest().reason == "fuel"
+        for nonsense in ("", "no words", 5, None):
+            assert "error" in bench.act["reason"]({"reason": nonsense})
+        await bench.settle()
+        (told,) = [one for one in await bench.bodies() if isinstance(one, Amendment)]
+        assert (told.of_seq, told.field, told.original, told.value) == (1, "reason", None, "fuel")
+
+    async def after(bench: Bench) -> None:
+        assert bench.newest().reason == "fuel"
+
+    run(tmp_path, work)
+    run(tmp_path, after)
+
+
+def test_the_system_lamp_is_told_again_and_again_and_at_once_when_it_changes(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        shown: list[Lamp] = []
+
+        class Noting(Voice):
+            def show(self, key: str, lamp: Lamp) -> None:
+                super().show(key, lamp)
+                shown.append(lamp) if key == "system" else None
+
+        said = Lamp.DELIVERED
+        bench.path._system = lambda: said
+        bench.voice = Noting()
+        await bench.open()
+        for _ in range(7):
+            bench.path.tick()
+        assert shown == [Lamp.DELIVERED] * 3
+        said = Lamp.REFUSED
+        bench.path.tick()
+        bench.path.tick()
+        assert shown[3:] == [Lamp.REFUSED]
+        assert bench.path.snapshot()["lamps"] == {"system": "refused"}
+        await bench.close()
+
+    asyncio.run(main())

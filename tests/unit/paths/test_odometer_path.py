@@ -34,9 +34,9 @@ class Bench:
         )
         keep = memory.keep
 
-        def counted(picture: Any) -> None:
+        def counted(picture: Any) -> asyncio.Future[None]:
             self.writes.append(self.now_ns // S)
-            keep(picture)
+            return keep(picture)
 
         memory.keep = counted  # type: ignore[method-assign]
         self.path = OdometerPath(cast("Clock", self), TimeBase(), cast("Outbox", self), memory)

@@ -37,7 +37,10 @@ class Run:
         self, remembered: Mapping[str, Any] | None = None, *, boot: str = "a", seconds: int = 100
     ) -> None:
         self.bodies: list[Body] = []
+        self.times_ns: list[int] = []
         self.kept: dict[str, Any] = {}
+        self.disk: asyncio.Future[None] | None = None
+        """Done when what is given to keep is on the disk; None for at once."""
         self.seq = 10
         self.now_ns = 0
         clock = ManualClock(lambda: self.now_ns, boot_id=boot * 32, unix_ms=0)
@@ -55,11 +58,13 @@ class Run:
         self.now_ns = seconds * S
         self.path.open(remembered)
 
-    def _keep(self, picture: Mapping[str, Any]) -> None:
+    def _keep(self, picture: Mapping[str, Any]) -> asyncio.Future[None] | None:
         self.kept = json.loads(json.dumps(picture))
+        return self.disk
 
     def put(self, draft: Draft) -> None:
         self.bodies.append(draft.body)
+        self.times_ns.append(draft.stamp.boottime_ns)
 
     stage = put
 
@@ -213,3 +218,54 @@ def test_a_bad_moment_of_the_disk_costs_no_call(tmp_path: Path, monkeypatch: pyt
     health = HealthBoard()
     assert asyncio.run(RunMemory(file, InlineWorker(), health).read())["calls"] == 7
     assert not health.reasons()
+
+
+def test_a_call_is_told_as_received_and_forgotten_by_the_broker_only_when_it_would_outlive_a_kill() -> None:
+    async def main() -> None:
+        run = Run()
+        first = run.disk = asyncio.get_running_loop().create_future()
+        assert run.path.calls.on_assign(Assign("1", CALL)) is first
+        second = run.disk = asyncio.get_running_loop().create_future()
+        run.now_ns += 5 * S
+        run.path.actions()["acknowledge_call"]({"incident": "I-7"})
+        assert run.path.snapshot()["call"]["address"] == "12 Beacon St"  # the crew need not wait
+        assert run.bodies == []
+        second.set_result(None)
+        await asyncio.sleep(0.01)
+        assert run.steps() == []
+        first.set_result(None)
+        await asyncio.sleep(0.01)
+        assert run.steps() == ["received", "acknowledged"]
+        # With the time at which it came, not at which the disk had it.
+        assert [at_ns // S for at_ns in run.times_ns] == [100, 105]
+
+    asyncio.run(main())
+
+
+def test_what_is_to_be_kept_is_done_when_it_is_on_the_disk_or_the_disk_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_memory, "_RETRY_S", 0.01)
+    file = tmp_path / "store" / "run.json"
+
+    async def main() -> None:
+        health = HealthBoard()
+        memory = RunMemory(file, InlineWorker(), health)
+        tried = [memory.keep({"calls": 1}), memory.keep({"calls": 1}), memory.keep({"calls": 2})]
+        async with asyncio.timeout(30):
+            await asyncio.gather(*tried)
+        assert json.loads(file.read_bytes())["calls"] == 2
+        async with asyncio.timeout(30):
+            while not memory.keep({"calls": 2}).done():  # it is there already
+                await asyncio.sleep(0.001)
+            file.unlink()
+            file.parent.rmdir()
+            file.parent.write_text("in the way")
+            await memory.keep({"calls": 3})
+        assert HealthReason.RUN_NOT_KEPT in health.reasons()
+        waiting = memory.keep({"calls": 4})
+        await memory.close()
+        assert waiting.done()
+        assert memory.keep({"calls": 5}).done()
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from agent.config.crew import Crew
@@ -22,6 +23,7 @@ from agent.domain.record import (
     OdometerSource,
     PlaceRecord,
     StatusChange,
+    Telemetry,
 )
 from agent.domain.state import DestinationState, State, StatusState, UnitState
 from agent.domain.time_base import TimeBase
@@ -162,9 +164,48 @@ def test_messages_and_orders_have_their_times() -> None:
     bench = Bench()
     bench.path.calls.on_message(Text("m1", "Back door", None))
     bench.path.calls.on_message(Text("m1", "Back door", None))
-    bench.path.actions()["acknowledge_message"]({"message": "m1"})
-    assert [body.step for body in bench.of(MessageRecord)] == ["received", "acknowledged"]
-    assert bench.path.snapshot()["messages"] == [{"id": "m1", "text": "Back door", "acknowledged": True}]
+    bench.path.calls.on_message(Text("m2", "", "use_radio"))
+    (order, text) = bench.path.snapshot()["messages"]
+    assert (order["order"], order["text"], order["shown"]) == ("use_radio", "", False)
+    for message in ("m1", "m2"):
+        for do in ("message_shown", "message_shown", "acknowledge_message", "message_shown"):
+            assert bench.path.actions()[do]({"message": message}) == {"ok": True}
+    bench.path.actions()["message_shown"]({"message": "nobody's"})
+    told = [(body.step, body.message, body.code) for body in bench.of(MessageRecord)]
+    assert told == [
+        ("received", "m1", None),
+        ("received", "m2", "use_radio"),
+        ("shown", "m1", None),
+        ("acknowledged", "m1", None),
+        ("shown", "m2", "use_radio"),
+        ("acknowledged", "m2", "use_radio"),
+    ]
+    (order, text) = bench.path.snapshot()["messages"]
+    assert (text["text"], text["shown"], text["acknowledged"]) == ("Back door", True, True)
+
+
+def test_who_acknowledged_is_told_only_where_there_is_one_who_can_have() -> None:
+    bench = Bench()
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
+    bench.path.aboard.on_sign_on(SignOn("s1", ("c1", "c2"), "c1", None))
+    bench.path.actions()["acknowledge_call"]({"incident": "I-7"})
+    bench.path.calls.on_assign(Assign("2", Call("I-8")))
+    bench.path.aboard.on_sign_on(SignOn("s2", ("c2",), None, None))
+    bench.path.actions()["acknowledge_call"]({"incident": "I-8"})
+    assert [one.by for one in bench.of(CallRecord) if one.step == "acknowledged"] == [None, "c2"]
+
+
+def test_a_call_that_is_assigned_once_more_unchanged_is_said_again_to_be_here() -> None:
+    bench = Bench()
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
+    bench.path.actions()["acknowledge_call"]({"incident": "I-7"})
+    bench.path.calls.on_assign(Assign("2", Call("I-7")))
+    assert [(one.step, one.request) for one in bench.of(CallRecord)] == [
+        ("received", "1"),
+        ("acknowledged", None),
+        ("received", "2"),
+    ]
+    assert bench.path.snapshot()["call"]["acknowledged"]
 
 
 def test_who_is_aboard_is_a_record_and_a_state() -> None:
@@ -272,3 +313,111 @@ def test_what_the_bus_or_the_sky_no_longer_tells_stands_beside_no_press() -> Non
     stopped = bench.of(MotionRecord)[-1]
     assert (started.motion, stopped.motion) == ("rolling", "standing")
     assert (stopped.position, stopped.odometer_m) == (None, None)
+
+
+def test_a_vehicle_that_fails_on_a_call_is_an_event_with_what_it_told_last() -> None:
+    bench = Bench()
+    failed = replace(press("out_of_service", "en_route"), reason="mechanical", made="panel")
+    bench.signals = {"Speed": 0.0, "TraveledDistance": 9_000.0, "OBD.CoolantTemperature": 128, "Gone": None}
+    bench.odometer = OdometerReading(9_000.2, OdometerSource.WHEELS)
+    bench.drive(5, speed_mps=0.0)
+    now_ns = bench.clock.boottime_ns()
+    assert bench.path.breakdown(failed) is None  # in the garage it is a reason, and no more
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
+    dressed = bench.path.dressed(failed, now_ns)
+    assert isinstance(dressed, StatusChange)
+    told = bench.path.breakdown(dressed)
+    assert told is not None
+    assert (told.reason, told.incident, told.status, told.made) == (
+        "mechanical",
+        "I-7",
+        "out_of_service",
+        "panel",
+    )
+    assert told.signals == (("OBD.CoolantTemperature", 128), ("Speed", 0.0), ("TraveledDistance", 9_000.0))
+    assert (told.odometer_m, told.position is not None) == (9_000, True)
+    assert [one.signals for one in bench.of(Telemetry)] == [told.signals]
+    # Of many signals the most telling stand on it, and all in the trail.
+    bench.signals = {f"Cabin.Door{number}": 1 for number in range(40)} | {"Powertrain.Engine.Speed": 0}
+    told = bench.path.breakdown(dressed)
+    assert told is not None
+    assert told.signals is not None
+    assert told.signals[0] == ("Powertrain.Engine.Speed", 0)
+    assert (len(told.signals), len(bench.of(Telemetry)[-1].signals)) == (8, 41)
+    assert bench.path.breakdown(replace(dressed, reason="meal")) is None
+
+
+def test_whether_the_crew_takes_calls_is_a_record_apart_from_the_status() -> None:
+    bench = Bench()
+    act = bench.path.actions()["available_for_calls"]
+    plain = StatusState(boottime_ms=0, utc=None, status="available")
+    assert bench.path.dressed_state(plain).for_calls is True
+    act({"value": False, "reason": "meal"})
+    act({"value": False, "reason": "fuel"})
+    assert bench.path.dressed_state(plain).for_calls is False
+    act({"value": True, "reason": "meal"})
+    assert [(one.step, one.reason) for one in bench.of(CrewRecord)] == [
+        ("not_for_calls", "meal"),
+        ("for_calls", None),
+    ]
+
+
+def on_call(*statuses: str) -> tuple[Bench, StatusChange]:
+    """A unit on a call that pressed these; with the last press as it is on record."""
+    bench, previous = Bench(), None
+    bench.path.calls.on_assign(Assign("1", Call("I-7", address="12 Beacon St")))
+    for status in statuses:
+        dressed = bench.path.dressed(press(status, previous), bench.clock.boottime_ns())
+        bench.path.status_holds(status, pressed=True)
+        previous = status
+    assert isinstance(dressed, StatusChange)
+    return bench, dressed
+
+
+def test_a_press_that_was_corrected_to_end_the_run_ends_the_call() -> None:
+    bench, last = on_call("en_route", "on_scene")
+    bench.path.status_amended(last, "cancelled", holds=True)
+    assert bench.path.incident is None
+    assert bench.steps() == ["received", "acknowledged", "ended"]
+    assert bench.of(CallRecord)[-1].made == "dispatch"
+
+
+def test_a_press_that_was_corrected_not_to_end_the_run_gives_the_unit_its_call_again() -> None:
+    bench, last = on_call("en_route", "available")
+    bench.path.status_amended(last, "at_patient", holds=True)
+    assert bench.path.snapshot()["call"]["address"] == "12 Beacon St"
+    assert bench.steps()[-1] == "reopened"
+    # The next press belongs to it again.
+    dressed = bench.path.dressed(press("transporting", "at_patient"), bench.clock.boottime_ns())
+    assert isinstance(dressed, StatusChange)
+    assert dressed.incident == "I-7"
+
+
+def test_an_older_press_that_was_corrected_does_not_end_a_run_that_went_on() -> None:
+    bench, last = on_call("en_route")
+    bench.path.status_holds("on_scene", pressed=True)
+    bench.path.status_amended(last, "cancelled", holds=False)
+    assert bench.path.incident == "I-7"
+
+
+def test_what_dispatch_took_back_or_replaced_is_not_reopened_by_a_correction() -> None:
+    bench, last = on_call("en_route", "available")
+    bench.path.calls.on_assign(Assign("2", Call("I-8")))
+    bench.path.status_amended(last, "at_patient", holds=True)
+    assert bench.path.incident == "I-8"
+    bench = Bench()
+    bench.path.calls.on_assign(Assign("1", Call("I-7")))
+    bench.path.calls.on_cancel(Cancel("2", "I-7", None))
+    bench.path.status_amended(replace(press("available"), incident="I-7"), "at_patient", holds=True)
+    assert bench.path.incident is None
+
+
+def test_a_call_whose_data_was_erased_is_reopened_by_its_number() -> None:
+    bench = Bench()  # started again since the press that ended the call
+    bench.path.status_amended(replace(press("available"), incident="I-7"), "at_patient", holds=True)
+    assert bench.path.incident == "I-7"
+    assert bench.path.snapshot()["call"]["address"] is None
+    bench.path.calls.on_update(Update("3", "I-7", {"address": "12 Beacon St"}))
+    assert bench.path.snapshot()["call"]["address"] == "12 Beacon St"
+    bench.drive(60, speed_mps=0.0)
+    assert "unacknowledged" not in bench.steps()

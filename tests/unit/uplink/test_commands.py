@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -151,3 +152,43 @@ def test_request_for_a_report_needs_nothing(payload: bytes) -> None:
 def test_mangled_request_for_a_report_is_refused(payload: bytes) -> None:
     with pytest.raises(CodecError):
         DECODERS["report-now"](payload)
+
+
+def test_the_broker_may_forget_a_command_when_it_is_done_and_every_other_message_at_once() -> None:
+    forgotten: list[str] = []
+
+    def received(name: str, payload: bytes, acknowledged_as: str) -> Received:
+        return Received(TOPICS.command(name), payload, acknowledge=lambda: forgotten.append(acknowledged_as))
+
+    async def work() -> None:
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with Rig(commands=[Command("assign", decode, lambda _: kept)]) as rig:
+            await rig.opened()
+            rig.link.tell(received("assign", b"run 7", "assign"))
+            rig.link.tell(received("assign", b"bad", "malformed"))
+            rig.link.tell(received("ping", b"", "not done"))
+            rig.link.tell(Received(TOPICS.receipt, b"?", acknowledge=lambda: forgotten.append("receipt")))
+            assert forgotten == ["malformed", "not done", "receipt"]
+            kept.set_result(None)
+            await until(lambda: "assign" in forgotten)
+            rig.link.tell(received("assign", b"run 8", "done already"))
+            assert forgotten[-1] == "done already"
+
+    virtually(work)
+
+
+def test_a_command_that_breaks_the_agent_is_not_sent_again_to_break_it_again() -> None:
+    forgotten: list[str] = []
+
+    def breaks(_: str) -> None:
+        raise ZeroDivisionError
+
+    async def work() -> None:
+        async with Rig(commands=[Command("assign", decode, breaks)]) as rig:
+            await rig.opened()
+            rig.link.tell(Received(ASSIGN, b"run 7", acknowledge=lambda: forgotten.append("it")))
+            with pytest.raises(ZeroDivisionError):
+                await rig.task
+
+    virtually(work)
+    assert forgotten == ["it"]

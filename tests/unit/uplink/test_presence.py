@@ -38,7 +38,8 @@ def test_birth_and_will_share_a_session_number_that_is_new_each_time() -> None:
             assert opening.will_delay_s == 7
             sessions.append(will.session)
         assert len(set(sessions)) == 2
-        assert [opening.resume for _, opening in rig.link.openings] == [False, True]
+        # Also the first: this program may have been started again while the broker still holds its session.
+        assert [opening.resume for _, opening in rig.link.openings] == [True, True]
 
     virtually(work)
 

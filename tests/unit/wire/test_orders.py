@@ -23,6 +23,7 @@ DECODERS = [
     orders.decode_answer,
     orders.decode_amend,
     orders.decode_sign_on,
+    orders.decode_cancel_emergency,
 ]
 
 
@@ -49,6 +50,11 @@ def test_answers_amendments_and_sign_ons_are_read() -> None:
         coded(id="a", journal=7, seq=3, utc="2026-09-14T12:00:00+00:00", reason="late")
     )
     assert amend.unix_ms == 1_789_387_200_000
+    assert amend.by is None
+    cancelled = orders.decode_cancel_emergency(coded(id="e", journal=7, seq=3, by="d-7", reason="by radio"))
+    assert cancelled == orders.CancelEmergency("e", 7, 3, "d-7", "by radio")
+    with pytest.raises(CodecError, match="by is missing"):
+        orders.decode_cancel_emergency(coded(id="e", journal=7, seq=3))
     assert orders.decode_sign_on(coded(id="s", crew=["c1"], driver="c1")).crew == ("c1",)
 
 
