@@ -15,6 +15,7 @@ from hil.scenario import expect_journal as journal
 from hil.scenario import expect_records as records
 from hil.scenario import expect_state as state
 from hil.scenario import fault_computer as computer
+from hil.scenario import fault_crew as crew
 from hil.scenario import fault_device as device
 from hil.scenario import fault_dispatch as dispatch
 from hil.scenario import fault_network as network
@@ -55,7 +56,8 @@ AnyFault = Annotated[
     | device.ButtonStuck
     | device.ButtonsUnplugged
     | device.ButtonBoxRestart
-    | dispatch.DispatchTells,
+    | dispatch.DispatchTells
+    | crew.CrewDoes,
     Field(discriminator="kind"),
 ]
 

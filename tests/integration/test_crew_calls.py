@@ -398,3 +398,31 @@ def test_a_call_that_came_before_a_kill_could_be_outlived_is_delivered_again(fol
             await there.until(lambda: there.steps("I-7") == ["received"], "and now it is received")
 
     asyncio.run(main())
+
+
+def test_ten_thousand_messages_and_calls_in_a_minute_cost_no_press_and_no_memory(folder: Path) -> None:
+    async def main() -> None:
+        async with cab(folder) as there:
+            before = there.rig.agent.memory_kib
+            for number in range(10_000):
+                if number % 2:
+                    there.rig.command("message", f"t-{number}", text=f"{number} " + "x" * 400)
+                else:
+                    there.rig.command("assign", f"c-{number}", incident=f"I-{number}", notes="y" * 400)
+                if number % 200 == 0:
+                    await asyncio.sleep(0.05)
+                if number == 5_000:
+                    await there.rig.box.click("en_route", hold_s=0.02)
+            await there.rig.box.wait_lamp("en_route", Lamp.DELIVERED, within_s=WITHIN_S)
+            await there.press("on_scene")
+            page = there.page.snapshot
+            assert page is not None
+            assert 0 < len(page["messages"]) <= 32
+            assert page["call"] is not None
+            assert there.rig.starts == 1
+            after = there.rig.agent.memory_kib
+            assert before is not None
+            assert after is not None
+            assert after - before < 16 * 1024, (before, after)
+
+    asyncio.run(main())

@@ -633,3 +633,23 @@ def test_the_system_lamp_is_told_again_and_again_and_at_once_when_it_changes(tmp
         await bench.close()
 
     asyncio.run(main())
+
+
+def test_a_press_from_the_future_is_kept_as_it_came_and_neither_undone_for_ever_nor_in_the_way(
+    tmp_path: Path,
+) -> None:
+    async def work(bench: Bench) -> None:
+        ahead_ns = bench.clock.boottime_ns() + 3_600 * S
+        bench.take(ButtonEdge("on_scene", True, 1, ahead_ns, device_session=7))
+        bench.take(ButtonEdge("on_scene", False, 2, ahead_ns + S // 10, device_session=7))
+        await bench.settle()
+        assert bench.newest().status == "on_scene"
+        assert bench.path.page()["status"]["undo_s"] == 0
+        assert "error" in bench.act["undo"]({})
+        assert bench.lamp("on_scene") is Lamp.STORED
+        bench.take(ButtonEdge("transporting", True, 3, bench.clock.boottime_ns(), device_session=7))
+        await bench.settle()
+        assert bench.newest().status == "transporting"
+        assert [type(one) for one in await bench.bodies()] == [StatusChange, StatusChange]
+
+    run(tmp_path, work)
