@@ -22,6 +22,9 @@ from agent.wire.state_codec import state_to_json
 from agent.wire.topics import Area, ParsedTopic, Topics, parse_topic
 
 _JSON = json.JSONEncoder(separators=(",", ":"))
+DAY_MS = 86_400_000
+MOST_JOURNALS_A_DAY = 100
+"""Of one unit. A vehicle has another one when its store is replaced: a few a year."""
 _LARGEST = 1 << 62
 """No number of a record may be larger: it would not fit into the databases' integers."""
 _EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -136,6 +139,7 @@ class Intake:
         self._reader = JournalReader(want_history=True)
         self._reader.restore(cursors)
         self._vehicles: dict[Topics, VehicleState] = {}
+        self._new_journals: dict[Topics, tuple[int, set[int]]] = {}
 
     def hear(self, messages: Sequence[Message], now_s: float = 0.0) -> Heard:
         """Read messages in the order in which they came; `now_s` is the clock of `asks`."""
@@ -174,11 +178,23 @@ class Intake:
         return self._reader.counts.holes_open
 
     def _batch(self, heard: Heard, parsed: ParsedTopic, message: Message) -> None:
-        records = self._reader.feed_batch(parsed.topics, read_batch(parsed, message.payload))
+        read = read_batch(parsed, message.payload)
+        self._check_journal(parsed.topics, read.header.journal, message.received_ms // DAY_MS)
+        records = self._reader.feed_batch(parsed.topics, read)
         fresh = [one for one in records if not one.conflict]
         if fresh:
             heard.batches.append(HeardBatch(parsed.topics, message, fresh))
         heard.conflicts += [Conflict(parsed.topics, message, one) for one in records if one.conflict]
+
+    def _check_journal(self, topics: Topics, journal: int, day: int) -> None:
+        """A unit that invents journals without end costs no more than some. Raises CodecError."""
+        since, seen = self._new_journals.get(topics, (day, set()))
+        if since != day:
+            since, seen = day, set()
+        if journal not in seen and len(seen) >= MOST_JOURNALS_A_DAY:
+            raise CodecError(f"more than {MOST_JOURNALS_A_DAY} journals in a day")
+        seen.add(journal)
+        self._new_journals[topics] = since, seen
 
     def _reply(self, parsed: ParsedTopic, message: Message, now_s: float) -> HeardReply:
         reply = decode_reply(message.payload)

@@ -244,6 +244,8 @@ def _write_csv(rows: Iterable[dict[str, Any]], out: TextIO) -> int:
     columns: dict[str, None] = {}
     for row in kept:
         columns |= dict.fromkeys(row)
+    if not kept:
+        return 0
     table = csv.DictWriter(out, list(columns), restval="", lineterminator="\n")
     table.writeheader()
     table.writerows({name: _harmless_cell(value) for name, value in row.items()} for row in kept)

@@ -16,13 +16,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from agent.dispatch.settings import Listen
 
 STOP_WITHIN_S = 3
+REQUEST_WITHIN_S = 10.0
+"""A request must have come by then; answers may take as long as they like."""
 
 
-class _WithCertificate(H11Protocol):
-    """Tells the application the common name of a verified client certificate."""
+class _Connection(H11Protocol):
+    """Tells the application the common name of a verified client certificate, and ends who says nothing.
+
+    The number of connections is bounded: whoever holds them open without a request would keep all others out.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._impatient = self.loop.call_later(REQUEST_WITHIN_S, self._end_silence)
         certificate = transport.get_extra_info("peercert")
         if certificate:
             inner, name = self.app, common_name(certificate)
@@ -32,6 +38,19 @@ class _WithCertificate(H11Protocol):
                 await inner(scope, receive, send)
 
             self.app = app
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See the base class."""
+        self._impatient.cancel()
+        super().connection_lost(exc)
+
+    def _end_silence(self) -> None:
+        """Looked at now and then: a request whose head or body does not come to its end is none."""
+        cycle = self.cycle
+        if cycle is None or (cycle.more_body and not cycle.response_started):
+            self.transport.close()
+        else:
+            self._impatient = self.loop.call_later(REQUEST_WITHIN_S, self._end_silence)
 
 
 def common_name(certificate: dict[str, Any]) -> str:
@@ -71,7 +90,7 @@ class Serving:
         listen = self._listen
         config = uvicorn.Config(
             self._app,
-            http=_WithCertificate,
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,

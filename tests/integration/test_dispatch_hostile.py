@@ -171,6 +171,21 @@ def test_bytes_that_are_no_request_end_their_own_connection_only(service: Dispat
             one.close()
 
 
+def test_who_holds_connections_open_without_a_request_is_sent_away(service: DispatchProcess) -> None:
+    host, _, port = service.url.rpartition("//")[2].partition(":")
+    half = b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"
+    with (
+        socket.create_connection((host, int(port)), timeout=60) as silent,
+        socket.create_connection((host, int(port)), timeout=60) as slow,
+        service.open("/api/v1/live") as stream,
+    ):
+        slow.sendall(half)
+        assert silent.recv(100) == b""
+        assert slow.recv(100) == b""
+        while b"event: heartbeat" not in (line := stream.readline()) and b"event: service" not in line:
+            pass  # who follows the live stream stays
+
+
 def test_a_unit_that_floods_is_bounded_and_others_are_heard(
     service: DispatchProcess, broker: Mosquitto
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.dispatch.intake import Intake, Message
+from agent.dispatch.intake import Heard, Intake, Message
 from agent.dispatch.unit_voice import UnitVoice
 from agent.domain.record import Alert, Stream
 from agent.domain.state import VehicleState
@@ -49,3 +49,20 @@ def test_changes_of_the_vehicle_are_merged_over_messages_and_within_one_reading(
         assert isinstance(told.state, VehicleState)
         assert dict(told.state.signals) == signals
         assert told.state.complete
+
+
+def test_a_unit_that_invents_journals_is_bounded_and_heard_again_the_next_day() -> None:
+    intake = Intake(())
+
+    def heard(journal: int, day: int) -> Heard:
+        spoken = UnitVoice(Topics("boston-ems", "A66"), journal).status(1, "available", NOW_MS)
+        return intake.hear([Message(*spoken, NOW_MS + day * 86_400_000)])
+
+    told = [heard(journal, 0) for journal in range(1, 151)]
+    assert sum(bool(one.batches) for one in told) == 100
+    assert "journals in a day" in told[-1].refused[0].reason
+    other = intake.hear(
+        [Message(*UnitVoice(Topics("boston-ems", "A1")).status(1, "available", NOW_MS), NOW_MS)]
+    )
+    assert other.batches, "nobody else pays for it"
+    assert heard(1000, 1).batches
