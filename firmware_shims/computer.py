@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agent.domain.device_health import ComputerState
+from agent.domain.modem import ModemState
+from firmware_shims.modem import ModemManager
 
+MODEM_EVERY_READS = 3
 _MIB = 1024 * 1024
 _UNDER_VOLTAGE, _THROTTLED, _WAS_UNDER_VOLTAGE = 1 << 0, 1 << 2, 1 << 16
 """Bits of the firmware's get_throttled (Raspberry Pi)."""
@@ -26,6 +29,9 @@ class LinuxComputer:
     def __init__(self, data: Path, root: Path = Path("/")) -> None:
         self._data = data
         self._root = root
+        self._modem_manager = ModemManager(root)
+        self._modem: ModemState | None = None
+        self._reads = 0
 
     def read(self) -> ComputerState:
         """Read everything anew. Never raises: what can not be read is None."""
@@ -45,7 +51,15 @@ class LinuxComputer:
             disk_errors=_integer(_first(self._sys_fs("errors_count"))),
             disk_worn_percent=self._worn_percent(),
             uptime_s=self._uptime_s(),
+            modem=self._read_modem(),
         )
+
+    def _read_modem(self) -> ModemState | None:
+        """Not at each reading: it is a conversation with another program."""
+        if self._reads % MODEM_EVERY_READS == 0:
+            self._modem = self._modem_manager.read()
+        self._reads += 1
+        return self._modem
 
     def _cpu_c(self) -> float | None:
         zones = _matching(self._root / "sys/class/thermal", "thermal_zone*")

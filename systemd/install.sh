@@ -42,6 +42,15 @@ without_dispatch() {
     sed -i '/^mdt-dispatch = /d; /^mdt-pki = /d' "$1/pyproject.toml"
 }
 
+# A technician types mdt. A program of that name that is not ours stays.
+link=/usr/local/bin/mdt
+put_link() {
+    [ ! -e "$root$link" ] || [ -L "$root$link" ] || { say "$link is there already: use $prefix/bin/mdt"; return 0; }
+    mkdir -p "$root/usr/local/bin"
+    ln -sfn "$prefix/bin/mdt" "$root$link"
+}
+drop_link() { [ "$(readlink "$root$link" 2>/dev/null)" != "$prefix/bin/mdt" ] || rm -f "$root$link"; }
+
 put_files() {
     each_file put_file
     if panel; then each_panel_file put_file; fi
@@ -64,7 +73,7 @@ activate() {
     if "$prefix/bin/mdt" check-config /etc/mdt/agent.toml; then
         systemctl restart mdt.service
         if panel; then systemctl restart mdt-panel.service; fi
-        say "The agent runs: \`systemctl status mdt\`, \`$prefix/bin/mdt status\`."
+        say "The agent runs: \`systemctl status mdt\`, \`mdt status\`. Who may ask it: sudo adduser NAME mdt."
     else
         say "Installed, not started: mend /etc/mdt/agent.toml, then \`systemctl start mdt\`."
     fi
@@ -87,6 +96,7 @@ install)
     if panel; then locked=requirements-panel.lock; fi
     put_environment "$locked" without_dispatch
     put_files
+    put_link
     if live; then activate; else say "Installed below ${root:-/}."; fi
     ;;
 files)
@@ -96,6 +106,7 @@ uninstall)
     if live; then deactivate; fi
     each_file drop_file
     each_panel_file drop_file
+    drop_link
     rm -rf "$root$prefix" "$root$prefix.new" "$root$prefix.old"
     if live; then systemctl daemon-reload; udevadm control --reload; fi
     say "Removed. Left: $root/etc/mdt (configuration), $root/var/lib/mdt (records), user mdt."

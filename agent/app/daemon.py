@@ -21,10 +21,11 @@ from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.odometer import told
 from agent.domain.privacy import Privacy
+from agent.domain.readiness import Ready, readiness
 from agent.domain.record import ResponseMode, Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.stamp import Utc
-from agent.domain.state import State, VehicleState
+from agent.domain.state import State, UnitState, VehicleState
 from agent.domain.telemetry import TelemetryPolicy
 from agent.domain.time_base import TimeBase
 from agent.domain.vehicle import Signal
@@ -155,6 +156,7 @@ class Daemon:
             worker=memory_worker,
             errands=platform.worker("errands"),
             restart=self.restart,
+            readiness=lambda: readiness(self.status()),
             keep=None if self._impact is None else self._impact.keep,
         )
         self.publisher = Publisher(
@@ -358,6 +360,8 @@ class Daemon:
     def set_state(self, state: State) -> None:
         """Publish what the crew and the run say; a status makes the position follow."""
         self._crew_states.set_state(state)
+        if isinstance(state, UnitState):
+            self._fleet_parts.on_crew(state.crew)
 
     def _utc_now(self) -> Utc | None:
         return self.time_base.utc(self._clock.boottime_ns())
@@ -395,6 +399,7 @@ class Daemon:
                 "outbox": self.outbox_report,
                 "times": self._crew_parts.times.snapshot,
                 "trips": lambda: last_trips(self.outbox),
+                "readiness": self.readiness,
                 "sky": self._devices.sky,
                 "buttons": self._devices.buttons,
             },
@@ -480,7 +485,17 @@ class Daemon:
             "version": __version__,
             "config": self._fleet_parts.snapshot(),
             "commands": self.publisher.commands_snapshot(),
+            "starts": self._fleet_parts.starts,
             "units": self._supervisor.states(),
+        }
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether the unit is ready for its shift, JSON-able."""
+        subjects = readiness(self.status())
+        return {
+            "unit": f"{self._config.unit.agency}/{self._config.unit.unit}",
+            "ready": all(one.ready is not Ready.BAD for one in subjects),
+            "subjects": [asdict(one) for one in subjects],
         }
 
     def outbox_report(self) -> dict[str, Any]:
@@ -521,6 +536,11 @@ class Daemon:
         start(Unit("health", self._health_path.run))
         if self._power is not None:
             self._start_source(Unit("power", self._power.run))
+        if config.metrics is not None:
+            from agent.supervision.metrics_endpoint import MetricsEndpoint
+
+            endpoint = MetricsEndpoint(config.metrics.port, self.status, tuple(map(str, HealthReason)))
+            self._start_source(Unit("metrics", endpoint.run))
         if self._black_box is not None:
             start(Unit("black-box", self._black_box.recorder.run))
         if self._impact is not None:

@@ -14,8 +14,11 @@ from agent.app.patches import Patches
 from agent.config import Config
 from agent.config.patch import PatchError
 from agent.domain.health import HealthBoard, HealthReason
+from agent.domain.readiness import Ready, Subject
+from agent.domain.record import Draft, Readiness
 from agent.domain.time_base import TimeBase
 from agent.hal.clock import Clock
+from agent.outbox.fault import OutboxClosedError
 from agent.outbox.outbox import Outbox
 from agent.paths.file_sender import FileSender, is_plain_name, listing
 from agent.paths.fix_path import FixPath
@@ -48,6 +51,7 @@ ANSWER_FIRST_S: Final = 1.0
 """The answer to a restart goes out before it."""
 TICK_S: Final = 1.0
 MOST_BUNDLES: Final = 2
+MANY_STARTS: Final = 4
 MOST_LISTED: Final = 40
 REPORT_BYTES: Final = 2_600
 """Of a device's own report: with its frame it goes into a packet that every broker takes."""
@@ -79,6 +83,7 @@ class FleetParts:
         restart: starts the agent anew.
         service_done: begins a maintenance counter anew: which one, and who says so. Raises ValueError for one
             that there is not.
+        readiness: how the unit stands at the beginning of a shift.
         keep: keeps the seconds around now: on whose word, and why; None without an impact recorder.
     """
 
@@ -102,6 +107,7 @@ class FleetParts:
         restart: Callable[[], None],
         service_done: Callable[[str, str], None] | None = None,
         keep: Callable[[str, str], None] | None = None,
+        readiness: Callable[[], Sequence[Subject]] = tuple,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -119,6 +125,11 @@ class FleetParts:
         self._restart = restart
         self._service_done = service_done
         self._keep = keep
+        self._readiness = readiness
+        self._had_crew = False
+        self._is_open = False
+        self.starts = 1
+        """How often the agent was started in this boot, but for restarts by command."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._memory = RunMemory(
             config.store.directory / "commands.json",
@@ -134,7 +145,7 @@ class FleetParts:
             answers=publisher,
             clock=clock,
             time_base=time_base,
-            keep=self._memory.keep,
+            keep=self._remember,
         )
         self._demand = SignalDemand(signals, publisher, self._utc_ms, self._commands.finish)
         self._files = FileSender(publisher, errands, config.commands.fetch_bytes_per_s, self._commands.finish)
@@ -171,7 +182,10 @@ class FleetParts:
 
     async def open(self) -> None:
         """Take up what was true before a restart, and tell what it ended."""
-        unfinished = {asked.id: asked for asked in self._commands.open(await self._memory.read())}
+        remembered = await self._memory.read()
+        unfinished = {asked.id: asked for asked in self._commands.open(remembered)}
+        by_command = any(asked.name in ("restart", "config") for asked in unfinished.values())
+        self._count_start(remembered, by_command=by_command)
         patches = self._patches
         if patches is not None:
             if patches.left_out:
@@ -186,6 +200,38 @@ class FleetParts:
                 await self._write(patches.told)
         for asked in unfinished.values():
             self._commands.finish(asked, _ended_by_restart(asked.name))
+        self._is_open = True
+
+    def on_crew(self, crew: Sequence[str] | None) -> None:
+        """Who is aboard; with the first of them a shift begins, and the journal has how the unit stood."""
+        begins, self._had_crew = bool(crew) and not self._had_crew, bool(crew)
+        if not begins or not self._is_open:
+            return  # a crew that was aboard before a restart began its shift then
+        subjects = self._readiness()
+        bad = tuple(one.name for one in subjects if one.ready is Ready.BAD)
+        unknown = tuple(one.name for one in subjects if one.ready is Ready.UNKNOWN)
+        stamp = self._time_base.stamp(self._clock.boottime_ns())
+        try:
+            self._outbox.stage(Draft(stamp, Readiness(not bad, bad, unknown)))
+        except OutboxClosedError:
+            log.error("record_not_stored", body="Readiness")
+
+    def _count_start(self, remembered: Mapping[str, Any], *, by_command: bool) -> None:
+        before = remembered.get("starts") if remembered.get("boot_id") == self._clock.boot_id else 0
+        known = (
+            before
+            if isinstance(before, int) and not isinstance(before, bool) and 0 <= before < 1 << 31
+            else 0
+        )
+        self.starts = max(1, known + (not by_command))
+        self._remember({"commands": remembered.get("commands") or []})
+        if self.starts >= MANY_STARTS:
+            self._health.raise_(
+                HealthReason.AGENT_RESTARTED, f"{self.starts} times since the computer started"
+            )
+
+    def _remember(self, picture: Mapping[str, Any]) -> None:
+        self._memory.keep({**picture, "boot_id": self._clock.boot_id, "starts": self.starts})
 
     async def close(self) -> None:
         """Keep what a restart must know; the worker that writes it is closed by its owner."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from agent.app.devices import load
+from agent.app.devices import load, validate
+from agent.app.patches import patches_of
 from agent.cli.exit_code import ExitCode
 from agent.config import (
     Broker,
@@ -49,6 +50,8 @@ def check_config(path: Path, out: TextIO, err: TextIO) -> int:
     brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in config.uplink.brokers)
     print(f"{path}: good", file=out)
     print(f"{config.unit.agency}/{config.unit.unit} reads {sources} and publishes to {brokers}", file=out)
+    for key, value in found.changed.items():
+        print(f"changed from afar, by what lies beside the store: {key} = {value}", file=out)
     return ExitCode.OK
 
 
@@ -58,6 +61,7 @@ class _Check:
     Attributes:
         config: as read. Creating raises ConfigError when it can not be.
         problems: what can not work.
+        changed: what was changed from afar and lies over the file: dotted key to value.
         remarks: what may be meant so: devices that are not plugged in, secrets that come later.
     """
 
@@ -75,6 +79,11 @@ class _Check:
             self._broker(("uplink", "brokers", index), broker)
         self._without_effect()
         self._folders()
+        patches = patches_of(path, self.config, validate)
+        patches.look()
+        self.changed: dict[str, str] = patches.snapshot()["changed"]
+        if patches.left_out:
+            self.remarks.append(f"{path}: warning: a change from afar is not in use: {patches.left_out}")
 
     def _say(self, place: Place, what: str, *, is_remark: bool) -> None:
         line = line_of(place, self._lines)

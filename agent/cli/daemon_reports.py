@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 import tomllib
@@ -45,8 +46,21 @@ def asked(name: str, socket_path: Path | None, config_path: Path) -> Any:
         return ask(socket_path, name)
     except DaemonAwayError as error:
         print(f"the agent does not answer: {error}", file=sys.stderr)
-        print("does it run? systemctl status mdt; what is wrong? mdt doctor", file=sys.stderr)
+        print(what_to_try(error), file=sys.stderr)
         return ExitCode.UNAVAILABLE
+
+
+def what_to_try(error: BaseException) -> str:
+    """What a person does about a daemon that does not answer, in one line."""
+    match error.__cause__:
+        case PermissionError():
+            return f"only the group mdt may ask it: sudo adduser {getpass.getuser()} mdt, and log in anew"
+        case FileNotFoundError() | ConnectionRefusedError():
+            return "it does not run: sudo systemctl start mdt; why not? journalctl -u mdt -n 50, mdt doctor"
+        case TimeoutError():
+            return "it runs, and is busy or hangs: try again; journalctl -u mdt -n 50"
+        case _:
+            return "does it run? systemctl status mdt; what is wrong? mdt doctor"
 
 
 def socket_of(config_path: Path) -> Path | None:

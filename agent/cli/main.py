@@ -18,6 +18,7 @@ examples:
   mdt run --config config/agent.toml      run the agent (systemd does this in the vehicle)
   mdt doctor                              is the vehicle fitted right, and what is to be mended?
   mdt status                              what the running agent thinks
+  mdt ready                               is the unit ready for its shift?
   mdt sky --live                          which satellites are heard, and why there is no fix
   mdt times                               when the unit did what, run by run
   mdt watch --broker mqtt://localhost     what dispatch sees
@@ -60,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=purpose)
         _socket_options(sub)
         sub.set_defaults(run=run)
+
+    sub = commands.add_parser("ready", help="is the unit ready for its shift?")
+    _socket_options(sub)
+    sub.set_defaults(run=_ready)
 
     sub = commands.add_parser("times", help="times and legs of the unit's runs")
     _socket_options(sub)
@@ -233,6 +238,12 @@ def _outbox(args: argparse.Namespace) -> int:
     from agent.cli.daemon_reports import outbox
 
     return outbox(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json)
+
+
+def _ready(args: argparse.Namespace) -> int:
+    from agent.cli.ready import ready
+
+    return ready(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json)
 
 
 def _times(args: argparse.Namespace) -> int:

@@ -75,8 +75,29 @@ def _facts(answer: dict[str, Any]) -> Iterator[tuple[str, str]]:
     uptime = clock.get("boottime_s")
     if isinstance(uptime, int):
         yield "computer up", _duration(uptime)
+    yield from _modem(_table(_table(answer, "computer"), "modem"))
+    starts = answer.get("starts")
+    if isinstance(starts, int) and starts > 1:
+        yield "agent started", f"{starts} times since the computer started"
+    changed = _table(_table(answer, "config"), "changed")
+    if changed:
+        keys = ", ".join(f"{harmless(str(key))} = {harmless(str(value))}" for key, value in changed.items())
+        on_trial = " (on trial)" if _table(answer, "config").get("on_trial") else ""
+        yield "changed from afar", keys + on_trial
     if "version" in answer:
         yield "version", harmless(str(answer["version"]))
+
+
+def _modem(modem: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if not modem:
+        return
+    if not modem.get("is_there"):
+        yield "modem", "none"
+        return
+    percent = modem.get("signal_percent")
+    parts = [modem.get("state") or "state not known", modem.get("technology"), modem.get("operator")]
+    signal = "signal not known" if percent is None else f"signal {percent} %"
+    yield "modem", harmless(", ".join([*(str(part) for part in parts if part), signal]))
 
 
 def _position(position: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.domain.health import HealthReason
+from agent.domain.modem import ModemState
 
 HOT_C = 80.0
 """A Pi slows itself down at 80 to 85 degrees, and turns off above."""
@@ -29,6 +30,7 @@ class ComputerState:
         disk_errors: errors that the file system counted since it was made.
         disk_worn_percent: how much of its life the card has used, in steps of 10; None for most SD cards.
         uptime_s: since the computer started.
+        modem: what the modem manager tells; None where there is none to ask.
     """
 
     cpu_c: float | None = None
@@ -42,6 +44,7 @@ class ComputerState:
     disk_errors: int | None = None
     disk_worn_percent: float | None = None
     uptime_s: float | None = None
+    modem: ModemState | None = None
 
 
 def unwell(state: ComputerState) -> dict[HealthReason, str]:

@@ -80,6 +80,12 @@ class HealthReason(Token):
         "time_not_passed_on",
         "The time service does not take the receiver's time; the system clock is not set by it.",
     )
+    MODEM_LOST = "modem_lost", "The modem is gone."
+    MODEM_FAILED = "modem_failed", "The modem can not be used: its card is locked or missing, or it failed."
+    MODEM_NO_NETWORK = "modem_no_network", "The modem finds no network."
+    MODEM_WEAK = "modem_weak", "The modem hardly hears its network."
+    TAMPER = "tamper", "What had worked was taken off, or fell off: an antenna, a device, a cable."
+    AGENT_RESTARTED = "agent_restarted", "The agent ended again and again since the computer started."
     COMPUTER_HOT = "computer_hot", "The computer is so hot that it slows down."
     UNDER_VOLTAGE = "under_voltage", "The computer's supply is too weak, or was since it started."
     MEMORY_LOW = "memory_low", "The computer is short of memory."

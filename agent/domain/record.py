@@ -581,6 +581,17 @@ class RecordingKept(Body):
 
 
 @dataclass(frozen=True, slots=True)
+class Readiness(Body):
+    """How the unit stood when a shift began: the first of a crew signed on."""
+
+    ready: Annotated[bool, Field("Whether nothing was found that should not be so.")]
+    bad: Annotated[
+        tuple[str, ...], Field("What was not as it should be: subjects, health reasons.", most=24, items=24)
+    ]
+    unknown: Annotated[tuple[str, ...] | None, Field("What could not be told.", most=24, items=12)] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Opaque(Body):
     """A body that this program can not read: of a kind it does not know, or not as its kind should be.
 
@@ -674,6 +685,7 @@ class Kind(IntEnum):
     SOURCE = 23, _TRAIL, _GROUPED, 4, SourceSwitch
     TRIP = 24, _TRAIL, _GROUPED, 7, TripRecord
     BREAKDOWN = 25, _EVENTS, _AT_ONCE, _NEVER, Breakdown
+    READINESS = 29, _TRAIL, _GROUPED, 7, Readiness
 
     @property
     def stream(self) -> Stream:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from agent.config import ConfigError, Section, validate
 from hil.rig import RigKind
 from hil.scenario import expect_calls as calls
+from hil.scenario import expect_commands as commands
 from hil.scenario import expect_journal as journal
 from hil.scenario import expect_records as records
 from hil.scenario import expect_state as state
@@ -90,6 +91,7 @@ AnyExpectation = Annotated[
     | calls.CallSteps
     | calls.PressesOfIncident
     | calls.IncidentAtEnd
+    | commands.CommandOutcomes
     | records.Records,
     Field(discriminator="kind"),
 ]

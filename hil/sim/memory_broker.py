@@ -85,6 +85,10 @@ class Network:
         self.set(cut=False, swallowing=False, delay_s=0.0, jitter_s=0.0, bytes_per_s=None)
 
 
+NOBODYS_PORT = 9
+"""At which no broker listens, here as on any computer."""
+
+
 class MemoryBroker:
     """Keeps retained messages and hands messages to subscribers. Used from one loop."""
 
@@ -171,7 +175,7 @@ class MemoryLink:
             return
         if network.swallowing:
             self._later(opening.connect_timeout_s, self._failed, "broker_unreachable", "timed out")
-        elif not network.reachable or not broker.up:
+        elif not network.reachable or not broker.up or opening.broker.port == NOBODYS_PORT:
             self._later(network.delay_s, self._failed, "broker_unreachable", "connection refused")
         elif broker.refusing:
             self._later(2 * network.delay_s, self._failed, "broker_refused", "not authorised")

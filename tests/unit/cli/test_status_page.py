@@ -87,3 +87,18 @@ def test_every_reason_has_a_sentence_and_something_to_do() -> None:
         assert advice.do
     assert what_to_do("something_new").sentence == "something new"
     assert what_to_do("something_new").do == ELSE
+
+
+def test_what_was_changed_from_afar_and_the_modem_are_shown() -> None:
+    modem: dict[str, object] = {"is_there": True, "state": "connected", "technology": "LTE"}
+    answer: dict[str, Any] = {
+        "config": {"changed": {"reporting.max_age_s": "5"}, "on_trial": True},
+        "starts": 3,
+        "computer": {"modem": {**modem, "signal_percent": 61}},
+    }
+    page = "\n".join(status_page(answer))
+    assert "reporting.max_age_s = 5 (on trial)" in page
+    assert "connected, LTE, signal 61 %" in page
+    assert "3 times since the computer started" in page
+    answer["computer"]["modem"] = {"is_there": True, "signal_percent": None}
+    assert "signal not known" in "\n".join(status_page(answer))

@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.cli.doctor.finding import Finding, Patient, Say
 from agent.cli.what_to_do import what_to_do
 from agent.domain.device_health import unwell
+from agent.domain.modem import modem_unwell
 
 
 def check(patient: Patient, say: Say) -> Iterator[Finding]:
@@ -29,6 +30,13 @@ def check(patient: Patient, say: Say) -> Iterator[Finding]:
         "memory": None if state.memory_free_mib is None else f"{state.memory_free_mib:.0f} MiB free",
         "card's life": None if state.disk_worn_percent is None else f"{state.disk_worn_percent:.0f} % used",
     }
+    if state.modem is not None:
+        for reason, detail in modem_unwell(state.modem, was_there=False).items():
+            advice = what_to_do(reason)
+            yield say.bad(str(reason), f"{advice.sentence} ({detail})", advice.do)
+        figures["modem's signal"] = (
+            None if state.modem.signal_percent is None else f"{state.modem.signal_percent} %"
+        )
     known = [f"{name} {figure}" for name, figure in figures.items() if figure is not None]
     if known:
         yield say.good("", ", ".join(known))

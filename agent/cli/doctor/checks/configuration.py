@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from agent.app.devices import validate
+from agent.app.patches import patches_of
 from agent.cli.doctor.finding import Finding, Patient, Say
 
 EXAMPLES = ("broker.example.org",)
@@ -30,6 +32,14 @@ def check(patient: Patient, say: Say) -> Iterator[Finding]:
                 f"{broker.host} is the example's",
                 "give the real host in [[uplink.brokers]]",
             )
+    patches = patches_of(patient.config_path, config, validate)
+    patches.look()
+    changed = patches.snapshot()["changed"]
+    if patches.left_out:
+        yield say.bad("from afar", f"a change is not in use: {patches.left_out}", "tell fleet services")
+    if changed:
+        keys = ", ".join(f"{key} = {value}" for key, value in changed.items())
+        yield say.good("from afar", f"changed over the file: {keys}")
     own = sorted(_differences(config, ""))
     yield say.good("against defaults", f"set here: {', '.join(own)}" if own else "everything is as shipped")
 
