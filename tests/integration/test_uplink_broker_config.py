@@ -147,6 +147,41 @@ def test_vehicles_write_their_own_topics_only_and_dispatch_hears_all(
     asyncio.run(work())
 
 
+def test_fleet_services_and_safety_hear_their_own_answers_and_give_their_own_commands(
+    broker: ShippedBroker, ca: PrivateCa
+) -> None:
+    """How somebody drove is for dispatch and safety; the engine is for fleet services."""
+    unit = "ems/v1/boston-ems/A1"
+
+    async def work() -> None:
+        async with (
+            Client(broker, ca, "fleet", f"{unit}/reply/+", f"{unit}/journal/+") as fleet,
+            Client(broker, ca, "safety", f"{unit}/reply/+", f"{unit}/journal/+") as safety,
+            Client(broker, ca, "A1", f"{unit}/command/+") as vehicle,
+        ):
+            for topic in ("reply/fetch", "reply/safety", "journal/trail", "reply/config", "reply/fleet"):
+                vehicle._link.publish(Message(f"{unit}/{topic}", topic.encode()))
+                assert isinstance(await vehicle.events.get(), Acknowledged)
+            for client, expected in (
+                (fleet, ["reply/config", "reply/fleet"]),
+                (safety, ["reply/fetch", "reply/safety", "journal/trail"]),
+            ):
+                heard = [await client.events.get() for _ in expected]
+                assert [one.payload.decode() for one in heard if isinstance(one, Received)] == expected
+            for client, name in ((fleet, "config"), (safety, "fetch")):
+                client._link.publish(Message(f"{unit}/command/{name}", b"{}"))
+                assert isinstance(await client.events.get(), Acknowledged)
+                heard_by_vehicle = await vehicle.events.get()
+                assert isinstance(heard_by_vehicle, Received)
+                assert heard_by_vehicle.topic.endswith(name)
+        for who, name in (("fleet", "fetch"), ("fleet", "assign"), ("safety", "config"), ("safety", "restart")):
+            # A connection for each: mosquitto 2.0.11 closes it after a refused PUBLISH.
+            async with Client(broker, ca, who) as client:
+                assert await client.publish(f"{unit}/command/{name}") == 0x87
+
+    asyncio.run(work())
+
+
 def test_debian_installs_what_the_test_takes_it_to_install() -> None:
     installed = Path("/etc/mosquitto/mosquitto.conf")
     if not installed.exists():
