@@ -137,7 +137,8 @@ def test_each_role_may_write_what_is_its_own_and_nothing_else(broker: Shipped, p
         "A1": ["A1/state/link", "A1/journal/events", "A1/reply/ping"],
         "dispatch": ["A1/command/replay", "A1/command/assign", "A2/receipt"],
         "watch": ["A1/command/replay"],
-        "fleet": ["A1/command/signals", "A1/command/ping", "A1/command/fetch"],
+        "fleet": ["A1/command/signals", "A1/command/ping", "A1/command/config"],
+        "safety": ["A1/command/fetch", "A1/command/keep"],
     }
     as_a_unit = ("journal/events", "journal/trail", "state/link", "state/location", "reply/ping")
     of_a1 = [f"A1/{topic}" for topic in as_a_unit]
@@ -147,7 +148,7 @@ def test_each_role_may_write_what_is_its_own_and_nothing_else(broker: Shipped, p
         + ["A1/command/assign", "A2/command/assign", "A1/command/replay", "A1/receipt", "A2/receipt"],
         "dispatch": of_a1,
         "watch": of_a1 + to_a1,
-        "fleet": of_a1 + to_a1,
+        "fleet": [*of_a1, "A1/command/assign", "A1/command/answer", "A1/command/fetch", "A1/receipt"],
         "safety": [*of_a1, *to_a1, "A1/command/replay"],
         "readers": [*of_a1, *to_a1, "A1/command/replay"],
     }
