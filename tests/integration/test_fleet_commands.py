@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.config import Broker
-from agent.domain.record import CommandResult
+from agent.domain.record import CommandResult, Readiness
 from agent.uplink.link.link import LinkEvent, Opened, Opening, Received
 from agent.uplink.link.paho_link import PahoLink
 from agent.wire.reader_request import Reply, decode_reply
@@ -368,5 +368,83 @@ def test_answers_go_to_the_units_own_topics_only_and_repeat_the_correlation_data
                 assert status["link"]["connections"] == 1, "nobody can talk the unit off its broker"
             finally:
                 await link.close()
+
+    asyncio.run(main())
+
+
+def test_a_hostile_dispatch_floods_each_command_and_costs_nothing_but_counts(folder: Path) -> None:
+    async def main() -> None:
+        async with fleet(folder) as there:
+            before = there.rig.agent.memory_kib
+            assert before is not None
+            hostile: dict[str, bytes] = {
+                "ping": b'{"id": "x", "by": "' + b"y" * 60 + b'"}',
+                "diagnostics": b'{"id": "x"}',
+                "set-rate": b'{"id": "x", "every_s": 1e999, "for_s": 1}',
+                "signals": b'{"id": "x", "names": ["'
+                + b'","'.join([b"Speed"] * 50)
+                + b'"], "every_s": 1, "for_s": 1}',
+                "service": b'{"id": "x", "item": "' + b"\\u0000" * 60 + b'"}',
+                "config": b'{"id": "x", "patch": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
+                "fetch": b'{"id": "x", "what": "recording", "name": "../../etc/passwd"}',
+                "acknowledge": b'{"id": "x", "journal": -1, "seq": 99999999999999999999}',
+                "keep": b'{"id": "x", "why": 7}',
+            }
+            for _ in range(300):
+                for name, payload in hostile.items():
+                    there.rig.dispatch.say(TOPICS.command(name), payload)
+            patch = {"log": {str(number): "x" * 500 for number in range(2000)}}
+            there.tell("config", "large", patch=patch)  # 1 MB: no unit gets it
+            await there.rig.box.click("on_scene", hold_s=0.02)
+            states = there.rig.dispatch.states
+            await there.until(
+                lambda: getattr(states.get("status"), "status", None) == "on_scene",
+                "the press is not held up",
+            )
+            log = there.rig.agent.log_file
+            await there.until(lambda: "dropped=" in log.read_text(encoding="utf-8"), "the flood is told")
+            status = await there.rig.agent.status()
+            assert status is not None
+            assert status["link"]["connections"] == 1
+            assert status["config"]["changed"] == {}
+            assert status["commands"]["config"]["refused"] > 0
+            assert not there.replies("large")
+            after = there.rig.agent.memory_kib
+            assert after is not None
+            assert after < before + 8_192, "a flood takes no memory"
+            assert there.rig.agent.deaths == []
+
+    asyncio.run(main())
+
+
+def test_figures_and_readiness_are_told_on_the_vehicle(folder: Path) -> None:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+
+    async def main() -> None:
+        async with fleet(folder, metrics={"port": port}) as there:
+            there.rig.command("crew", "s-1", crew=["C1", "C2"], driver="C1")
+            await there.until(
+                lambda: any(isinstance(one.record.body, Readiness) for one in there.rig.dispatch.arrivals),
+                "the shift's beginning is on record",
+            )
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            async with asyncio.timeout(WITHIN_S):
+                answer = (await reader.read()).decode()
+            writer.close()
+            assert "mdt_connected 1.0" in answer
+            assert answer.rstrip().endswith("# EOF")
+            process = await asyncio.create_subprocess_exec(
+                *there.rig.agent.command[:1], "ready", "--config", str(there.rig.config_file),
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            out, _ = await process.communicate()
+            assert b"Dispatch can be reached." in out
+            assert b"There is no position" in out
+            assert process.returncode == 1
 
     asyncio.run(main())

@@ -174,7 +174,12 @@ def test_fleet_services_and_safety_hear_their_own_answers_and_give_their_own_com
                 heard_by_vehicle = await vehicle.events.get()
                 assert isinstance(heard_by_vehicle, Received)
                 assert heard_by_vehicle.topic.endswith(name)
-        for who, name in (("fleet", "fetch"), ("fleet", "assign"), ("safety", "config"), ("safety", "restart")):
+        for who, name in (
+            ("fleet", "fetch"),
+            ("fleet", "assign"),
+            ("safety", "config"),
+            ("safety", "restart"),
+        ):
             # A connection for each: mosquitto 2.0.11 closes it after a refused PUBLISH.
             async with Client(broker, ca, who) as client:
                 assert await client.publish(f"{unit}/command/{name}") == 0x87
