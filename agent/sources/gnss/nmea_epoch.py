@@ -17,6 +17,8 @@ IDLE_GAP_NS = 200_000_000
 IDLE_GAP_MAX_NS = 800_000_000
 SAME_EPOCH_MS = 20
 """Two times nearer than this are of one epoch, while the interval of the epochs is not known yet."""
+OTHER_TALKER_MS = 100
+"""Two constellations of one epoch may write its time with other decimals, and differ by less."""
 LONGEST_INTERVAL_MS = 10_000
 LEARN_EPOCHS = 3
 """So many epochs in a row must end with the same sentence before its arrival is taken as the end."""
@@ -155,6 +157,10 @@ class _Habits:
         if len(self._time_of) >= _NAMES_MAX:
             self._time_of.clear()
         before_ms, self._time_of[name] = self._time_of.get(name), time_ms
+        # The talker goes by the constellations in use, and may change from one epoch to the next.
+        newest_ms, self._time_of[solution.type] = self._time_of.get(solution.type), time_ms
+        if newest_ms is not None and _ahead_ms(time_ms, newest_ms) >= OTHER_TALKER_MS:
+            before_ms = newest_ms
         if before_ms is None or before_ms == time_ms:
             return False
         if 0 < (step_ms := _ahead_ms(time_ms, before_ms)) <= LONGEST_INTERVAL_MS:

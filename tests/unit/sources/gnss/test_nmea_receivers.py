@@ -109,7 +109,7 @@ def said_by(receiver: Receiver) -> tuple[list[Said], list[dict[int, tuple[float,
 
 @st.composite
 def receivers(draw: st.DrawFn) -> Receiver:
-    interval_ms = draw(st.sampled_from([100, 200, 250, 500, 1000, 2000]))
+    interval_ms = draw(st.sampled_from([40, 100, 200, 250, 500, 1000, 2000]))
     solutions = draw(st.lists(st.sampled_from(SOLUTIONS), min_size=1, unique=True))
     others = draw(st.lists(st.sampled_from(UNTIMED), unique=True))
     order = tuple(draw(st.permutations(solutions + others)))
