@@ -148,8 +148,8 @@ class Daemon:
             outbox=self.outbox,
             publisher=lambda: self.publisher,
             fixes=lambda: self._fixes,
-            signals=self._signals_now,
-            status=self.status,
+            signals=lambda: self._place.signals(self._signals_now()),
+            status=self._status_told,
             bundle=self._bundle,
             seen=self._seen_by_dispatch,
             patches=patches,
@@ -177,6 +177,7 @@ class Daemon:
         privacy = Privacy(config.privacy.rule())
         place = PrivatePlace(privacy, self.publisher, self.time_base, self._clock)
         self._states: StateSink = place
+        self._place = place
         self.outbox.before_store = place.before_store
         self._fixes = FixPath(
             LivePolicy(config.reporting.bounds()),
@@ -352,7 +353,7 @@ class Daemon:
 
     async def _bundle(self) -> dict[str, Any]:
         return {
-            "status": self.status(),
+            "status": self._status_told(),
             "outbox": self.outbox_report(),
             "trips": await last_trips(self.outbox),
         }
@@ -454,6 +455,13 @@ class Daemon:
         self.publisher.set_state(VehicleState(now_ns // 1_000_000, self.time_base.utc(now_ns), ()))
         await self._crew_parts.open()
         await self._fleet_parts.open()
+
+    def _status_told(self) -> dict[str, Any]:
+        """The same for who is not aboard: off duty without the place, where that is configured."""
+        status = self.status()
+        if not self._place.holds:
+            return status
+        return {**status, "position": None, "vehicle": dict(self._place.signals(status["vehicle"]))}
 
     def status(self) -> dict[str, Any]:
         """What the daemon thinks, JSON-able."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -153,6 +153,11 @@ def middle(lat_deg: float, lon_deg: float, side_m: float) -> tuple[float, float]
     lon_step_deg = min(360.0, step_deg / circle)
     middle_lon = (math.floor((lon_deg + 180.0) / lon_step_deg) + 0.5) * lon_step_deg - 180.0
     return middle_lat, min(180.0, max(-180.0, middle_lon))
+
+
+def without_place(signals: Mapping[str, Any]) -> dict[str, Any]:
+    """Signals by name, without those that tell the place."""
+    return {name: value for name, value in signals.items() if not name.startswith(PLACE_SIGNALS)}
 
 
 def _without_place(signals: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:

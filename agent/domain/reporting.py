@@ -38,6 +38,8 @@ class Due(StrEnum):
     """The first there is, or the first after a loss."""
     REQUESTED = "requested"
     """A status changed, a place was reached or left, or dispatch asked."""
+    QUALITY = "quality"
+    """Something is wrong with it that was not, or is not any more."""
     ERROR = "error"
     """Dispatch's picture would be off by more than the bound before the next fix."""
     HEADING = "heading"
@@ -151,13 +153,13 @@ class LivePolicy:
             return Due.FIRST
         if self._requested:
             return Due.REQUESTED
+        if position.quality != told.quality:
+            return Due.QUALITY
         passed_s = (at_ns - self._told_ns) / NS_PER_S
         if self._error_m(told, position, passed_s) > self._budget_m(error):
             return Due.ERROR
-        if changed:
-            return Due.MOTION
-        if _turn_deg(told, position) > self._bounds.heading_deg:
-            return Due.HEADING
+        if changed or _turn_deg(told, position) > self._bounds.heading_deg:
+            return Due.MOTION if changed else Due.HEADING
         urgent = self._motion.moving or self.on_incident
         limit_s = self._bounds.max_age_s if urgent else self.resting_s or self._bounds.parked_max_age_s
         limit_s = min(limit_s, *self._hurries.values()) if self._hurries else limit_s

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from agent.domain.privacy import Privacy
+from agent.domain.privacy import Privacy, without_place
 from agent.domain.record import Draft, Emergency, RecordingKept
 from agent.domain.state import LocationState, State
 from agent.domain.time_base import TimeBase
@@ -55,6 +57,10 @@ class PrivatePlace:
                 return
             self._told, self._told_ns = shown, now_ns
         self._sink.set_state(shown)
+
+    def signals(self, signals: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What of the vehicle's signals may be told, by name."""
+        return without_place(signals) if self.holds else signals
 
     def before_store(self, draft: Draft) -> Draft | None:
         """What of a draft may be stored; None for nothing."""

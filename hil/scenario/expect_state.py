@@ -85,6 +85,24 @@ class PositionsNearTruth(Expectation):
         return Verdict(len(far) <= self.share * len(errors), text)
 
 
+class QualityTold(Expectation):
+    """So many live positions at least said that something is wrong with them, in this word."""
+
+    kind: Literal["quality_told"]
+    quality: PositionQuality
+    at_least: int = Field(1, ge=1)
+
+    def check(self, seen: Observation) -> Verdict:
+        """Count them."""
+        told = sum(
+            isinstance(arrival.state, LocationState)
+            and arrival.state.position is not None
+            and arrival.state.position.quality == self.quality
+            for arrival in seen.state_history
+        )
+        return Verdict(told >= self.at_least, f"{counted(told, 'position')} told as {self.quality}")
+
+
 class EstimatesHonest(Expectation):
     """Positions that are estimated without a fix are off by no more than they say, for a `share` of them."""
 

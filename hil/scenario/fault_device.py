@@ -78,6 +78,29 @@ class GnssFrozen(_NmeaFault):
         return lambda data: kept.setdefault(data[:6], data)
 
 
+class GnssStuck(_NmeaFault):
+    """The receiver's time and speed go on, and its place stays to the last digit."""
+
+    kind: Literal["gnss_stuck"]
+
+    def becomes(self, site: Site) -> NmeaFilter:
+        """With the first place that there was."""
+        del site
+        kept: list[list[str]] = []
+
+        def stick(data: bytes) -> bytes:
+            fields = data.partition(b"*")[0].removeprefix(b"$").decode("ascii", "replace").split(",")
+            where = {"GNRMC": 3, "GNGGA": 2}.get(fields[0])
+            if where is None or not fields[where]:
+                return data
+            if not kept:
+                kept.append(fields[where : where + 4])
+            fields[where : where + 4] = kept[0]
+            return sentence(",".join(fields))
+
+        return stick
+
+
 class GnssJumping(_NmeaFault):
     """Every `every`-th epoch lies `metres` further north, with a good checksum and a good fix."""
 

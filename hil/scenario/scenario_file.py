@@ -45,6 +45,7 @@ AnyFault = Annotated[
     | device.GnssUnplugged
     | device.GnssGarbage
     | device.GnssFrozen
+    | device.GnssStuck
     | device.GnssJumping
     | device.GnssRollover
     | device.GnssWrongDate
@@ -77,6 +78,7 @@ AnyExpectation = Annotated[
     | state.PositionsNearTruth
     | state.PictureWithin
     | state.EstimatesHonest
+    | state.QualityTold
     | state.BackLiveWithin
     | state.OfflineTold
     | state.OfflineToldWithin

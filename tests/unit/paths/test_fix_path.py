@@ -198,3 +198,16 @@ def test_a_jump_is_told_as_one_and_nothing_else_goes_by_it() -> None:
         vehicle.fix(second, lat_deg=43.0 + second * 1e-4)
     assert [code for code, _ in signs] == [AlertCode.GNSS_SPOOFED]
     assert "111" in signs[0][1]
+
+
+def test_a_mark_is_told_at_once_when_it_comes_and_when_it_goes() -> None:
+    vehicle = Vehicle()
+    told: list[str | None] = []
+    for second in range(40):
+        vehicle.wheels(second, 11.1)
+        vehicle.fix(second, lat_deg=42.001 if 10 <= second < 25 else 42 + second * 1e-4)
+        position = vehicle.told.locations[-1].position
+        if position is not None and told[-1:] != [position.quality]:
+            told.append(position.quality)
+    assert told == [None, PositionQuality.FROZEN, None]
+    assert HealthReason.GNSS_DOUBTED not in vehicle.health.reasons()
