@@ -278,6 +278,12 @@ class Ledger:
                         {"limit": limit_ms},
                     )
                     report.append({"what": what, "older_than_ms": limit_ms, "rows": gone})
+            if days["telemetry_days"] > 0:
+                limit_ms = now_ms - days["telemetry_days"] * DAY_MS
+                gone = self._connection.execute(
+                    "DELETE FROM replies WHERE received_ms < :limit", {"limit": limit_ms}
+                )
+                report.append({"what": "answers to commands", "older_than_ms": limit_ms, "rows": gone})
             if days["raw_days"] > 0:
                 limit_ms = now_ms - days["raw_days"] * DAY_MS
                 gone = self._store.engine.drop_days(self._connection, "batches", limit_ms // DAY_MS)

@@ -31,6 +31,7 @@ from agent.domain.stamp import UtcSource
 from agent.wire.batch import BatchHeader
 from agent.wire.body import pack_body
 from agent.wire.codec import encode_batch
+from agent.wire.reader_request import Reply, encode_map
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 
@@ -231,11 +232,20 @@ def test_retention_deletes_by_kind_and_tells_what_went(opened: Opened) -> None:
     opened.take(said(A1.positions(1, 10, old_ms), A1.status(1, "available", old_ms), at_ms=old_ms))
     opened.take(said(A1.positions(11, 5, NOW_MS)))
     ledger = Ledger(opened.store)
+    ledger.command(ANNA, "ping", A1.topics, {}, command_id="ping-old", now_ms=old_ms)
+    opened.take(
+        said((A1.topics.reply("ping"), encode_map(Reply("ping", "done", "ping-old")).payload), at_ms=old_ms)
+    )
     days = {"raw_days": 95, "positions_days": 90, "telemetry_days": 90, "events_days": 0}
     report = ledger.expire(days, NOW_MS)
-    assert {one["what"]: one["rows"] for one in report} == {"positions": 10, "raw batches": 2}
+    assert {one["what"]: one["rows"] for one in report} == {
+        "positions": 10,
+        "answers to commands": 1,
+        "raw batches": 2,
+    }
     assert [row[3] for row in opened.rows()] == [int(Kind.POSITION)] * 5 + [int(Kind.STATUS)]
     assert opened.store.connection.query("SELECT what, rows_gone FROM deletions ORDER BY what") == [
+        ("answers to commands", 1),
         ("positions", 10),
         ("raw batches", 2),
     ]
