@@ -189,10 +189,6 @@ class _Problem:
             return words.format(ctx.get(key))
         return _PLAIN.get(kind, "this is not what is expected here")
 
-    def _is_member_of_a_union(self) -> bool:
-        loc = self._item["loc"]
-        return len(loc) > len(self._place) and loc[-1] in _MEMBERS and self._item["type"] != "missing"
-
     def _is_of_tables(self) -> bool:
         """Whether a list of tables stands here."""
         model, key = self._models[-1], self._place[-1]

@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
+from agent.outbox.fault import StoreDamagedError
+
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
 
 FILE_NAME = "outbox.db"
@@ -18,6 +20,8 @@ a flush carries no file system metadata; and they still succeed for a while on a
 CHECKPOINT_PAGES = 96
 """The log is brought home after about this many pages, well before it outgrows WAL_BYTES."""
 _CACHE_KIB = 2048
+_WRITE_VERSION_AT, _WRITE_VERSION_OF_WAL = 18, 2
+"""The byte of SQLite's header that says how it may be written; what is greater is of a later SQLite."""
 
 
 def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
@@ -50,6 +54,20 @@ def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def see_that_it_may_be_written(path: Path) -> None:
+    """Look at the header before it is opened: SQLite takes a file of a later format as one to read only.
+
+    Ours never says so. It would be as on a disk that refuses, for ever. Raises StoreDamagedError, OSError.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_WRITE_VERSION_AT + 1)
+    except FileNotFoundError:
+        return
+    if len(header) > _WRITE_VERSION_AT and header[_WRITE_VERSION_AT] > _WRITE_VERSION_OF_WAL:
+        raise StoreDamagedError(f"{path}: its header forbids writing")
 
 
 def write_out_log(path: Path) -> None:

@@ -64,6 +64,7 @@ class StoreFile:
         try:
             with damage_named(self.path), named_faults(str(self.path)):
                 self.folder.mkdir(parents=True, exist_ok=True)
+                database.see_that_it_may_be_written(self.path)
                 self._held = database.connect(self.path, self._synchronous)
                 self._inode = self._found_inode()
         except BaseException as error:

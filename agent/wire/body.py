@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 
-from agent.domain.record import KIND_OF_TOKEN, Body, Kind, Opaque, Position, Telemetry, token_of
+from agent.domain.record import KIND_OF_TOKEN, Body, Kind, Opaque, Telemetry, token_of
 from agent.wire.batch import CodecError
 from agent.wire.fields import layout, packed
 
@@ -59,16 +59,6 @@ def bounded(body: Body) -> list[Body]:
         *bounded(Telemetry(body.signals[:half])),
         *bounded(Telemetry(body.signals[half:])),
     ]
-
-
-def position_fields(position: Position) -> list[Any]:
-    """A position as the numbers and texts of the compact form."""
-    return layout(Position).pack(position)
-
-
-def position_from_fields(fields: Any) -> Position:
-    """The inverse. Raises CodecError."""
-    return layout(Position).unpack(fields)
 
 
 def body_to_json(body: Body) -> dict[str, Any]:

@@ -115,11 +115,6 @@ def decode_map(of: type[T], payload: bytes) -> T:
     return layout(of).from_json(given)
 
 
-def encode_replay_request(request: ReplayRequest, encoding: Encoding = "msgpack") -> Encoded:
-    """A map of stream, first, last, journal and id."""
-    return encode_map(request, encoding)
-
-
 def decode_replay_request(payload: bytes) -> ReplayRequest:
     """The inverse; unknown keys are ignored. Raises CodecError on anything but a well-formed request."""
     request = decode_map(ReplayRequest, payload)
@@ -128,11 +123,6 @@ def decode_replay_request(payload: bytes) -> ReplayRequest:
     if request.first > request.last:
         raise CodecError(f"from {request.first} to {request.last} is empty")
     return request
-
-
-def encode_receipt(receipt: Receipt, encoding: Encoding = "msgpack") -> Encoded:
-    """A map of stream, through_seq and journal."""
-    return encode_map(receipt, encoding)
 
 
 def decode_receipt(payload: bytes) -> Receipt:

@@ -13,7 +13,7 @@ from agent.domain.state import LinkState, StatusState
 from agent.reader.journal_reader import JournalReader
 from agent.wire.batch import CodecError, JournalRecord
 from agent.wire.codec import decode_batch, decode_state
-from agent.wire.reader_request import Receipt, ReplayRequest, encode_receipt, encode_replay_request
+from agent.wire.reader_request import Receipt, ReplayRequest, encode_map
 from agent.wire.topics import Topics, parse_topic
 
 K1 = Topics("kit", "K1")
@@ -57,9 +57,9 @@ class Consumer:
     def tick(self) -> None:
         self.now_s += 11
         for ask in self.reader.asks(self.now_s):
-            self.tell(ask.topic, encode_replay_request(ask.request).payload)
+            self.tell(ask.topic, encode_map(ask.request).payload)
         for receipt in self.reader.receipts(K1):
-            self.tell(K1.receipt, encode_receipt(receipt).payload)
+            self.tell(K1.receipt, encode_map(receipt).payload)
 
     @property
     def have(self) -> dict[str, Any]:
@@ -141,14 +141,14 @@ class ConfirmsTooMuch(Consumer):
         highest = [one.highest for one in self.reader.export() if one.stream == "trail"]
         if highest:
             receipt = Receipt(Stream.TRAIL, max(highest), self.records[0][0])
-            self.tell(K1.receipt, encode_receipt(receipt).payload)
+            self.tell(K1.receipt, encode_map(receipt).payload)
         super().tick()
 
 
 class Floods(Consumer):
     def tick(self) -> None:
         for _ in range(10):
-            self.tell(K1.command("replay"), encode_replay_request(ReplayRequest(Stream.TRAIL, 1, 5)).payload)
+            self.tell(K1.command("replay"), encode_map(ReplayRequest(Stream.TRAIL, 1, 5)).payload)
         super().tick()
 
 

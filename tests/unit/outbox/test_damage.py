@@ -155,6 +155,25 @@ def test_a_flipped_bit_in_the_version_costs_no_record(tmp_path: Path, scribe: An
     run(scenario)
 
 
+def test_a_flipped_bit_that_forbids_writing_is_damage_and_no_refusal(tmp_path: Path, scribe: Any) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path, scribe) as bench:
+            await bench.outbox.put(scribe.press())
+            journal = bench.outbox.journal
+        with (tmp_path / database.FILE_NAME).open("r+b") as file:
+            file.seek(18)
+            file.write(b"\x42")
+        async with opened(tmp_path, scribe) as bench:
+            assert bench.health.reasons() == ()
+            assert await asyncio.wait_for(bench.outbox.put(scribe.press()), 20) > 1
+            assert bench.outbox.journal == journal
+            rows = await bench.outbox.read(Stream.EVENTS, 0, **MANY)
+            assert sum(row.kind == Kind.STATUS for row in rows) == 2
+            assert await alert_codes(bench.outbox) == ["store_set_aside"]
+
+    run(scenario)
+
+
 def test_a_folder_in_the_place_of_the_store_is_set_aside(tmp_path: Path, scribe: Any) -> None:
     (tmp_path / "outbox.db").mkdir()
 

@@ -20,7 +20,7 @@ from agent.uplink.link.link import Acknowledged, Closed, LinkEvent, Message, Ope
 from agent.uplink.publisher import Publisher
 from agent.wire.body import pack_body
 from agent.wire.codec import Batch, JournalRecord, decode_batch
-from agent.wire.reader_request import ReplayRequest, encode_replay_request
+from agent.wire.reader_request import ReplayRequest, encode_map
 from agent.wire.row import Row
 from agent.wire.topics import Topics
 from hil.sim.manual_clock import ManualClock
@@ -305,9 +305,7 @@ def is_replay(message: Message) -> bool:
 
 
 def replay(stream: Stream, first: int, last: int, journal: int | None = None) -> Received:
-    return Received(
-        TOPICS.command("replay"), encode_replay_request(ReplayRequest(stream, first, last, journal)).payload
-    )
+    return Received(TOPICS.command("replay"), encode_map(ReplayRequest(stream, first, last, journal)).payload)
 
 
 def bulky(size_bytes: int) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ import itertools
 from agent.domain.record import Stream
 from agent.uplink.link.link import Received
 from agent.uplink.receipts import PATIENCE_S
-from agent.wire.reader_request import Receipt, encode_receipt
+from agent.wire.reader_request import Receipt, encode_map
 from tests.unit.uplink.publisher_rig import (
     EVENTS,
     TOPICS,
@@ -21,7 +21,7 @@ from tests.unit.uplink.publisher_rig import (
 
 def test_only_receipts_move_the_watermark_when_so_configured() -> None:
     def receipt(stream: Stream, seq: int, journal: int | None = 7) -> Received:
-        return Received(TOPICS.receipt, encode_receipt(Receipt(stream, seq, journal)).payload)
+        return Received(TOPICS.receipt, encode_map(Receipt(stream, seq, journal)).payload)
 
     async def work() -> None:
         async with Rig(confirm="dispatch") as rig:
@@ -69,9 +69,9 @@ def test_receipt_that_is_retained_or_names_no_store_confirms_nothing() -> None:
             rig.journal.press()
             await until(lambda: bool(rig.link.on(EVENTS)))
             await asyncio.sleep(1)
-            given = encode_receipt(Receipt(Stream.EVENTS, 1, 7)).payload
+            given = encode_map(Receipt(Stream.EVENTS, 1, 7)).payload
             rig.link.tell(Received(TOPICS.receipt, given, retain=True))
-            rig.link.tell(Received(TOPICS.receipt, encode_receipt(Receipt(Stream.EVENTS, 1)).payload))
+            rig.link.tell(Received(TOPICS.receipt, encode_map(Receipt(Stream.EVENTS, 1)).payload))
             assert rig.journal.delivered[Stream.EVENTS] == 0
             rig.link.tell(Received(TOPICS.receipt, given))
             assert rig.journal.delivered[Stream.EVENTS] == 1
@@ -87,7 +87,7 @@ def test_trail_without_receipts_is_sent_again_though_events_have_theirs() -> Non
             for _ in range(10):
                 seq = rig.journal.press()
                 await asyncio.sleep(PATIENCE_S / 4)
-                receipt = encode_receipt(Receipt(Stream.EVENTS, seq, 7))
+                receipt = encode_map(Receipt(Stream.EVENTS, seq, 7))
                 rig.link.tell(Received(TOPICS.receipt, receipt.payload))
             assert len(rig.link.on(TRAIL)) == 2
             assert len(rig.link.on(EVENTS)) == 10

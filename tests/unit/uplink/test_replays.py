@@ -17,7 +17,6 @@ from agent.wire.reader_request import (
     Reply,
     decode_reply,
     encode_map,
-    encode_replay_request,
 )
 from tests.unit.uplink.publisher_rig import (
     EVENTS,
@@ -176,7 +175,7 @@ def answers(rig: Rig, command: str = "replay") -> list[Reply]:
 
 def asked(**fields: Any) -> Received:
     request: dict[str, Any] = {"stream": Stream.TRAIL, "first": 1, "last": 5} | fields
-    return Received(TOPICS.command("replay"), encode_replay_request(ReplayRequest(**request)).payload)
+    return Received(TOPICS.command("replay"), encode_map(ReplayRequest(**request)).payload)
 
 
 def test_request_that_can_not_be_served_is_answered_with_what_there_is() -> None:

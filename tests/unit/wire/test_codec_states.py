@@ -25,8 +25,8 @@ from agent.domain.state import (
     StatusState,
     VehicleState,
 )
-from agent.wire.body import position_fields, position_from_fields
 from agent.wire.codec import CodecError, Encoding, decode_state, encode_state
+from agent.wire.fields import layout
 
 NOW = Utc(1_795_310_000_250, UtcSource.GNSS, 500)
 HERE = Position(42.3601234, -71.0589876, 12.3, 16.06, 271.4, FixMode.FIX_3D, 11, 1.35)
@@ -46,7 +46,7 @@ positions = st.none() | st.builds(
     st.sampled_from(FixMode),
     st.none() | st.integers(0, 99),
     st.none() | st.floats(0, 99),
-).map(lambda position: position_from_fields(position_fields(position)))
+).map(lambda position: layout(Position).unpack(layout(Position).pack(position)))
 values = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(-1e9, 1e9) | texts
 pairs = st.dictionaries(texts, values, max_size=5).map(lambda d: tuple(d.items()))
 text_pairs = st.dictionaries(texts, texts, max_size=5).map(lambda d: tuple(d.items()))
