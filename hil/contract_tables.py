@@ -24,6 +24,7 @@ from agent.domain.record import (
     DrivingKind,
     EvidenceRecord,
     GapReason,
+    HintRule,
     Kind,
     Made,
     MotionWord,
@@ -74,6 +75,7 @@ TOKENS: dict[str, type[Token]] = {
     "step of the crew": CrewStep,
     "stage of a trouble code": CodeStage,
     "driving": DrivingKind,
+    "rule of a hint": HintRule,
     "response mode": ResponseMode,
     "source of an odometer": OdometerSource,
 }

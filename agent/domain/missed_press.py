@@ -7,11 +7,11 @@ told, and it is told once for each status: a crew that knows better is not nagge
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from agent.domain.geodesy import distance_m
 from agent.domain.motion import Motion, SpeedSource
 from agent.domain.places import Place
+from agent.domain.record import HintRule
 from agent.domain.status import UnitStatus
 
 SCENE_RADIUS_M = 150.0
@@ -22,16 +22,6 @@ ROLLING_DWELL_S = 20.0
 _CERTAIN_BY_MOTION = 0.6
 _WHEELS_ADD = 0.2
 _PLACE_ADDS = 0.2
-
-
-class Because(StrEnum):
-    """What was seen."""
-
-    STANDS_AT_INCIDENT = "stands_at_incident"
-    LEFT_SCENE = "left_scene"
-    STANDS_AT_HOSPITAL = "stands_at_hospital"
-    LEFT_DESTINATION = "left_destination"
-    DRIVES_OFF = "drives_off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +39,7 @@ class Hint:
     """
 
     suggests: UnitStatus
-    because: Because
+    because: HintRule
     since_boottime_ns: int
     place: str | None
     radius_m: float
@@ -81,7 +71,7 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class _Sign:
     suggests: UnitStatus
-    because: Because
+    because: HintRule
     dwell_s: float
     place: Place | None
     placed: bool
@@ -102,8 +92,8 @@ class MissedPress:
         self._scene_dwell_s = scene_dwell_s
         self._status: str | None = None
         self._stood_at: tuple[float, float] | None = None
-        self._candidate: tuple[Because, int] | None = None
-        self._told: set[Because] = set()
+        self._candidate: tuple[HintRule, int] | None = None
+        self._told: set[HintRule] = set()
 
     def take(self, seen: Seen) -> Hint | None:
         """Look at one moment; returns a hint once it is sure enough, None otherwise."""
@@ -147,14 +137,14 @@ class MissedPress:
         status = seen.status
         if status in (UnitStatus.EN_ROUTE, UnitStatus.STAGED) and self._near(seen.position, seen.incident):
             return _Sign(
-                UnitStatus.ON_SCENE, Because.STANDS_AT_INCIDENT, self._scene_dwell_s, None, placed=True
+                UnitStatus.ON_SCENE, HintRule.STANDS_AT_INCIDENT, self._scene_dwell_s, None, placed=True
             )
         if status == UnitStatus.TRANSPORTING:
             hospital = next((place for place in seen.inside if place.kind == "hospital"), None)
             if hospital is not None:
                 return _Sign(
                     UnitStatus.AT_DESTINATION,
-                    Because.STANDS_AT_HOSPITAL,
+                    HintRule.STANDS_AT_HOSPITAL,
                     self._scene_dwell_s,
                     hospital,
                     placed=True,
@@ -167,16 +157,16 @@ class MissedPress:
             case UnitStatus.ON_SCENE | UnitStatus.AT_PATIENT if left:
                 placed = seen.incident is not None
                 return _Sign(
-                    UnitStatus.TRANSPORTING, Because.LEFT_SCENE, LEAVING_DWELL_S, None, placed=placed
+                    UnitStatus.TRANSPORTING, HintRule.LEFT_SCENE, LEAVING_DWELL_S, None, placed=placed
                 )
             case UnitStatus.AT_DESTINATION | UnitStatus.TRANSFER_OF_CARE if left:
                 return _Sign(
-                    UnitStatus.AVAILABLE, Because.LEFT_DESTINATION, LEAVING_DWELL_S, None, placed=False
+                    UnitStatus.AVAILABLE, HintRule.LEFT_DESTINATION, LEAVING_DWELL_S, None, placed=False
                 )
             case UnitStatus.IN_QUARTERS if left:
-                return _Sign(UnitStatus.AVAILABLE, Because.DRIVES_OFF, ROLLING_DWELL_S, None, placed=False)
+                return _Sign(UnitStatus.AVAILABLE, HintRule.DRIVES_OFF, ROLLING_DWELL_S, None, placed=False)
             case UnitStatus.DISPATCHED | UnitStatus.ACKNOWLEDGED:
-                return _Sign(UnitStatus.EN_ROUTE, Because.DRIVES_OFF, ROLLING_DWELL_S, None, placed=False)
+                return _Sign(UnitStatus.EN_ROUTE, HintRule.DRIVES_OFF, ROLLING_DWELL_S, None, placed=False)
             case _:
                 return None
 

@@ -168,6 +168,16 @@ class CodeStage(Token):
     PREVIOUS = "previous", "It had the fault earlier (J1939 DM2)."
 
 
+class HintRule(Token):
+    """What suggests a press that was probably forgotten."""
+
+    STANDS_AT_INCIDENT = "stands_at_incident", "The unit stands where the incident is."
+    LEFT_SCENE = "left_scene", "It drives off from the scene."
+    STANDS_AT_HOSPITAL = "stands_at_hospital", "It stands at a hospital."
+    LEFT_DESTINATION = "left_destination", "It drives off from where it brought somebody."
+    DRIVES_OFF = "drives_off", "It drives although its status says that it stands."
+
+
 class ResponseMode(Token):
     """How the unit drives."""
 
@@ -398,7 +408,7 @@ class HintRecord(Body):
     """A status that motion and place suggest and nobody pressed. It never changes the status."""
 
     status: Annotated[str, Field("What seems to hold.", tokens=UnitStatus)]
-    rule: Annotated[str, Field("Token of what was seen, e.g. `left_scene`.")]
+    rule: Annotated[str, Field("What was seen.", tokens=HintRule)]
     confidence: Annotated[float | None, Field("0 to 1.", scale=100)] = None
     place: Annotated[str | None, Field("Place that it goes by.")] = None
     dwell_s: Annotated[int | None, Field("Dwell time of the rule.", unit="s")] = None

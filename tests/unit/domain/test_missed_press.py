@@ -7,9 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain.missed_press import Because, Hint, MissedPress, Seen
+from agent.domain.missed_press import Hint, MissedPress, Seen
 from agent.domain.motion import Motion, SpeedSource
 from agent.domain.places import Place
+from agent.domain.record import HintRule
 from agent.domain.status import UnitStatus
 
 S = 1_000_000_000
@@ -34,7 +35,7 @@ def watch(moments: list[Seen]) -> list[Hint]:
 def test_standing_at_the_incident_suggests_on_scene_from_the_stop_on() -> None:
     told = watch([Seen(s * S, "en_route", moving(False, 7), SCENE, incident=SCENE) for s in range(10, 60)])
     (hint,) = told
-    assert (hint.suggests, hint.because) == (UnitStatus.ON_SCENE, Because.STANDS_AT_INCIDENT)
+    assert (hint.suggests, hint.because) == (UnitStatus.ON_SCENE, HintRule.STANDS_AT_INCIDENT)
     assert hint.since_boottime_ns == 7 * S
     assert hint.confidence == 1.0
 
@@ -48,7 +49,7 @@ def test_leaving_the_scene_suggests_transporting() -> None:
     moments = [Seen(s * S, "on_scene", moving(False), SCENE) for s in range(30)]
     moments += [Seen(s * S, "on_scene", moving(True, 30), north((s - 30) * 8)) for s in range(30, 120)]
     (hint,) = watch(moments)
-    assert (hint.suggests, hint.because) == (UnitStatus.TRANSPORTING, Because.LEFT_SCENE)
+    assert (hint.suggests, hint.because) == (UnitStatus.TRANSPORTING, HintRule.LEFT_SCENE)
     assert hint.since_boottime_ns == 30 * S
 
 
@@ -95,7 +96,7 @@ moments = st.builds(
 
 @given(st.lists(moments, max_size=80))
 def test_one_hint_of_a_kind_for_a_status_and_never_the_status_that_holds(seen: list[Seen]) -> None:
-    missed, told, status = MissedPress(), set[Because](), None
+    missed, told, status = MissedPress(), set[HintRule](), None
     for second, moment in enumerate(seen):
         at = replace(moment, boottime_ns=second * 10 * S)
         if at.status != status:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from agent.domain.fix import Fix, FixMode
-from agent.domain.missed_press import Because, MissedPress
+from agent.domain.missed_press import MissedPress
 from agent.domain.motion import MotionChange
 from agent.domain.places import Place, PlaceEvent, Places
+from agent.domain.record import HintRule
 from agent.domain.surroundings import FRESH_FIX_NS, Surroundings
 
 S = 1_000_000_000
@@ -59,4 +60,4 @@ def test_hints_come_once_and_only_where_asked_for() -> None:
             one.take_fix(fix(second))
         hints.append(around.hint(second * S, "en_route", SCENE))
         assert silent.hint(second * S, "en_route", SCENE) is None
-    assert [hint.because for hint in hints if hint is not None] == [Because.STANDS_AT_INCIDENT]
+    assert [hint.because for hint in hints if hint is not None] == [HintRule.STANDS_AT_INCIDENT]
