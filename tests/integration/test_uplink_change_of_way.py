@@ -198,3 +198,36 @@ def test_hole_that_nobody_tells_of_is_noticed_by_what_does_not_get_through(
         print({"noticed": round(noticed_s, 2), "back": round(back_s, 2)})
 
     in_vehicle(ways, tmp_path, work)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_after_many_tunnels_the_unit_is_back_in_seconds_with_a_press_sooner(
+    ways: TwoWays, tmp_path: Path
+) -> None:
+    """At the settings as shipped, and nobody tells of the hole. Goals: 2 s with a press, 5 s without, at p95.
+
+    Twice as much is let pass here: it is run on machines that do other things as well.
+    """
+    dice = random.Random(5)
+    took_s: dict[bool, list[float]] = {True: [], False: []}
+
+    async def work(vehicle: Vehicle, dispatch: Dispatch) -> None:
+        for number in range(24):
+            await asyncio.to_thread(ways.swallow, "wwan0", on=True)
+            await asyncio.sleep(dice.uniform(12, 45))
+            await asyncio.to_thread(ways.swallow, "wwan0", on=False)
+            pressed, name, begun = bool(number % 2), f"tunnel {number}", asyncio.get_running_loop().time()
+            if pressed:
+                await vehicle.press(name)
+                await until(lambda name=name: name in told(dispatch))  # type: ignore[misc]  # bound now
+            else:
+                await until(lambda: vehicle.publisher.connected)
+            took_s[pressed].append(asyncio.get_running_loop().time() - begun)
+            await until(lambda: vehicle.publisher.connected)
+
+    in_vehicle(ways, tmp_path, work)
+    p95_s = {pressed: sorted(waits)[int(0.95 * len(waits))] for pressed, waits in took_s.items()}
+    print({pressed: [round(one, 2) for one in sorted(waits)] for pressed, waits in took_s.items()})
+    assert p95_s[True] < 4
+    assert p95_s[False] < 10
