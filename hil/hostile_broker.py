@@ -182,6 +182,8 @@ LEAVES: dict[str, Behaviour] = {
 }
 """Behaviours for which a client leaves and says why."""
 
+_TURNS_TO_BEGIN = 5
+
 
 class HostileBroker:
     """Listens on loopback and does one thing to whoever connects. Used from one event loop.
@@ -209,6 +211,9 @@ class HostileBroker:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        # What was accepted just now gets its task, and begins it, some turns of the loop later.
+        for _turn in range(_TURNS_TO_BEGIN):
+            await asyncio.sleep(0)
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:

@@ -59,12 +59,13 @@ def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 def see_that_it_may_be_written(path: Path) -> None:
     """Look at the header before it is opened: SQLite takes a file of a later format as one to read only.
 
-    Ours never says so. It would be as on a disk that refuses, for ever. Raises StoreDamagedError, OSError.
+    Ours never says so. It would be as on a disk that refuses, for ever. For what can not be read SQLite has
+    its own words. Raises StoreDamagedError.
     """
     try:
         with path.open("rb") as file:
             header = file.read(_WRITE_VERSION_AT + 1)
-    except FileNotFoundError:
+    except OSError:
         return
     if len(header) > _WRITE_VERSION_AT and header[_WRITE_VERSION_AT] > _WRITE_VERSION_OF_WAL:
         raise StoreDamagedError(f"{path}: its header forbids writing")
