@@ -115,6 +115,10 @@ class ButtonEvdev(ButtonDevice):
         code = self.codes.get(key)
         return "" if code is None else f"{key_name(code)} (code {code})"
 
+    def has_lamp(self, key: str) -> bool:
+        """Whether it has an LED for it."""
+        return key in self.lamp_leds
+
 
 class EvdevButtons:
     """Implements `ButtonPanel`. A keyboard keeps no edges: an acknowledgement is no news to it.
@@ -126,7 +130,9 @@ class EvdevButtons:
         settings: which device, and its keys.
         clock: for boot-time stamps.
         devices: gives the input devices there are; the system's but for tests.
-        strangers: report keys without a name as well, as `code N`.
+
+    Attributes:
+        strangers: whether keys without a name are reported as well, as `code N`, for an installer.
     """
 
     def __init__(
@@ -135,12 +141,11 @@ class EvdevButtons:
         clock: Clock,
         *,
         devices: Callable[[], tuple[list[InputDevice], OSError | None]] = input_devices,
-        strangers: bool = False,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._devices = devices
-        self._strangers = strangers
+        self.strangers = False
         self._keys = {code: key for key, code in settings.codes.items()}
         self._debounce_ns = settings.debounce_ms * 1_000_000
         self._device: InputDevice | None = None
@@ -324,7 +329,7 @@ class EvdevButtons:
             at_ns = min(event.at_boottime_ns, self._clock.boottime_ns())
             if event.code in self._keys:
                 self._moved(event.code, event.value == DOWN, at_ns)
-            elif self._strangers:
+            elif self.strangers:
                 self._edges.append(ButtonEdge(f"code {event.code}", event.value == DOWN, None, at_ns))
 
     def _moved(self, code: int, down: bool, at_ns: int) -> None:

@@ -80,6 +80,10 @@ class ButtonGpio(ButtonDevice):
         """The line of a key."""
         return f"line {self.lines[key]}" if key in self.lines else ""
 
+    def has_lamp(self, key: str) -> bool:
+        """Whether it has a line for it."""
+        return key in self.lamp_lines
+
     def _offsets(self) -> list[int]:
         buzzer = [] if self.buzzer_line is None else [self.buzzer_line]
         return [*self.lines.values(), *self.lamp_lines.values(), *buzzer]
@@ -320,21 +324,28 @@ class GpioButtons:
         return self._request
 
 
-def labelled(label: str, folder: Path = Path("/dev")) -> str:
-    """The device of the one GPIO chip whose label fits. Raises OSError: none, several, or no permission."""
+def gpio_chips(folder: Path = Path("/dev")) -> tuple[list[tuple[str, str, int]], OSError | None]:
+    """(Device, label, number of lines) of each GPIO chip that may be opened, and why another may not."""
     import gpiod
 
     refused: OSError | None = None
-    found: dict[str, str] = {}
+    found: list[tuple[str, str, int]] = []
     for path in sorted(folder.glob("gpiochip*")):
         if path.is_symlink():
             continue  # another name of one that is looked at anyway
         try:
             with gpiod.Chip(str(path)) as chip:
-                if fnmatchcase(chip.get_info().label, label):
-                    found[str(path)] = chip.get_info().label
+                info = chip.get_info()
+                found.append((str(path), info.label, info.num_lines))
         except OSError as error:
             refused = error  # of another user, or going away right now: the next may be the one
+    return found, refused
+
+
+def labelled(label: str, folder: Path = Path("/dev")) -> str:
+    """The device of the one GPIO chip whose label fits. Raises OSError: none, several, or no permission."""
+    chips, refused = gpio_chips(folder)
+    found = {path: name for path, name, _ in chips if fnmatchcase(name, label)}
     if len(found) > 1:
         several = ", ".join(f"{path} ({name})" for path, name in found.items())
         raise FileNotFoundError(errno.ENOENT, f"{len(found)} GPIO chips fit {label!r}: {several}")

@@ -31,6 +31,8 @@ from firmware_shims.serial_line import SerialLine
 
 OFFSET_WINDOW_MS = 30_000
 """Half the time in which the least delay is sought: a crystal 100 ppm off drifts 6 ms in all of it."""
+SLEPT_NS = 200_000_000
+"""Less between two looks is the time between reading one clock and the other, and no sleep."""
 
 
 class ButtonBox(ButtonDevice):
@@ -162,6 +164,7 @@ class SerialButtonBox:
         self._replies: list[bytes] = []
         self._lamps: dict[str, Lamp] = {}
         self._heard_at_s = 0.0
+        self._slept_ns = clock.suspended_ns()
         self._is_open = False
 
     @property
@@ -265,6 +268,10 @@ class SerialButtonBox:
         return bool(heard)
 
     def _take(self, power_up: _PowerUp, messages: list[Hello | Event], received_ns: int) -> None:
+        before_ns, self._slept_ns = self._slept_ns, self._clock.suspended_ns()
+        if self._slept_ns - before_ns >= SLEPT_NS:
+            # A box that is fed by the computer may have slept as well, and its clock with it.
+            power_up.clock = BoxClock()
         # All clock readings first: of lines that had to wait for us together the last was delayed least.
         for message in messages:
             power_up.clock.sample(message.sent_ms, received_ns)

@@ -46,6 +46,11 @@ class SystemClock:
         """CLOCK_BOOTTIME in nanoseconds."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
+    def suspended_ns(self) -> int:
+        """CLOCK_BOOTTIME less CLOCK_MONOTONIC."""
+        monotonic_ns = time.monotonic_ns()
+        return self.boottime_ns() - monotonic_ns
+
     def system_utc(self) -> SystemUtc:
         """CLOCK_REALTIME, and whether the kernel believes it (adjtimex(2))."""
         if self._libc is None:

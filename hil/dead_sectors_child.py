@@ -36,6 +36,10 @@ class _Clock:
     def boottime_ns(self) -> int:
         return time.monotonic_ns() * FASTER
 
+    def suspended_ns(self) -> int:
+        """It never sleeps."""
+        return 0
+
     def system_utc(self) -> SystemUtc:
         return SystemUtc(1_773_471_600_000, synchronised=True, max_error_ms=20)
 

@@ -210,6 +210,7 @@ class Daemon:
             on_second=(lambda _: None) if config.clock.replay else alarm.look,
             ntp=config.clock.believes_ntp,
             pass_on=self._pass_on(),
+            on_sleep_over=self._on_sleep_over,
         )
         self._computer = ComputerWatch(
             platform.computer(config.store.directory), platform.worker("computer"), self.health
@@ -340,6 +341,16 @@ class Daemon:
             resting=[self._health_path] if signals is None else [self._health_path, signals],
             signals=dict if signals is None else signals.snapshot,
         )
+
+    def _on_sleep_over(self, slept_ns: int) -> None:
+        """The computer slept: what was true before is not known now, and no connection is waited for."""
+        self._devices.slept(slept_ns)
+        self._crew.sleep_over()
+        if self._power is not None:
+            self._power.resumed()
+        # Where the unit is now the next fix tells; until then nobody knows.
+        self._fixes.on_silence(self._clock.boottime_ns())
+        self.publisher.network_changed()
 
     def _on_crossing(self) -> None:
         self._fixes.tell_next()

@@ -116,6 +116,11 @@ class DeviceUnits:
             "receivers": {name: receiver.snapshot(now_ns) for name, receiver in self.receivers.items()},
         }
 
+    def slept(self, for_ns: int) -> None:
+        """The computer slept for so long."""
+        for panel in self.panels.values():
+            panel.slept(for_ns)
+
     def buttons(self) -> dict[str, Any]:
         """What was pressed lately, by device; JSON-able."""
         return {name: panel.snapshot() for name, panel in self.panels.items()}

@@ -19,6 +19,7 @@ examples:
   mdt doctor                              is the vehicle fitted right, and what is to be mended?
   mdt status                              what the running agent thinks
   mdt ready                               is the unit ready for its shift?
+  mdt buttons                             which key arrives as what, live
   mdt sky --live                          which satellites are heard, and why there is no fix
   mdt times                               when the unit did what, run by run
   mdt watch --broker mqtt://localhost     what dispatch sees
@@ -75,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     _socket_options(sub)
     sub.add_argument("--live", action="store_true", help="again every second, until Ctrl-C")
     sub.set_defaults(run=_sky)
+
+    _buttons_options(commands.add_parser("buttons", help="which key arrives as what, and each lamp in turn"))
 
     _watch_options(commands.add_parser("watch", help="what dispatch sees, live"))
 
@@ -189,6 +192,22 @@ def _config_option(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _buttons_options(sub: argparse.ArgumentParser) -> None:
+    _config_option(sub)
+    sub.add_argument(
+        "--socket", type=Path, metavar="PATH", help="the daemon's socket, instead of the configuration's"
+    )
+    sub.add_argument(
+        "--lamps", action="store_true", help="light each lamp in turn, sound each sound (agent stopped)"
+    )
+    sub.add_argument("--list", action="store_true", help="input devices and GPIO chips that there are")
+    sub.add_argument(
+        "--input", type=Path, metavar="DEVICE", help="an input device that is not configured yet"
+    )
+    sub.add_argument("--for", dest="for_s", type=_seconds, metavar="SECONDS", help="stop after this long")
+    sub.set_defaults(run=_buttons)
+
+
 def _watch_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--broker", required=True, metavar="URL", help="mqtt://[user@]host[:port] or mqtts://..."
@@ -256,6 +275,19 @@ def _sky(args: argparse.Namespace) -> int:
     from agent.cli.sky import sky
 
     return sky(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json, live=args.live)
+
+
+def _buttons(args: argparse.Namespace) -> int:
+    from agent.cli.buttons import buttons
+
+    return buttons(
+        args.config,
+        args.socket,
+        lamps=args.lamps,
+        list_devices=args.list,
+        input_device=args.input,
+        for_s=args.for_s,
+    )
 
 
 def _watch(args: argparse.Namespace) -> int:

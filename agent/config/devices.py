@@ -136,6 +136,11 @@ class ButtonDevice(Device):
         del key
         return ""
 
+    def has_lamp(self, key: str) -> bool:
+        """Whether a key has a lamp, as far as that is known here; a box knows itself."""
+        del key
+        return True
+
 
 class DiagnosticDevice(Device):
     """A line on which control units are asked by OBD-II: the only block that sends on a vehicle's bus.

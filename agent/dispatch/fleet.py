@@ -92,12 +92,14 @@ class Unit:
         if place is None:
             return "none"
         age_s = float("inf") if place.at_ms is None else (now_ms - place.at_ms) / 1000
+        parked = self.states.get("link", {}).get("parked") is True
+        stale_after_s = picture.parked_stale_after_s if parked else picture.stale_after_s
         against = {
             "offline": self.online is not True,
-            "stale": age_s > picture.stale_after_s,
+            "stale": age_s > stale_after_s,
             "no_fix": not place.fix,
             "doubtful": place.fields.get("quality") not in TRUSTED,
-            "late": age_s > picture.late_after_s,
+            "late": not parked and age_s > picture.late_after_s,
         }
         return next((word for word, holds in against.items() if holds), "live")
 

@@ -89,6 +89,8 @@ class Picture(Section):
     late_after_s: float = Field(75.0, gt=0)
     """Units report at least once a minute, parked or not."""
     stale_after_s: float = Field(150.0, gt=0)
+    parked_stale_after_s: float = Field(1500.0, gt=0)
+    """The same of a unit that says that it is parked: it reports every ten minutes, and when it moves."""
     call_unacknowledged_after_s: float = Field(60.0, gt=0)
     lost_on_run_after_s: float = Field(60.0, ge=0)
 

@@ -91,6 +91,7 @@ class UnitVoice:
         utc_ms: int | None = None,
         events_seq: int = 0,
         trail_seq: int = 0,
+        parked: bool | None = None,
     ) -> tuple[str, bytes]:
         """A birth or a will."""
         state = LinkState(
@@ -105,6 +106,7 @@ class UnitVoice:
             5,
             events_seq=events_seq if online else None,
             trail_seq=trail_seq if online else None,
+            parked=parked,
         )
         return self.topics.state("link"), encode_state(state).payload
 

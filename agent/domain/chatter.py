@@ -34,6 +34,9 @@ TOLD_EVERY_NS: Final = 600 * _S
 NOISE_EDGES: Final = 30
 NOISE_WITHIN_NS: Final = 2 * _S
 """So many downs and ups of one key in so short a time come from no finger."""
+NOISE_COUNT: Final = 15
+NOISE_COUNT_NS: Final = 600 * _S
+"""A key whose panel counts so many bounces or lost edges in so long a time has a worn contact."""
 NOISE_KEYS: Final = 64
 """Keys that are watched: a box may invent names."""
 NOISE_HELD_NS: Final = 60 * _S
@@ -139,13 +142,14 @@ class ToldSeldom:
 class KeyNoise:
     """Which keys have a contact or a wire that needs mending, whatever they mean. Used from one thread.
 
-    A key is noisy that moves faster than fingers can, and one whose panel says that it bounced, or lost
-    edges, as often.
+    A key is noisy that moves faster than fingers can, and one whose panel says that it bounces, or that its
+    edges get lost.
     """
 
     def __init__(self) -> None:
         self._moved: dict[str, deque[int]] = {}
-        self._told: dict[str, int] = {}
+        self._counts: dict[str, tuple[int, int]] = {}
+        """Of each key what was counted at the beginning of its time, and when that was."""
         self._noisy_ns: dict[str, int] = {}
 
     def edge(self, key: str, at_ns: int, now_ns: int) -> None:
@@ -160,12 +164,12 @@ class KeyNoise:
     def counted(self, noise: Mapping[str, int], now_ns: int) -> None:
         """What the panel itself has counted by now, looked at every second or so."""
         for key, count in noise.items():
-            before = self._told.get(key, 0)
-            if count == before:
-                continue
-            self._told[key] = count
-            if count - before >= NOISE_EDGES // 2 or key in self._noisy_ns:
+            before, since_ns = self._counts.setdefault(key, (0, now_ns))
+            if count - before >= NOISE_COUNT:
                 self._noisy_ns[key] = now_ns
+            elif now_ns - since_ns < NOISE_COUNT_NS:
+                continue
+            self._counts[key] = (count, now_ns)
 
     def noisy(self, now_ns: int) -> tuple[str, ...]:
         """Keys that are noisy now, sorted."""

@@ -285,6 +285,11 @@ class CrewRules:
         self._state = replace(self._state, status=taken.previous)
         return CrewOutcome(darken=(taken.key,), withdraws=True)
 
+    def sleep_over(self) -> None:
+        """The computer slept: whether a key that is held was held all the while, nobody knows."""
+        self._holds.clear()
+        self._undo_holds.clear()
+
     def amend_status(self, status: str) -> None:
         """The status that holds was corrected: it is not the one that was pressed."""
         self._state = replace(self._state, status=status)
@@ -395,6 +400,11 @@ class HeldKeys:
             self._since_ns[edge.key] = edge.at_boottime_ns
         else:
             self._since_ns.pop(edge.key, None)
+
+    def slept(self, for_ns: int) -> None:
+        """The computer slept for so long: a key that was down before counts its time awake."""
+        for key in self._since_ns:
+            self._since_ns[key] += for_ns
 
     def stuck(self, now_boottime_ns: int, after_s: float) -> tuple[str, ...]:
         """Keys that have been down for longer than `after_s`, sorted."""

@@ -34,6 +34,8 @@ WRONG_DATE_MS = 600_000
 """Beyond, the receiver's date is at fault, of which there are many kinds, and the network is believed."""
 LATE_MS = 60_000
 """An epoch that is read so much later than it was told may still have waited for us."""
+SLEEP_ERROR_MS = 2_000
+"""How far boot time may be off by a sleep: a clock chip is read before and after it, in whole seconds."""
 _BEST = 3
 
 
@@ -122,6 +124,7 @@ class GnssTime:
         self._candidate: _Chain | None = None
         self._window: _Window | None = None
         self._shown_ms = 0
+        self._slept = False
         self.jump: Jump | None = None
         """The newest, None while the receiver never contradicted itself for long."""
 
@@ -131,13 +134,23 @@ class GnssTime:
         return None if self._window is None else self._shown_ms
 
     @property
+    def slept(self) -> bool:
+        """Whether the computer slept since the newest epochs that are believed."""
+        return self._slept
+
+    def sleep_over(self) -> None:
+        """The computer slept: the next epochs need not agree with those before."""
+        self._slept = self._believed is not None
+        self._candidate = None
+
+    @property
     def at_ns(self) -> int:
         """Boot time of the newest epoch that is believed."""
         return 0 if self._believed is None else self._believed.at_ns
 
     def learn(self, offset_ms: int, at_ns: int) -> bool:
         """Take an epoch's offset. True when it agrees with what is believed."""
-        if self._believed is not None and self._believed.agrees(offset_ms, at_ns):
+        if not self._slept and self._believed is not None and self._believed.agrees(offset_ms, at_ns):
             self._candidate = None
             self._believed.add(offset_ms, at_ns)
             self._follow(self._believed)
@@ -150,20 +163,20 @@ class GnssTime:
 
     def believe(self, offset_ms: int, at_ns: int) -> None:
         """Take an offset without asking, such as one that an earlier run believed in this boot."""
-        self._believed = _Chain(offset_ms, at_ns)
+        self._believed, self._slept = _Chain(offset_ms, at_ns), False
         self._window, self._shown_ms = _Window(offset_ms, at_ns), offset_ms
 
     def _convinced(self, candidate: _Chain) -> bool:
-        first = self._believed is None
+        first = self._believed is None or self._slept
         if candidate.epochs < (FIRST_EPOCHS if first else JUMP_EPOCHS):
             return False
         if not first and candidate.at_ns - candidate.began_ns < JUMP_NS:
             return False
-        before_ms = self._shown_ms
-        self._believed, self._candidate = candidate, None
+        before_ms, slept = self._shown_ms, self._slept
+        self._believed, self._candidate, self._slept = candidate, None, False
         self._window = _Window.of(list(candidate.recent_ms), candidate.began_ns)
         self._shown_ms = self._window.best_ms
-        if not first:
+        if not first or (slept and abs(self._shown_ms - before_ms) > SLEEP_ERROR_MS):
             self.jump = Jump(candidate.at_ns, self._shown_ms - before_ms)
         return True
 
@@ -199,6 +212,7 @@ class TimeBase:
         self._system_at_ns = 0
         self._ntp_offset_ms: int | None = None
         self._ntp_looks = 0
+        self._system_slept = False
 
     @property
     def floor(self) -> DateFloor:
@@ -242,6 +256,12 @@ class TimeBase:
         if self._is_ntp and self._ntp_looks < NTP_JUMP_LOOKS and self._moves(offset_ms, max_error_ms):
             return
         self._system, self._system_at_ns = Utc(unix_ms, UtcSource.NTP, max_error_ms), boottime_ns
+        self._system_slept = False
+
+    def sleep_over(self) -> None:
+        """The computer slept: until sources have spoken again, time is less certain than it was."""
+        self._gnss.sleep_over()
+        self._system_slept = self._is_ntp
 
     @property
     def jump(self) -> Jump | None:
@@ -311,7 +331,8 @@ class TimeBase:
             return None
         drift_ms = _drift_ms(boottime_ns - self._gnss.at_ns)
         unix_ms = boottime_ns // 1_000_000 + self._gnss.offset_ms
-        return Utc(unix_ms, UtcSource.GNSS, GNSS_ARRIVAL_MS + drift_ms)
+        slept_ms = SLEEP_ERROR_MS if self._gnss.slept else 0
+        return Utc(unix_ms, UtcSource.GNSS, GNSS_ARRIVAL_MS + drift_ms + slept_ms)
 
     def _of_system(self, boottime_ns: int) -> Utc | None:
         if self._system is None:
@@ -319,7 +340,7 @@ class TimeBase:
         passed_ns = boottime_ns - self._system_at_ns
         uncertainty_ms = self._system.uncertainty_ms
         if uncertainty_ms is not None:
-            uncertainty_ms += _drift_ms(passed_ns)
+            uncertainty_ms += _drift_ms(passed_ns) + (SLEEP_ERROR_MS if self._system_slept else 0)
         unix_ms = self._system.unix_ms + passed_ns // 1_000_000
         return Utc(unix_ms, self._system.source, uncertainty_ms)
 

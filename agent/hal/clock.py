@@ -33,6 +33,10 @@ class Clock(Protocol):
         """CLOCK_BOOTTIME: nanoseconds since boot; never steps, counts through suspend."""
         ...
 
+    def suspended_ns(self) -> int:
+        """How long the computer has slept since boot: what CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC."""
+        ...
+
     def system_utc(self) -> SystemUtc:
         """The wall clock, which a Pi has wrong at boot."""
         ...

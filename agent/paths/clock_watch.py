@@ -15,10 +15,14 @@ from agent.hal.clock import Clock
 from agent.hal.errors import HardwareError
 from agent.outbox.outbox import Outbox
 from agent.paths.row_time import RowTime
+from agent.runtime.log import EventLog
 
+log = EventLog("clock")
 _EVERY_S = 1.0
 PASSED_ON_WITHIN_MS = 1000
 """A receiver's time that is less certain sets nobody's clock."""
+_SLEPT_NS = 200_000_000
+"""Less is the time between reading one clock and the other, on a computer that is busy."""
 _REASONS = {
     TimeDoubt.CONTRADICTION: HealthReason.TIME_CONTRADICTION,
     TimeDoubt.GNSS_DATE: HealthReason.GNSS_DATE,
@@ -37,6 +41,7 @@ class ClockWatch:
         on_second: called once a second with the boot time.
         pass_on: takes how many seconds the receiver's time is ahead of the system clock, to set it.
         ntp: whether the kernel's word that a time service disciplines its clock counts.
+        on_sleep_over: called with how long the computer slept, once it is awake again.
     """
 
     def __init__(
@@ -50,8 +55,11 @@ class ClockWatch:
         on_second: Callable[[int], None] = lambda _: None,
         pass_on: Callable[[float], None] | None = None,
         ntp: bool = True,
+        on_sleep_over: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._pass_on = pass_on
+        self._on_sleep_over = on_sleep_over
+        self._slept_ns = clock.suspended_ns()
         self._rule = CorrectionRule()
         self._outbox = outbox
         self._rows = rows
@@ -65,6 +73,7 @@ class ClockWatch:
     def look(self) -> None:
         """Take the system clock's word, for what it is worth."""
         now_ns = self._clock.boottime_ns()
+        self._look_whether_it_slept()
         system = self._clock.system_utc()
         self._time_base.learn_system(
             system.unix_ms,
@@ -82,6 +91,14 @@ class ClockWatch:
                 self._health.raise_(reason, doubts[doubt])
             else:
                 self._health.clear(reason)
+
+    def _look_whether_it_slept(self) -> None:
+        before_ns, self._slept_ns = self._slept_ns, self._clock.suspended_ns()
+        slept_ns = self._slept_ns - before_ns
+        if slept_ns >= _SLEPT_NS:
+            log.warning("slept", for_s=round(slept_ns / 1e9, 1))
+            self._time_base.sleep_over()
+            self._on_sleep_over(slept_ns)
 
     async def run(self, progress: Callable[[], None]) -> None:
         """The unit's loop."""

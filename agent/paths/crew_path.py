@@ -211,6 +211,10 @@ class CrewPath:
         self._lamps.attach(voice)
         return partial(self._on_edge, voice)
 
+    def sleep_over(self) -> None:
+        """The computer slept."""
+        self._rules.sleep_over()
+
     def snapshot(self) -> dict[str, object]:
         """For `mdt status`."""
         return {

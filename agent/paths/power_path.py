@@ -105,6 +105,7 @@ class PowerPath:
 
     async def run(self, progress: Callable[[], None]) -> None:
         """The unit's loop."""
+        self._withdraw()  # an agent that was killed may have left its wish behind
         try:
             while True:
                 progress()

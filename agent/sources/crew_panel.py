@@ -88,6 +88,10 @@ class CrewPanel:
         """Sound the buzzer; a panel that is away stays silent. Never raises HardwareError."""
         await self._tell(self._panel.sound(pattern_ms))
 
+    def slept(self, for_ns: int) -> None:
+        """The computer slept for so long."""
+        self._held.slept(for_ns)
+
     def snapshot(self) -> dict[str, Any]:
         """The newest edges, each with its number, and keys that are stuck or chatter; JSON-able."""
         return {

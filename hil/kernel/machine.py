@@ -155,6 +155,11 @@ class Machine:
                 break
         raise GuestFaultError(f"waited for {word}; the guest's last words:\n" + "\n".join(self.said))
 
+    @property
+    def is_off(self) -> bool:
+        """Whether it went off by itself."""
+        return self._running().poll() is not None
+
     def power_cut(self) -> list[Message]:
         """Cut the power now. Returns what was said before the cut and not yet read."""
         process = self._running()

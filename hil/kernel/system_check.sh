@@ -57,5 +57,21 @@ while [ "$(show NRestarts)" = 0 ]; do
 done
 say "RESULT $(journalctl -b -u mdt --no-pager -o cat | grep -c -i 'watchdog timeout')"
 wait_active && say "RESTARTED $(show NRestarts) $( [ "$(show MainPID)" != "$pid" ] && echo anew || echo same)"
+
+# The power: the agent may make the file, and nothing comes of it before somebody enabled the path unit.
+ask() { nsenter -t "$(show MainPID)" -m -S "$(id -u mdt)" -G "$(id -g mdt)" -- touch /run/mdt/power-off || say "FAULT no file"; }
+ask
+sleep 5
+say "POWER not_enabled on"
+rm -f /run/mdt/power-off
+systemctl start mdt-poweroff.path
+ask
+sleep 1
+rm -f /run/mdt/power-off
+sleep 5
+say "POWER withdrawn on"
+ask
 say "END"
+sleep 60
+say "FAULT the power stays on"
 systemctl poweroff -ff

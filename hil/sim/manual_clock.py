@@ -11,7 +11,8 @@ from agent.hal.clock import SystemUtc
 class ManualClock:
     """Implements agent.hal.clock.Clock on a loop's time.
 
-    The wall clock can be stepped at will; boot time never steps, as in a real computer.
+    The wall clock can be stepped at will; boot time never steps, as in a real computer, but leaps over a
+    sleep.
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class ManualClock:
         self._boot_id = boot_id
         self._unix_ms_at_boot = unix_ms
         self._synchronised = synchronised
+        self._suspended_ns = 0
 
     @classmethod
     def of_loop(cls, boot_id: str, unix_ms: int) -> ManualClock:
@@ -36,7 +38,15 @@ class ManualClock:
 
     def boottime_ns(self) -> int:
         """Nanoseconds since the simulated boot."""
-        return self._now_ns() - self._booted_at_ns
+        return self._now_ns() - self._booted_at_ns + self._suspended_ns
+
+    def suspended_ns(self) -> int:
+        """How long the simulated computer has slept."""
+        return self._suspended_ns
+
+    def suspend(self, for_ns: int) -> None:
+        """Sleep and wake: boot time and wall clock leap, what waits on the loop does not notice."""
+        self._suspended_ns += for_ns
 
     def system_utc(self) -> SystemUtc:
         """The simulated wall clock."""

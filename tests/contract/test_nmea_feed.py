@@ -38,6 +38,9 @@ class CountingClock:
         self._now_ns += 1
         return self._now_ns
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         return SystemUtc(0, synchronised=False, max_error_ms=0)
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from hil.kernel.linux import Linux, RigUnavailable, find_linux
-from hil.kernel.machine import Hardware, Machine
+from hil.kernel.machine import GuestFaultError, Hardware, Machine
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
 
@@ -18,6 +19,8 @@ def run_checks(linux: Linux, program: str, hardware: Hardware) -> dict[str, str]
             if message.word == "RESULT":
                 result = json.loads(" ".join(message.rest))
                 results[result["check"]] = result
+            if message.word == "FAULT":
+                raise GuestFaultError(" ".join(message.rest))
             if message.word == "DONE":
                 break
         else:
@@ -48,3 +51,23 @@ def test_the_gpio_shim_on_real_gpio_lines() -> None:
     except RigUnavailable as reason:
         pytest.skip(str(reason))
     assert run_checks(linux, "hil.kernel.guest_gpio", Hardware(gpio_lines=8)) == {}
+
+
+def test_the_shim_for_input_devices_on_keyboards_of_the_kernel() -> None:
+    checked(lambda linux: run_checks(linux, "hil.kernel.guest_evdev", Hardware()))
+
+
+def test_sleep_of_the_computer_is_noticed_and_no_time_is_invented_over_it() -> None:
+    checked(lambda linux: run_checks(linux, "hil.kernel.guest_sleep", Hardware(time_travel=True)))
+
+
+def checked(checks: Callable[[Linux], dict[str, str]]) -> None:
+    """Run checks on the purpose-built kernel; one that was built before it had what they need is said."""
+    try:
+        assert checks(find_linux(purpose_built=True)) == {}
+    except RigUnavailable as reason:
+        pytest.skip(str(reason))
+    except GuestFaultError as fault:
+        if "this kernel has no" in str(fault):
+            pytest.skip(f"{fault}: run `make rig` again")
+        raise

@@ -20,18 +20,25 @@ def test_real_systemd_runs_the_shipped_unit_and_its_watchdog_restarts_it(tmp_pat
     found: dict[str, tuple[str, ...]] = {}
     sandbox: dict[str, str] = {}
     devices: dict[str, str] = {}
+    power: list[tuple[str, ...]] = []
     with Machine(linux, hardware=hardware) as machine:
         for message in machine.messages(240):
             if message.word == "SANDBOX":
                 sandbox[message.rest[0]] = message.rest[1]
             elif message.word == "DEVICE":
                 devices[message.rest[0]] = message.rest[1]
+            elif message.word == "POWER":
+                power.append(message.rest)
             else:
                 found[message.word] = message.rest
             if message.word == "END":
                 break
         else:
             pytest.fail("the system did not finish:\n" + "\n".join(machine.said))
+        # Now it goes off by itself: systemd saw the agent's file.
+        assert [message.word for message in machine.messages(120)] == []
+        assert machine.is_off, "the power stays on:\n" + "\n".join(machine.said)
+    assert power == [("not_enabled", "on"), ("withdrawn", "on")]
     assert "FAULT" not in found, found
     assert sandbox == {
         "user": "mdt",

@@ -45,6 +45,9 @@ class BootClock:
     def boottime_ns(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         return SystemUtc(EPOCH_MS, True, 10)
 

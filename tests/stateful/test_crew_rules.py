@@ -42,6 +42,9 @@ class Wire:
     def boottime_ns(self) -> int:
         return round(self.now_s * 1e9) + 10**12
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         raise NotImplementedError
 

@@ -113,6 +113,9 @@ class MachineClock:
     def boottime_ns(self) -> int:
         return self._loop.now_ns
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         return SystemUtc(EPOCH_MS + self._loop.now_ns // 1_000_000, synchronised=True, max_error_ms=20)
 

@@ -78,6 +78,14 @@ def test_what_the_broker_had_kept_is_as_old_as_it_says(watching: Watching) -> No
     assert watching.freshness() == "stale"
 
 
+def test_a_parked_unit_that_reports_seldom_is_neither_late_nor_stale(watching: Watching) -> None:
+    watching.hear(A1.link(5, online=True, parked=True), A1.location(NOW_MS, 42.3, -71.0))
+    assert watching.freshness(600) == "live"
+    assert watching.freshness(1501) == "stale"
+    watching.hear(A1.link(5, online=True, parked=False))
+    assert watching.freshness(600) == "stale"
+
+
 def test_a_clock_of_the_future_does_not_stay_live_for_ever(watching: Watching) -> None:
     watching.hear(A1.link(5, online=True), A1.location(NOW_MS + 86_400_000, 42.3, -71.0))
     assert watching.freshness(10_000) == "stale"

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from agent.domain.date_floor import DateFloor
 from agent.domain.stamp import Utc, UtcSource
-from agent.domain.time_base import GNSS_ARRIVAL_MS, GNSS_HOLD_NS, TimeBase, TimeDoubt
+from agent.domain.time_base import (
+    FIRST_EPOCHS,
+    GNSS_ARRIVAL_MS,
+    GNSS_HOLD_NS,
+    SLEEP_ERROR_MS,
+    TimeBase,
+    TimeDoubt,
+)
 
 S = 1_000_000_000
 NOON = 1_773_500_400_000
@@ -212,3 +219,55 @@ def test_a_system_clock_with_an_impossible_date_is_no_time() -> None:
     utc = base.utc(2 * S)
     assert utc is not None
     assert utc.unix_ms == NOON + 1000
+
+
+def test_sleep_of_the_computer_makes_time_less_certain_until_the_receiver_has_spoken_again() -> None:
+    base = TimeBase()
+    heard(base, NOON, 60 * S)
+    before = base.utc(60 * S)
+    base.sleep_over()
+    asleep = base.utc(3660 * S)
+    assert before is not None
+    assert asleep is not None
+    assert asleep.unix_ms == NOON + 3_600_000, "boot time counts the sleep"
+    assert (asleep.uncertainty_ms or 0) >= (before.uncertainty_ms or 0) + SLEEP_ERROR_MS
+    # The chip was read in whole seconds: boot time is 0.8 s ahead from now on.
+    heard(base, NOON + 3_604_000, 3664 * S + 800_000_000, epochs=FIRST_EPOCHS)
+    awake = base.utc(3665 * S + 800_000_000)
+    assert awake is not None
+    assert awake.unix_ms == NOON + 3_605_000
+    assert (awake.uncertainty_ms or 0) < SLEEP_ERROR_MS
+    assert base.jump is None, "that is no change of mind"
+
+
+def test_sleep_that_boot_time_did_not_count_is_a_jump_and_three_epochs_are_enough_for_it() -> None:
+    base = TimeBase()
+    heard(base, NOON, 60 * S)
+    base.sleep_over()
+    heard(base, NOON + 3_604_000, 64 * S, epochs=FIRST_EPOCHS)
+    utc = base.utc(64 * S)
+    assert utc is not None
+    assert utc.unix_ms == NOON + 3_604_000
+    assert base.jump is not None
+    assert base.jump.by_ms == 3_600_000
+
+
+def test_sleep_makes_the_networks_time_less_certain_until_it_is_looked_at_again() -> None:
+    base = TimeBase()
+    base.learn_system(NOON, synchronised=True, max_error_ms=10, boottime_ns=60 * S)
+    base.sleep_over()
+    asleep = base.utc(120 * S)
+    assert asleep is not None
+    assert (asleep.uncertainty_ms or 0) >= SLEEP_ERROR_MS
+    base.learn_system(NOON + 60_000, synchronised=True, max_error_ms=10, boottime_ns=120 * S)
+    awake = base.utc(120 * S)
+    assert awake is not None
+    assert (awake.uncertainty_ms or 0) < 100
+
+
+def test_sleep_before_anything_was_known_is_nothing() -> None:
+    base = TimeBase()
+    base.sleep_over()
+    assert base.utc(S) is None
+    heard(base, NOON, 60 * S)
+    assert base.source(60 * S) is UtcSource.GNSS

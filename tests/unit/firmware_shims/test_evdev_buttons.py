@@ -93,9 +93,8 @@ def on_panel(
 ) -> None:
     async def run() -> None:
         device = FakeDevice()
-        panel = EvdevButtons(
-            settings(**changes), SystemClock(), devices=lambda: ([device], None), strangers=strangers
-        )
+        panel = EvdevButtons(settings(**changes), SystemClock(), devices=lambda: ([device], None))
+        panel.strangers = strangers
         try:
             if opened:
                 await panel.open()

@@ -31,6 +31,9 @@ class ManualClock:
     def boottime_ns(self) -> int:
         return self.now_ns
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         raise NotImplementedError
 

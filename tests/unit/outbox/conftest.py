@@ -29,6 +29,9 @@ class BenchClock:
     def boottime_ns(self) -> int:
         return self.now_ms * 1_000_000
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         return SystemUtc(START_UTC_MS + self.now_ms, synchronised=True, max_error_ms=20)
 

@@ -94,3 +94,25 @@ def test_the_receivers_time_is_passed_on_while_nothing_speaks_against_it() -> No
     watch.tick()
     assert HealthReason.TIME_NOT_PASSED_ON not in health.reasons()
     assert len(told) == 1
+
+
+def test_sleep_of_the_computer_is_told_once_and_by_how_long() -> None:
+    slept: list[int] = []
+    clock = ManualClock(lambda: 0, boot_id="ab" * 16, unix_ms=NOW_MS)
+    watch = ClockWatch(clock, TimeBase(), HealthBoard(), on_sleep_over=slept.append)
+    watch.look()
+    clock.suspend(3600 * 10**9)
+    watch.look()
+    watch.look()
+    assert slept == [3600 * 10**9]
+    assert clock.boottime_ns() == 3600 * 10**9
+
+
+def test_clocks_that_are_read_one_after_the_other_are_no_sleep() -> None:
+    slept: list[int] = []
+    clock = ManualClock(lambda: 0, boot_id="ab" * 16, unix_ms=NOW_MS)
+    watch = ClockWatch(clock, TimeBase(), HealthBoard(), on_sleep_over=slept.append)
+    for _ in range(100):
+        clock.suspend(5_000_000)
+        watch.look()
+    assert slept == []

@@ -37,6 +37,9 @@ class SetClock:
     def boottime_ns(self) -> int:
         return self.now_ns
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         return SystemUtc(1_773_486_000_000, synchronised=True, max_error_ms=12)
 

@@ -33,6 +33,9 @@ class StillClock:
     def boottime_ns(self) -> int:
         return 1_000_000_000
 
+    def suspended_ns(self) -> int:
+        return 0
+
     def system_utc(self) -> SystemUtc:
         return SystemUtc(1_773_486_000_000, synchronised=True, max_error_ms=12)
 
