@@ -198,7 +198,7 @@ class Daemon:
         )
         self._crew_states = StatusWatch(place, self._fixes, privacy)
         alarm = GnssAlarmPath(self._clock, self.time_base, self.health, self.outbox)
-        self._fixes.on_sign = alarm.on_sign
+        self._fixes.on_sign = (lambda *_: None) if config.clock.replay else alarm.on_sign
         self._clock_watch = ClockWatch(
             self._clock,
             self.time_base,

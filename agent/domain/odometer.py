@@ -129,6 +129,9 @@ class Odometer:
     def take_wheels(self, speed_mps: float, at_ns: int) -> None:
         """Take the wheels' speed, with their scale put right."""
         speed_mps = abs(speed_mps)
+        if not speed_mps <= FASTEST_MPS:  # no number is not, either
+            self._wheels = None
+            return
         before, self._wheels = self._wheels, (speed_mps, at_ns)
         if before is None or not 0 <= at_ns - before[1] <= WHEELS_FRESH_NS:
             self._begin(at_ns)
@@ -139,7 +142,7 @@ class Odometer:
     def take_fix(self, fix: Fix) -> None:
         """Take a fix of which nothing is known to be wrong."""
         at_ns = fix.received_boottime_ns
-        if not fix.has_position or fix.speed_mps is None:
+        if not fix.has_position or fix.speed_mps is None or not fix.speed_mps <= FASTEST_MPS:
             self._fix = None
             return
         before, self._fix = self._fix, (fix.speed_mps, at_ns)
@@ -219,7 +222,7 @@ class Odometer:
         if to_ns <= began_ns:
             return
         self._counted_until_ns = to_ns
-        way_m = min(mean_mps, FASTEST_MPS) * (to_ns - began_ns) / NS_PER_S
+        way_m = mean_mps * (to_ns - began_ns) / NS_PER_S
         self._metres += way_m
         self._told_m = max(self._metres, self._told_m or 0.0)
         counted = self._counted_by[source] = self._counted_by[source] + way_m

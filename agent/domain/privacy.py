@@ -64,6 +64,11 @@ class Privacy:
         self._needed = False
         self._lifted_until_ns = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether all is told at all times, as shipped."""
+        return self._rule.off_duty is OffDuty.TELL
+
     def on_status(self, status: str | None, *, needed: bool) -> None:
         """Take what holds, and whether there is an emergency or an incident."""
         self._status, self._needed = status, needed
@@ -75,7 +80,7 @@ class Privacy:
     def holds(self, utc_ms: int | None, now_ns: int) -> bool:
         """Whether the place is not to be told as it is."""
         rule = self._rule
-        if rule.off_duty is OffDuty.TELL or self._needed or now_ns < self._lifted_until_ns:
+        if self.is_open or self._needed or now_ns < self._lifted_until_ns:
             return False
         return self._status in rule.statuses or (utc_ms is not None and rule.by_schedule(utc_ms))
 

@@ -40,6 +40,8 @@ class PrivatePlace:
     @property
     def holds(self) -> bool:
         """Whether the place is not to be told as it is, now."""
+        if self._privacy.is_open:
+            return False
         now_ns = self._clock.boottime_ns()
         utc = self._time_base.utc(now_ns)
         return self._privacy.holds(None if utc is None else utc.unix_ms, now_ns)

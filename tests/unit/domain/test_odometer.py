@@ -182,3 +182,15 @@ def test_whatever_is_told_it_never_goes_back(said: list[tuple[str, float, float]
         now = metres(odometer, at_s)
         assert now is None or now >= newest
         newest = newest if now is None else now
+
+
+@pytest.mark.parametrize("mad_mps", [1e308, float("inf"), float("-inf"), float("nan"), 101.0])
+def test_a_speed_that_nothing_drives_counts_no_metre(mad_mps: float) -> None:
+    odometer = counting()
+    wheels(odometer, 0, 10, 10.0)
+    odometer.take_wheels(mad_mps, 11 * S)
+    odometer.take_fix(fix(11.5, mad_mps))
+    wheels(odometer, 12, 20, 10.0)
+    assert metres(odometer, 20) == pytest.approx(180, abs=21)
+    odometer.take_vehicle(mad_mps if mad_mps != 101.0 else -1.0, 20 * S)
+    assert metres(odometer, 20) == pytest.approx(180, abs=21)
