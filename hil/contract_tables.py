@@ -25,7 +25,9 @@ from agent.domain.record import (
     EvidenceRecord,
     GapReason,
     HintRule,
+    IdleNeed,
     Kind,
+    Leg,
     Made,
     MotionWord,
     OdometerSource,
@@ -34,6 +36,7 @@ from agent.domain.record import (
     PositionQuality,
     ResponseMode,
     StatusFlag,
+    VehicleWarning,
 )
 from agent.domain.state import STATES
 from agent.domain.status import UnitStatus
@@ -74,6 +77,9 @@ TOKENS: dict[str, type[Token]] = {
     "crossing": Crossing,
     "step of the crew": CrewStep,
     "stage of a trouble code": CodeStage,
+    "leg of a run": Leg,
+    "warning of the vehicle": VehicleWarning,
+    "need of an idling engine": IdleNeed,
     "driving": DrivingKind,
     "rule of a hint": HintRule,
     "response mode": ResponseMode,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from agent.app.device_units import DeviceUnits
 from agent.app.fleet_parts import FleetParts
 from agent.app.patches import Patches
 from agent.app.platform import Platform
+from agent.app.vehicle_parts import VehicleParts
 from agent.config import Config, DiagnosticDevice
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard, HealthReason
@@ -42,7 +43,7 @@ from agent.paths.run_memory import RunMemory
 from agent.paths.signal_path import SignalPath
 from agent.paths.state_sink import StateSink
 from agent.paths.trip_log import last_trips
-from agent.paths.vehicle_events import Around, VehicleEvents
+from agent.paths.vehicle_events import Around
 from agent.runtime.log import EventLog
 from agent.supervision import watchdog
 from agent.supervision.service_manager import ServiceManager
@@ -157,6 +158,7 @@ class Daemon:
             errands=platform.worker("errands"),
             restart=self.restart,
             readiness=lambda: readiness(self.status()),
+            service_done=(lambda item, _: self._vehicle.service_done(item)) if config.services else None,
             keep=None if self._impact is None else self._impact.keep,
         )
         self.publisher = Publisher(
@@ -192,7 +194,7 @@ class Daemon:
             states=self._states,
             health=self.health,
             odometer=self._odometer,
-            on_believed=self._crew_parts.run.on_fix,
+            on_believed=self._on_believed,
             # Played fast, two lines that are a tenth of a second apart are seconds apart on the road.
             wheels_keep_pace=not config.clock.replay,
         )
@@ -215,15 +217,7 @@ class Daemon:
         self._computer = ComputerWatch(
             platform.computer(config.store.directory), platform.worker("computer"), self.health
         )
-        self._vehicle = VehicleEvents(
-            config.driving,
-            config.watches,
-            self.time_base,
-            self.outbox,
-            newest_fix=lambda: self._fixes.newest,
-            around=self._around,
-            odometer=self._odometer.reading,
-        )
+        self._vehicle = self._vehicle_parts(platform)
         self._devices = DeviceUnits(
             config,
             self._clock,
@@ -231,7 +225,7 @@ class Daemon:
             fixes=self._fixes,
             crew=self._crew,
             make_worker=platform.worker,
-            events=self._vehicle,
+            events=self._vehicle.events,
             may_ask=self._may_ask,
             impact=self._impact,
             buzzer=self._crew_parts.buzzer,
@@ -280,6 +274,27 @@ class Daemon:
             on_tick=self._vehicle.look,
         )
 
+    def _vehicle_parts(self, platform: Platform) -> VehicleParts:
+        parts = VehicleParts(
+            self._config,
+            self._clock,
+            self.time_base,
+            self.health,
+            outbox=self.outbox,
+            places=self._crew_parts.run.places,
+            worker=lambda: platform.worker("service-memory"),
+            newest_fix=lambda: self._fixes.newest,
+            around=self._around,
+            odometer=self._odometer.reading,
+            alerted_ns=lambda: self._crew_parts.run.calls.alerted_ns,
+            hurry=lambda max_age_s: self._fixes.hurry("unattended", max_age_s),
+            everything=lambda: None if self._signals is None else self._signals.everything(),
+        )
+        buzzer = self._crew_parts.buzzer
+        if buzzer is not None:
+            parts.listen(lambda _: buzzer.driving())
+        return parts
+
     def _impact_parts(self) -> ImpactParts | None:
         settings = self._config.impact
         if settings is None:
@@ -288,7 +303,7 @@ class Daemon:
 
         def context() -> Mapping[str, Any]:
             return {
-                "position": self._vehicle.position(self._clock.boottime_ns()),
+                "position": self._vehicle.events.position(self._clock.boottime_ns()),
                 "incident": self._crew_parts.run.incident,
             }
 
@@ -306,17 +321,31 @@ class Daemon:
     def _around(self) -> Around:
         """What the crew does, for what the vehicle tells."""
         run, status = self._crew_parts.run, self._crew.snapshot()["status"]
-        return Around(None if status is None else str(status), run.incident, run.aboard.roster.driver)
+        return Around(
+            None if status is None else str(status),
+            run.incident,
+            run.aboard.roster.driver,
+            self._vehicle.events.odometer_m,
+            aboard=bool(run.aboard.roster.crew),
+        )
 
     def _may_ask(self, device: DiagnosticDevice) -> bool:
         """Whether the vehicle's control units may be asked now."""
-        if not device.without_ignition and self._vehicle.ignition_on is not True:
+        if not device.without_ignition and self._vehicle.events.ignition_on is not True:
             return False
-        responds = self._crew_parts.run.incident is not None or self._vehicle.mode in (
+        responds = self._crew_parts.run.incident is not None or self._vehicle.events.mode in (
             ResponseMode.LIGHTS,
             ResponseMode.LIGHTS_AND_SIREN,
         )
         return device.while_responding or not responds
+
+    def _services(self) -> list[str]:
+        return [service.name for service in self._config.services]
+
+    def _service_done(self, name: str) -> list[dict[str, Any]]:
+        """A technician says so at the vehicle."""
+        self._vehicle.service_done(name)
+        return self._vehicle.services()
 
     def _crew_keeps(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         assert self._impact is not None
@@ -351,6 +380,10 @@ class Daemon:
         # Where the unit is now the next fix tells; until then nobody knows.
         self._fixes.on_silence(self._clock.boottime_ns())
         self.publisher.network_changed()
+
+    def _on_believed(self, fix: Fix) -> None:
+        self._crew_parts.run.on_fix(fix)
+        self._vehicle.on_fix(fix)
 
     def _on_crossing(self) -> None:
         self._fixes.tell_next()
@@ -414,6 +447,8 @@ class Daemon:
                 "readiness": self.readiness,
                 "sky": self._devices.sky,
                 "buttons": self._devices.buttons,
+                "services": self._vehicle.services,
+                **{f"service done {name}": partial(self._service_done, name) for name in self._services()},
             },
         )
         # First, because it tells whether another agent has the store and the devices.
@@ -466,6 +501,7 @@ class Daemon:
         self.publisher.set_state(VehicleState(now_ns // 1_000_000, self.time_base.utc(now_ns), ()))
         await self._crew_parts.open()
         await self._fleet_parts.open()
+        await self._vehicle.open()
 
     def _status_told(self) -> dict[str, Any]:
         """The same for who is not aboard: off duty without the place, where that is configured."""
@@ -497,7 +533,8 @@ class Daemon:
             "vehicle": {} if self._signals is None else self._signals.snapshot(),
             "buses": {name: bus.report() for name, bus in self._devices.buses.items()},
             "pollers": {name: poller.report() for name, poller in self._devices.pollers.items()},
-            "vehicle_events": self._vehicle.snapshot(),
+            "vehicle_events": self._vehicle.events.snapshot(),
+            "services": self._vehicle.services(),
             "impact": None if self._impact is None else self._impact.recorder.snapshot(),
             "computer": self._computer.snapshot(),
             "power": None if self._power is None else self._power.snapshot(),
@@ -560,10 +597,8 @@ class Daemon:
 
             endpoint = MetricsEndpoint(config.metrics.port, self.status, tuple(map(str, HealthReason)))
             self._start_source(Unit("metrics", endpoint.run))
-        if self._black_box is not None:
-            start(Unit("black-box", self._black_box.recorder.run))
-        if self._impact is not None:
-            start(Unit("impact", self._impact.recorder.run))
+        for unit in self._recorder_units():
+            start(unit)
         for device in config.devices:
             recorder = None if self._black_box is None else self._black_box.recorder
             feed = device_feed(device, self._platform, self._clock, recorder)
@@ -571,6 +606,14 @@ class Daemon:
                 self._start_source(unit)
         if self._signals is not None:
             self._start_source(Unit("telemetry", self._signals.run))
+        elif self._config.vehicle is not None:
+            self._start_source(Unit("vehicle", self._vehicle.run))
+
+    def _recorder_units(self) -> Iterator[Unit]:
+        if self._black_box is not None:
+            yield Unit("black-box", self._black_box.recorder.run)
+        if self._impact is not None:
+            yield Unit("impact", self._impact.recorder.run)
 
     def _start_source(self, unit: Unit) -> None:
         self._sources.append(unit.name)
@@ -592,6 +635,7 @@ class Daemon:
         log.info("ignition", on=on)
         if self._black_box is not None:
             self._black_box.recorder.ignition(on=on)
+        self._vehicle.on_ignition(on=on)
         if not on:
             # The supply may go away any moment: what is staged goes to the disk now, not with the next group.
             self._flushing = asyncio.get_running_loop().create_task(self.outbox.flush(), name="ignition-off")
@@ -640,7 +684,7 @@ class Daemon:
         await stage("units", self._supervisor.stop(["crew", "uplink", "outbox"], _CLOSE_S / 2), _CLOSE_S)
         await stage("odometer", self._odometer.close(), _CLOSE_S)
         await stage("fleet", self._fleet_parts.close(), _CLOSE_S)
-        await stage("crew", self._crew_parts.close(), _CLOSE_S)
+        await stage("memories", self._close_memories(), _CLOSE_S)
         await stage("outbox_close", self.outbox.close(), 2 * _CLOSE_S)
 
     async def _stop_sources(self, deadline_s: float) -> None:
@@ -651,6 +695,10 @@ class Daemon:
             await self._impact.close()
         if self._black_box is not None:
             await self._black_box.close()
+
+    async def _close_memories(self) -> None:
+        await self._crew_parts.close()
+        await self._vehicle.close()
 
     async def _stop_uplink(self, deadline_s: float) -> None:
         # A little less than the stage's, so that a drain that is cut short can still say so.

@@ -54,6 +54,8 @@ KINDS: dict[str, DeviceKind] = {
     "button_gpio": DeviceKind("firmware_shims.gpio_buttons", "ButtonGpio", "GpioButtons"),
     "button_evdev": DeviceKind("firmware_shims.evdev_buttons", "ButtonEvdev", "EvdevButtons"),
     "switch_gpio": DeviceKind("firmware_shims.gpio_switch", "SwitchGpio", "GpioSwitch"),
+    "analog_iio": DeviceKind("firmware_shims.iio_sensor", "AnalogIio", "AnalogInput"),
+    "accelerometer_iio": DeviceKind("firmware_shims.iio_sensor", "AccelerometerIio", "Accelerometer"),
     "temperature_w1": DeviceKind("firmware_shims.temperature_w1", "TemperatureW1", "W1Probe"),
 }
 

@@ -22,6 +22,7 @@ examples:
   mdt buttons                             which key arrives as what, live
   mdt sky --live                          which satellites are heard, and why there is no fix
   mdt times                               when the unit did what, run by run
+  mdt service done oil                    a service was done: its counters begin anew
   mdt watch --broker mqtt://localhost     what dispatch sees
   mdt bus drive.log --vehicle van.toml    which identifiers a log has, and which known signals
   mdt decode nmea drive.nmea              fixes of a recorded receiver, one JSON line each
@@ -71,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     _socket_options(sub)
     sub.add_argument("--nemsis", action="store_true", help="elements as NEMSIS v3.5 names them")
     sub.set_defaults(run=_times)
+
+    sub = commands.add_parser("service", help="what passed since each service; `done NAME`: it was done")
+    sub.add_argument("words", nargs="*", metavar="done NAME", help="which service was done")
+    _socket_options(sub)
+    sub.set_defaults(run=_service)
 
     sub = commands.add_parser("sky", help="satellites, signal, antenna, and why there is no fix")
     _socket_options(sub)
@@ -263,6 +269,18 @@ def _ready(args: argparse.Namespace) -> int:
     from agent.cli.ready import ready
 
     return ready(args.socket, args.config or DEFAULT_CONFIG, as_json=args.json)
+
+
+def _service(args: argparse.Namespace) -> int:
+    from agent.cli.exit_code import ExitCode
+    from agent.cli.services import services
+
+    words: list[str] = args.words
+    if words and (words[0] != "done" or len(words) != 2):  # noqa: PLR2004  # the word and the name
+        print("mdt service, or mdt service done NAME")
+        return ExitCode.FAILED
+    done = words[1] if words else None
+    return services(args.socket, args.config or DEFAULT_CONFIG, done=done, as_json=args.json)
 
 
 def _times(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from agent.config.section import ConfigError, Host, Section, TopicLevel, from_fi
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Broker, Secret, Tls, Uplink
-from agent.config.vehicle import Driving, Impact, Watch
+from agent.config.vehicle import Driving, Impact, Service, VehicleSettings, Watch
 
 __all__ = [
     "Baud",
@@ -51,6 +51,7 @@ __all__ = [
     "SampleDevice",
     "Secret",
     "Section",
+    "Service",
     "SignalName",
     "Store",
     "Supervision",
@@ -58,6 +59,7 @@ __all__ = [
     "TopicLevel",
     "Unit",
     "Uplink",
+    "VehicleSettings",
     "Watch",
     "from_file_folder",
     "load",

@@ -21,7 +21,7 @@ from agent.config.section import Section, TopicLevel, from_file_folder
 from agent.config.store import Recorder, Store
 from agent.config.supervision import Log, Supervision
 from agent.config.uplink import Uplink
-from agent.config.vehicle import Driving, Impact, Watch
+from agent.config.vehicle import Driving, Impact, Service, VehicleSettings, Watch
 from agent.domain.reporting import Bounds
 
 PLACEHOLDER = "CHANGE-ME"
@@ -113,6 +113,8 @@ class Config(Section):
     impact: Impact | None = None
     commands: Commands = Commands()
     metrics: Metrics | None = None
+    vehicle: VehicleSettings | None = None
+    services: tuple[Service, ...] = Field((), alias="service", max_length=32)
     watches: tuple[Watch, ...] = Field((), alias="watch")
     buzzer: Buzzer | None = None
     power: Power | None = None
@@ -142,6 +144,14 @@ class Config(Section):
         """Folder of the recordings that are kept."""
         chosen = None if self.impact is None else self.impact.directory
         return self.store.directory / "kept" if chosen is None else chosen
+
+    @field_validator("services")
+    @classmethod
+    def _each_once(cls, services: tuple[Service, ...]) -> tuple[Service, ...]:
+        names = [service.name for service in services]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"each service needs a `name` of its own; twice: {', '.join(twice)}")
+        return services
 
     @model_validator(mode="after")
     def _kept_apart(self) -> Config:

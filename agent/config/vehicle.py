@@ -9,9 +9,25 @@ from pydantic import Field, field_validator, model_validator
 
 from agent.config.devices import SignalName
 from agent.config.section import Section, TopicLevel, from_file_folder
+from agent.domain.record import DrivingKind, ResponseMode
 
 Limit = Annotated[float, Field(gt=0, le=100)]
 Pair = Annotated[tuple[Limit, Limit], Field()]
+
+
+class Sound(Section):
+    """What the driver hears at once when a limit of driving is passed."""
+
+    kinds: tuple[DrivingKind, ...] = tuple(DrivingKind)
+    """Which kinds of driving sound; none for silence."""
+    modes: tuple[ResponseMode, ...] = tuple(ResponseMode)
+    """Response modes in which they sound; of a vehicle that does not tell, `normal` counts."""
+    quiet_after_call_s: float = Field(10, ge=0, le=120)
+    """Nothing sounds for so long after the alert of a call."""
+    apart_s: float = Field(3, ge=0, le=60)
+    """Least time between two sounds."""
+    again_s: float = Field(30, ge=1, le=600)
+    """What lasts sounds again after so long."""
 
 
 class Driving(Section):
@@ -33,6 +49,8 @@ class Driving(Section):
     """Highest speed with lights and siren."""
     motion_mps: float = Field(2, gt=0, le=20)
     """Above this speed, open belts and doors count."""
+    sound: Sound = Sound()
+    """When the driver hears of it."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Driving:
@@ -65,6 +83,46 @@ class Watch(Section):
             raise ValueError("low or high is needed")
         if self.low is not None and self.high is not None and self.high - self.low <= 2 * self.hysteresis:
             raise ValueError(f"no value is right between low = {self.low} and high = {self.high}")
+        return self
+
+
+class VehicleSettings(Section):
+    """What fleet services are told of the vehicle itself."""
+
+    idle_after_s: float = Field(300, ge=10, le=86_400)
+    """An engine that runs at rest for so long idles."""
+    cranking_v: float = Field(9, gt=0, le=48)
+    """Voltage that must not be fallen below while the engine is started."""
+    low_voltage_v: float | None = Field(11.8, gt=0, le=48)
+    """Voltage of the main battery below which it is low; it must last a minute."""
+    low_fuel_percent: float | None = Field(15, gt=0, le=100)
+    """Fuel level below which it is low."""
+    coolant_celsius: float | None = Field(112, gt=0, le=200)
+    """Temperature of the coolant above which it is hot."""
+    without_crew: bool = False
+    """A vehicle that moves while nobody is signed on and on no call moves unattended, too."""
+    area: str | None = Field(None, min_length=1, max_length=64)
+    """Id of the place that the vehicle must not leave but on a call."""
+    hurry_s: float = Field(5, ge=1, le=60)
+    """Age of no position while the vehicle moves unattended."""
+
+
+class Service(Section):
+    """A service that comes again; at least one of the three says when."""
+
+    name: TopicLevel
+    """What it is called, such as oil."""
+    every_km: float | None = Field(None, gt=0, le=1_000_000)
+    """Distance after which it is due."""
+    every_h: float | None = Field(None, gt=0, le=100_000)
+    """Engine hours after which it is due."""
+    every_days: float | None = Field(None, gt=0, le=3650)
+    """Days after which it is due."""
+
+    @model_validator(mode="after")
+    def _some_end(self) -> Service:
+        if self.every_km is None and self.every_h is None and self.every_days is None:
+            raise ValueError("every_km, every_h or every_days is needed")
         return self
 
 

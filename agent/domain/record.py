@@ -80,6 +80,7 @@ class AlertCode(Token):
     JOURNAL_BEGUN = "journal_begun", "A new journal began: the old one had records of two under one number."
     BUTTON_EDGES_LOST = "button_edges_lost", "The button panel lost presses or releases."
     BUTTON_CHATTER = "button_chatter", "A key chatters; its presses are left out until it is quiet."
+    UNATTENDED_MOVEMENT = "unattended_movement", "The vehicle moves without ignition, crew or key."
     BUTTON_UNKNOWN = "button_unknown", "A key was pressed that has no meaning in the configuration."
     GNSS_JAMMED = "gnss_jammed", "The receiver is jammed, or its antenna taken off; the text has the sign."
     GNSS_SPOOFED = "gnss_spoofed", "Position or time may be forged; the text has the sign."
@@ -158,6 +159,33 @@ class DrivingKind(Token):
     OVERSPEED = "overspeed", "Too fast for the response mode; the value is the speed in m/s."
     BELT = "belt", "A seat was taken and not belted in motion."
     DOOR = "door", "A door was open in motion."
+    SPOTTER = "spotter", "Reversed without the spotter's button; the value is the speed in m/s."
+
+
+class Leg(Token):
+    """A part of a run whose response mode is reported."""
+
+    TO_SCENE = "to_scene", "From en route to on scene; NEMSIS eResponse.24."
+    TRANSPORT = "transport", "From transporting to at destination; NEMSIS eDisposition.18."
+
+
+class VehicleWarning(Token):
+    """What fleet services are told of a vehicle beside what `[[watch]]` watches."""
+
+    IDLING = "idling", "The engine runs and the vehicle stands; the value is seconds."
+    WEAK_CRANKING = "weak_cranking", "The voltage fell too low while the engine was started; in V."
+    UNATTENDED = "unattended", "It moves without ignition, crew or key; the value is metres."
+    LEFT_AREA = "left_area", "It is outside of its area and on no call; the value is metres."
+    BREAKDOWN = "breakdown", "Out of service on a call; a telemetry record beside it has all signals."
+    SERVICE_DUE = "service_due", "A service is due by distance, hours or days; `item` names it."
+
+
+class IdleNeed(Token):
+    """Why an engine that idles may have to."""
+
+    HIGH_IDLE = "high_idle", "High idle or power take-off is on."
+    HEAT = "heat", "It is cold outside, or too cold in the patient compartment."
+    COOLING = "cooling", "It is hot outside, or too hot in the patient compartment."
 
 
 class CodeStage(Token):
@@ -502,6 +530,18 @@ class TripRecord(Body):
     odometer_source: Annotated[
         str | None, Field("By what the odometer was counted.", tokens=OdometerSource, since=2)
     ] = None
+    drivers: Annotated[
+        tuple[str, ...] | None, Field("Crew ids of all who drove, in their order.", items=4, since=2)
+    ] = None
+    statuses: Annotated[
+        tuple[tuple[str, int], ...] | None, Field("Seconds in each unit status.", items=13, since=2)
+    ] = None
+    grade: Annotated[
+        float | None,
+        Field(
+            "Driving, 10 for no events and less with events a distance (docs/driving.md).", scale=10, since=2
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,6 +558,47 @@ class Driving(Body):
     driver: Annotated[str | None, Field("Crew id of the driver; null when not known.")] = None
     position: Annotated[Position | None, Field("Where.")] = None
     incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseLeg(Body):
+    """How a leg of a run was driven: with which lights and siren, for how long and how far."""
+
+    leg: Annotated[str, Field("Which leg.", tokens=Leg)]
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+    from_boottime_ms: Annotated[int | None, Field("When it began.", unit="ms")] = None
+    duration_s: Annotated[int | None, Field("How long it took.", unit="s")] = None
+    distance_m: Annotated[int | None, Field("How far.", unit="m")] = None
+    normal_s: Annotated[int | None, Field("Time with neither lights nor siren.", unit="s")] = None
+    lights_s: Annotated[int | None, Field("Time with lights and without siren.", unit="s")] = None
+    siren_s: Annotated[int | None, Field("Time with lights and siren.", unit="s")] = None
+    normal_m: Annotated[int | None, Field("Distance with neither.", unit="m")] = None
+    lights_m: Annotated[int | None, Field("Distance with lights alone.", unit="m")] = None
+    siren_m: Annotated[int | None, Field("Distance with lights and siren.", unit="m")] = None
+    begun: Annotated[str | None, Field("Response mode at its beginning.", tokens=ResponseMode)] = None
+    ended: Annotated[str | None, Field("Response mode at its end.", tokens=ResponseMode)] = None
+    nemsis: Annotated[str | None, Field("Code for the NEMSIS element; null when nothing is known.")] = None
+    driver: Annotated[str | None, Field("Crew id of the driver; null when not known.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Body):
+    """Something about the vehicle that fleet services should know began or ended."""
+
+    warning: Annotated[str, Field("What.", tokens=VehicleWarning)]
+    open: Annotated[bool | None, Field("True when it began, false when it ended; null for a moment.")] = None
+    value: Annotated[float | None, Field("Extreme value; the unit is that of `warning`.", scale=100)] = None
+    limit: Annotated[float | None, Field("Limit that was passed, in the same unit.", scale=100)] = None
+    duration_s: Annotated[int | None, Field("How long so far.", unit="s")] = None
+    place: Annotated[str | None, Field("Known place where it is.")] = None
+    category: Annotated[str | None, Field("What that is; `scene` on scene, null elsewhere.")] = None
+    need: Annotated[str | None, Field("Why the engine may have to idle.", tokens=IdleNeed)] = None
+    item: Annotated[str | None, Field("Which service.")] = None
+    odometer_m: Annotated[int | None, Field("Odometer.", unit="m")] = None
+    position: Annotated[Position | None, Field("Where.")] = None
+    status: Annotated[str | None, Field("Unit status at that time.", tokens=UnitStatus)] = None
+    incident: Annotated[str | None, Field("Incident that the unit is assigned to.")] = None
+    driver: Annotated[str | None, Field("Crew id of the driver; null when not known.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -696,6 +777,8 @@ class Kind(IntEnum):
     TRIP = 24, _TRAIL, _GROUPED, 7, TripRecord
     BREAKDOWN = 25, _EVENTS, _AT_ONCE, _NEVER, Breakdown
     READINESS = 29, _TRAIL, _GROUPED, 7, Readiness
+    RESPONSE_LEG = 32, _TRAIL, _GROUPED, 7, ResponseLeg
+    WARNING = 33, _TRAIL, _GROUPED, 7, Warned
 
     @property
     def stream(self) -> Stream:

@@ -11,6 +11,8 @@ from agent.domain.vehicle import Signal
 IGNITION = "LowVoltageSystemState"
 ENGINE_MAY_RUN = ("ON", "START")
 """Values of that signal with which the engine may run."""
+FUEL_USED, FUEL_LEVEL = "Ambulance.Chassis.FuelUsed", "Powertrain.FuelSystem.AbsoluteLevel"
+MOST_NOTED = 8
 _NS = 1_000_000_000
 _STALE_NS = 10 * _NS
 """Two speeds farther apart say nothing about the way between."""
@@ -36,6 +38,11 @@ class TripMeter:
         self._known: set[str] = set()
         self._at_ns = 0
         self._events_before: dict[str, int] = {}
+        self._drivers: dict[str, None] = {}
+        self._incidents: dict[str, None] = {}
+        self._statuses: dict[str, float] = {}
+        self._noted_ns: int | None = None
+        self._fuel: tuple[float | None, float | None] = (None, None)
 
     @property
     def is_driving(self) -> bool:
@@ -62,10 +69,24 @@ class TripMeter:
                     ended.append((at_ns, self._end(at_ns, events)))
             elif signal.name == "Speed":
                 self._speed(value, at_ns)
+            elif signal.name in (FUEL_USED, FUEL_LEVEL) and self._begun_ns is not None:
+                self._first_fuel(signal.name, value)
             elif signal.name == "TraveledDistance" and _is_number(value) and self._first_odometer_m is None:
                 self._first_odometer_m = float(value)
             self._values[signal.name] = value
         return ended
+
+    def note(self, now_ns: int, status: str | None, incident: str | None, driver: str | None) -> None:
+        """What the crew does, about once a second; counted for the trip that lasts."""
+        before_ns, self._noted_ns = self._noted_ns, now_ns
+        if self._begun_ns is None:
+            return
+        if driver is not None and len(self._drivers) < MOST_NOTED:
+            self._drivers[driver] = None
+        if incident is not None and len(self._incidents) < MOST_NOTED:
+            self._incidents[incident] = None
+        if status is not None and before_ns is not None and 0 < now_ns - before_ns <= _STALE_NS:
+            self._statuses[status] = self._statuses.get(status, 0.0) + (now_ns - before_ns) / _NS
 
     def _begin(self, at_ns: int, events: Mapping[str, int]) -> None:
         self._begun_ns = self._at_ns = at_ns
@@ -74,6 +95,29 @@ class TripMeter:
         self._metres, self._top_mps, self._has_speed, self._speed_at = 0.0, 0.0, False, None
         self._seconds, self._known = {}, set()
         self._events_before = dict(events)
+        self._drivers, self._incidents, self._statuses, self._noted_ns = {}, {}, {}, None
+        self._fuel = self._fuel_now()
+
+    def _first_fuel(self, name: str, value: SignalValue | None) -> None:
+        """What is told first after the ignition came on is what there was."""
+        used, tank = self._fuel
+        if name == FUEL_USED and used is None and _is_number(value):
+            self._fuel = float(value), tank
+        elif name == FUEL_LEVEL and tank is None and _is_number(value):
+            self._fuel = used, float(value)
+
+    def _fuel_now(self) -> tuple[float | None, float | None]:
+        """(fuel used since ever, fuel in the tank) in litres; None for what is not told."""
+        used, tank = self._values.get(FUEL_USED), self._values.get(FUEL_LEVEL)
+        return float(used) if _is_number(used) else None, float(tank) if _is_number(tank) else None
+
+    def _fuel_l(self) -> float | None:
+        (used, tank), (used_before, tank_before) = self._fuel_now(), self._fuel
+        if used is not None and used_before is not None and used >= used_before:
+            return round(used - used_before, 2)
+        if tank is not None and tank_before is not None and tank <= tank_before:
+            return round(tank_before - tank, 2)
+        return None  # not told, or filled up meanwhile
 
     def _pass(self, at_ns: int) -> None:
         """Count the time since the last signal for what held meanwhile."""
@@ -123,6 +167,12 @@ class TripMeter:
             top_speed_mps=round(self._top_mps, 2) if self._has_speed else None,
             lights_s=self._whole("lights"),
             siren_s=self._whole("siren"),
+            fuel_l=self._fuel_l(),
+            driver=next(iter(self._drivers)) if len(self._drivers) == 1 else None,
+            drivers=tuple(self._drivers) or None,
+            incidents=tuple(self._incidents) or None,
+            statuses=tuple((status, round(seconds)) for status, seconds in sorted(self._statuses.items()))
+            or None,
             events=tuple((kind, count) for kind, count in happened if count) or None,
         )
 

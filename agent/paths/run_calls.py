@@ -72,6 +72,8 @@ class RunCalls:
         self._eta_told_ns: int | None = None
         self._unkept: deque[tuple[Kept, int, list[Body]]] = deque()
         """Records of what is not kept for a restart yet, with their time: that it came is said afterwards."""
+        self.alerted_ns: int | None = None
+        """CLOCK_BOOTTIME of the newest alert that the crew hears."""
 
     # ------------------------------------------------------------------ commands of dispatch
 
@@ -223,6 +225,8 @@ class RunCalls:
                 )
             )
             log.info("call", step=one.event.value)  # never what the call says
+        if any(one.sound for one in news):
+            self.alerted_ns = self._records.now_ns()
         if not news:
             return None
         if any(one.event is CallStep.RECEIVED for one in news):

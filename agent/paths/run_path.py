@@ -125,6 +125,11 @@ class RunPath:
         """Whether the unit knows where it is now."""
         return self._around.has_fix
 
+    @property
+    def places(self) -> Places:
+        """All known places."""
+        return self._around.places
+
     def listen(self, on_state: Callable[[], None]) -> None:
         """Call `on_state` when something changed that `state/status` says."""
         self._on_state = on_state

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.config import Driving as DrivingSettings
 from agent.config import Watch
-from agent.domain.driving import LIGHTS, SIREN, DrivingLimits, DrivingWatch, response_mode
+from agent.domain.driving import LIGHTS, SIREN, DrivingLimits, DrivingWatch, grade, response_mode
 from agent.domain.fix import Fix
 from agent.domain.odometer import OdometerReading, told
 from agent.domain.record import (
     Body,
     CodeStage,
     Draft,
+    Driving,
+    Excursion,
     Position,
     ResponseMode,
     SignalValue,
@@ -30,6 +33,8 @@ from agent.outbox.outbox import Outbox
 
 POSITION_AGE_NS = 15_000_000_000
 """An older fix does not say where something happened."""
+MOST_EXCURSIONS = 100
+"""The newest beginnings and ends that `mdt status` lists."""
 _KEPT = frozenset({LIGHTS, SIREN, IGNITION})
 
 
@@ -41,11 +46,15 @@ class Around:
         status: unit status.
         incident: that the unit is assigned to.
         driver: crew id of who drives.
+        odometer_m: the vehicle's.
+        aboard: whether anybody is signed on.
     """
 
     status: str | None = None
     incident: str | None = None
     driver: str | None = None
+    odometer_m: int | None = None
+    aboard: bool = False
 
 
 class VehicleEvents:
@@ -86,6 +95,8 @@ class VehicleEvents:
         self._values: dict[str, SignalValue | None] = {}
         self._begin: Position | None = None
         self._begin_odometer: OdometerReading | None = None
+        self._grave_before: dict[str, int] = {}
+        self._excursions: deque[tuple[int, Excursion]] = deque(maxlen=MOST_EXCURSIONS)
 
     def on_signals(self, signals: Sequence[Signal]) -> None:
         """Take changed signals, oldest first."""
@@ -94,17 +105,39 @@ class VehicleEvents:
                 self._values[signal.name] = signal.value
         for at_ns, excursion in self._stores.take(signals):
             self._stage(at_ns, excursion)
+            self._excursions.append((at_ns, excursion))
         if self._driving is not None:
             for at_ns, event in self._driving.take(signals):
                 # Where it ended: that is when it is known to have been one.
                 now_ns = signals[-1].received_boottime_ns
-                self._stage(at_ns, replace(event, position=self._position(now_ns)))
+                self._tell_driving(at_ns, event, now_ns)
         was_driving = self._trips.is_driving
         for at_ns, trip in self._trips.take(signals, {} if self._driving is None else self._driving.counts):
-            self._stage(at_ns, self._measured(replace(trip, begin=self._begin, end=self._position(at_ns))))
+            measured = self._measured(replace(trip, begin=self._begin, end=self._position(at_ns)))
+            self._stage(at_ns, replace(measured, grade=self._graded(measured)))
         if self._trips.is_driving and not was_driving:
             self._begin = self._position(signals[-1].received_boottime_ns)
             self._begin_odometer = self._odometer()
+            self._grave_before = {} if self._driving is None else dict(self._driving.grave)
+
+    def on_fix(self, fix: Fix) -> None:
+        """Take a believed fix."""
+        if self._driving is None or fix.course_deg is None or fix.speed_mps is None:
+            return
+        at_ns = fix.received_boottime_ns
+        for begun_ns, event in self._driving.take_course(fix.course_deg, fix.speed_mps, at_ns):
+            self._tell_driving(begun_ns, event, at_ns)
+
+    def _tell_driving(self, at_ns: int, event: Driving, now_ns: int) -> None:
+        around = self._around()
+        body = replace(event, position=self._position(now_ns), driver=around.driver, incident=around.incident)
+        self._stage(at_ns, body)
+
+    def _graded(self, trip: TripRecord) -> float | None:
+        if self._driving is None:
+            return None
+        grave = {kind: count - self._grave_before.get(kind, 0) for kind, count in self._driving.grave.items()}
+        return grade(dict(trip.events or ()), grave, trip.distance_m)
 
     def on_faults(self, controller: int, lamps: Lamps, codes: list[Code], at_ns: int) -> None:
         """Take what a control unit says is wrong now."""
@@ -119,7 +152,9 @@ class VehicleEvents:
         self._tell_codes(self._polled.take(controller, stage, codes, at_ns), at_ns)
 
     def look(self, now_ns: int) -> None:
-        """Tell of trouble codes that are gone; to be called now and then."""
+        """Tell of trouble codes that are gone; to be called about once a second."""
+        around = self._around()
+        self._trips.note(now_ns, around.status, around.incident, around.driver)
         self._tell_codes(self._codes.expire(now_ns), now_ns)
 
     def _tell_codes(self, records: Sequence[TroubleCode], at_ns: int) -> None:
@@ -134,6 +169,16 @@ class VehicleEvents:
                 incident=around.incident,
             )
             self._stage(at_ns, body)
+
+    @property
+    def driving(self) -> DrivingWatch | None:
+        """What watches the driving; None where it is not configured."""
+        return self._driving
+
+    @property
+    def odometer_m(self) -> int | None:
+        """The unit's odometer; None when it is not known."""
+        return told(self._odometer())[0]
 
     @property
     def ignition_on(self) -> bool | None:
@@ -155,6 +200,7 @@ class VehicleEvents:
         return {
             "trouble_codes": self._codes.snapshot() + self._polled.snapshot(),
             "outside_limits": self._stores.open(),
+            "excursions": [_listed(at_ns, excursion) for at_ns, excursion in self._excursions],
         }
 
     def _measured(self, trip: TripRecord) -> TripRecord:
@@ -174,6 +220,17 @@ class VehicleEvents:
 
     def _stage(self, at_ns: int, body: Body) -> None:
         self._outbox.stage(Draft(self._time_base.stamp(at_ns), body))
+
+
+def _listed(at_ns: int, excursion: Excursion) -> dict[str, object]:
+    """A line of the list of excursions, JSON-able."""
+    return {
+        "place": excursion.place,
+        "what": "began" if excursion.open else "ended",
+        "boottime_s": at_ns // 1_000_000_000,
+        "extreme": excursion.extreme,
+        "duration_s": excursion.duration_s,
+    }
 
 
 def _limits(settings: DrivingSettings) -> DrivingLimits:

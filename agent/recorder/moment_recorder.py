@@ -103,6 +103,7 @@ class MomentRecorder:
         self._come = asyncio.Event()
         self._telling: set[asyncio.Task[None]] = set()
         self._spent, self._spent_ns = 0.0, 0
+        self._progress: Callable[[], None] = lambda: None
         self.left_out = 0
 
     # ------------------------------------------------------------------ what is taken
@@ -165,7 +166,7 @@ class MomentRecorder:
 
     async def run(self, progress: Callable[[], None]) -> NoReturn:
         """Write until cancelled; what is being recorded then is told of at the next start."""
-        telling_left = True
+        telling_left, self._progress = True, progress
         try:
             while True:
                 progress()
@@ -278,11 +279,17 @@ class MomentRecorder:
             self._on_problem(f"{self._kept}: {task.exception()}")
 
     async def _disk(self, work: Callable[[], Awaitable[Any]]) -> bool:
+        doing = asyncio.ensure_future(work())
         try:
-            await work()
+            # A card may stand still for a minute: that is no reason to start the agent anew.
+            while not (await asyncio.wait({doing}, timeout=TICK_S))[0]:
+                self._progress()
+            doing.result()
         except OSError as error:
             self._on_problem(f"{self._kept}: {error.strerror or error}")
             return False
+        finally:
+            doing.cancel()
         self._on_problem(None)
         return True
 

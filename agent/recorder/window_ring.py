@@ -16,6 +16,8 @@ Message = tuple[str, int, int, bytes]
 _HEAD = struct.Struct("<QIB")
 _EXTENDED = 1 << 31
 SEGMENT_NS = 1_000_000_000
+MOST_SHARE = 32
+"""A segment holds at most this part of all bytes, so that giving up the oldest gives up little."""
 MOST_BYTES = 8 * 1024 * 1024
 """A minute of 4,500 frames a second is 6 MiB."""
 
@@ -98,7 +100,12 @@ class WindowRing:
 
     def _segment(self, at_ns: int) -> Segment:
         last = self._segments[-1] if self._segments else None
-        if last is None or last.number <= self._sealed or at_ns - last.begun_ns >= SEGMENT_NS:
+        is_full = last is not None and (
+            last.number <= self._sealed
+            or at_ns - last.begun_ns >= SEGMENT_NS
+            or last.size >= self._most_bytes // MOST_SHARE
+        )
+        if last is None or is_full:
             self._made += 1
             last = Segment(self._made, at_ns, at_ns)
             self._segments.append(last)

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from agent import __version__
 from agent.app.crew_parts import read_places
+from agent.app.vehicle_parts import VehicleParts
 from agent.config import CanDevice, Config
 from agent.domain.crew import ButtonEdge
 from agent.domain.fix import Fix
@@ -36,12 +37,13 @@ from agent.paths.panel_voice import NoVoice
 from agent.paths.row_time import RowTime
 from agent.paths.run_path import RunPath
 from agent.paths.signal_path import SignalPath
-from agent.paths.vehicle_events import Around, VehicleEvents
+from agent.paths.vehicle_events import Around
 from agent.sources.can.vehicle_file import VehicleFile, load_vehicle_file
 from agent.uplink.presence import Presence
 from agent.wire import orders
 from agent.wire.topics import Topics
 from hil.city.light_store import NS, LightStore, LightUplink, Sent
+from hil.sim.inline_worker import InlineWorker
 from hil.sim.manual_clock import ManualClock
 
 BUILT_BEFORE_MS = 100 * 86_400_000
@@ -67,7 +69,7 @@ class _Boot:
     crew: CrewPath
     run: RunPath
     signals: SignalPath
-    vehicle: VehicleEvents
+    vehicle: VehicleParts
     clock_watch: ClockWatch
     uplink: LightUplink
     edge: Callable[[ButtonEdge], None]
@@ -237,7 +239,7 @@ class LightUnit:
             outbox=outbox,
             states=uplink,
             health=health,
-            on_believed=run.on_fix,
+            on_believed=lambda fix: _believed(run, vehicle, fix),
             wheels_keep_pace=not config.clock.replay,
         )
         self._page = page.sink = _HintWatch(StatusWatch(uplink, fixes))
@@ -253,13 +255,20 @@ class LightUnit:
             silent=config.crew.emergency_silent,
         )
         run.listen(crew.publish)
-        vehicle = VehicleEvents(
-            config.driving,
-            config.watches,
+        vehicle = VehicleParts(
+            config,
+            clock,
             time_base,
-            outbox,
+            health,
+            outbox=outbox,
+            places=run.places,
+            worker=InlineWorker,
             newest_fix=lambda: fixes.newest,
             around=lambda: _around(crew, run),
+            odometer=lambda: None,
+            alerted_ns=lambda: run.calls.alerted_ns,
+            hurry=lambda _: None,
+            everything=lambda: None,
         )
         signals = SignalPath(
             TelemetryPolicy(
@@ -422,10 +431,17 @@ class LightUnit:
             self._left.append(Sent(at_ns, message.topic, message.payload, message.packet_bytes()))
 
 
+def _believed(run: RunPath, vehicle: VehicleParts, fix: Fix) -> None:
+    run.on_fix(fix)
+    vehicle.on_fix(fix)
+
+
 def _around(crew: CrewPath, run: RunPath) -> Around:
     """What the crew does, for what the vehicle tells; as the daemon has it."""
     status = crew.snapshot()["status"]
-    return Around(None if status is None else str(status), run.incident, run.aboard.roster.driver)
+    roster = run.aboard.roster
+    token = None if status is None else str(status)
+    return Around(token, run.incident, roster.driver, aboard=bool(roster.crew))
 
 
 class _LateSink:

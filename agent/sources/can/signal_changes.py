@@ -151,6 +151,15 @@ class SignalChanges:
             )
         )
 
+    def unknown(self) -> list[Signal]:
+        """Every signal that was told, as not known any more, dated to when it was told last."""
+        return [
+            Signal(watched.name, None, watched.told_ns)
+            for message in self._messages.values()
+            for watched in message.watched
+            if watched.is_told and watched.told is not None
+        ]
+
     def release(self, now_ns: int) -> list[Signal]:
         """Changes that were held back for their minimum interval and are due at `now_ns`."""
         to_tell: list[Signal] = []

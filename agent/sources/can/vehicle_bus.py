@@ -103,6 +103,7 @@ class VehicleBus:
                 watch.judge(now_s)
         except HardwareError as error:
             self._health.raise_(HealthReason.CAN_LOST, str(error), owner=self._feed.name)
+            self._forget(on_signals)
             raise
         finally:
             reasons = (HealthReason.CAN_SILENT, HealthReason.CAN_OVERRUN, HealthReason.CAN_ERRORS)
@@ -126,6 +127,13 @@ class VehicleBus:
             "error_frames": self._feed.error_frames,
             "signals_never_heard": list(unheard),
         }
+
+    def _forget(self, on_signals: Callable[[Sequence[Signal]], None]) -> None:
+        """What the bus said is no longer known: an ignition that was off may be on by now."""
+        changes, self._changes = self._changes, None
+        unknown = [] if changes is None else changes.unknown()
+        if unknown:
+            on_signals(unknown)
 
     async def _made(self, progress: Callable[[], None]) -> CanDecoder:
         making = asyncio.ensure_future(self._make_decoder())

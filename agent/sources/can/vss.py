@@ -127,6 +127,8 @@ SIGNALS: dict[str, Meaning] = {
     "Ambulance.Crash.IsDetected": _BOOLEAN,
     "Ambulance.BrakePedal.IsPressed": _BOOLEAN,
     "Ambulance.Spotter.IsPressed": _BOOLEAN,
+    "Ambulance.Key.IsPresent": _BOOLEAN,
+    "Ambulance.Chassis.FuelUsed": _number("l"),
     "Ambulance.ShorePower.IsConnected": _BOOLEAN,
     "Ambulance.ShorePower.Voltage": _number("V"),
     "Ambulance.AuxiliaryBattery.Voltage": _number("V"),

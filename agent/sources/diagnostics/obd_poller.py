@@ -93,7 +93,7 @@ class ObdPoller:
         self, on_signals: Callable[[Sequence[Signal]], None], progress: Callable[[], None]
     ) -> NoReturn:
         """Ask until cancelled or the line fails. Raises HardwareError, and ConfigError for a vehicle file."""
-        decoder = self._decoder = self._decoder or await self._make_decoder()
+        decoder = self._decoder = self._decoder or await self._made(progress)
         changes = SignalChanges(decoder)
         questions = self._questions(decoder)
         loop = asyncio.get_running_loop()
@@ -116,6 +116,15 @@ class ObdPoller:
         finally:
             self._health.clear(HealthReason.CAN_SILENT, owner=name)
             await self._line.close()
+
+    async def _made(self, progress: Callable[[], None]) -> CanDecoder:
+        making = asyncio.ensure_future(self._make_decoder())
+        try:
+            while not (await asyncio.wait({making}, timeout=TICK_S))[0]:
+                progress()
+            return making.result()
+        finally:
+            making.cancel()
 
     async def _rest(self, taken_s: float, progress: Callable[[], None]) -> None:
         """The pause between two requests, by the bound of the configuration."""

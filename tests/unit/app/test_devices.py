@@ -19,6 +19,7 @@ from agent.domain.health import HealthReason
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError
 from agent.hal.samples import Sample
+from agent.sources.can import vss
 from firmware_shims.polled_sensor import PolledSensor
 from hil.drive.items import SampleItem
 from hil.recording.mcap_file import RecordingReader
@@ -170,3 +171,17 @@ def test_a_driver_is_not_imported_for_a_vehicle_that_does_not_have_it(tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_the_shipped_overlay_fits_into_a_configuration(tmp_path: Path) -> None:
+    """Blocks of an upfitter's lines and inputs, each with a signal that is known, and no two alike."""
+    overlay = Path(__file__).parents[3] / "config" / "overlay.example.toml"
+    (tmp_path / "agent.toml").write_text(BASE + overlay.read_text(encoding="utf-8"))
+    signals = [
+        signal
+        for device in load(tmp_path / "agent.toml").devices
+        if isinstance(device, SampleDevice)
+        for signal in device.signals()
+    ]
+    assert len(signals) == len(set(signals)) >= 15
+    assert set(signals) <= set(vss.SIGNALS)

@@ -73,7 +73,7 @@ def device(kind: str, **settings: Any) -> str:
         (GOOD + device("can_socketcan", channel="can0", vehicle="v", bitrate=1), 11, "can_slcan"),
         (GOOD + device("can_slcan", device="/dev/x", vehicle="v", bitrate=123), 11, "250000"),
         (GOOD + device("gnss_seral", device="/dev/x"), 7, "did you mean gnss_serial?"),
-        (GOOD + '[[device]]\ndevice = "/dev/x"\n', 7, "kind: missing; kinds are button_box"),
+        (GOOD + '[[device]]\ndevice = "/dev/x"\n', 7, "kind: missing; kinds are accelerometer_iio"),
         (GOOD + "[device]\nkind = 'gnss_serial'\n", 7, "write [[device]] with double brackets"),
         (GOOD + "[can]\nchannel = 'can0'\n", 7, "is a [[device]]"),
         (GOOD + "[[can]]\nchannel = 'can0'\n", 7, "is a [[device]]"),

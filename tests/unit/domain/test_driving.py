@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain.driving import DrivingLimits, DrivingWatch
+from agent.domain.driving import DrivingLimits, DrivingWatch, grade
 from agent.domain.record import Driving, DrivingKind, ResponseMode, SignalValue
 from agent.domain.vehicle import Signal
 
@@ -178,3 +180,69 @@ def test_no_signals_raise_and_what_is_told_is_bounded(
     for kind in DrivingKind:
         number = sum(event.event == kind for _, event in told)
         assert number <= 20 + at_ns / (120 * S) + 1
+
+
+def events_of(signals: list[Signal]) -> list[str]:
+    watch = DrivingWatch(DrivingLimits())
+    return [str(event.event) for _, event in watch.take(signals)] + [
+        str(event.event) for _, event in watch.end(signals[-1].received_boottime_ns)
+    ]
+
+
+def every(tenth: float, count: int, name: str, value: Any) -> list[Signal]:
+    return [Signal(name, value, round((tick * tenth) * S)) for tick in range(count)]
+
+
+def in_order(*signals: list[Signal]) -> list[Signal]:
+    return sorted((one for some in signals for one in some), key=lambda one: one.received_boottime_ns)
+
+
+def test_cornering_is_seen_by_the_rate_of_turn_where_there_is_no_accelerometer() -> None:
+    turning = in_order(every(0.1, 40, "Speed", 54.0), every(0.1, 40, "AngularVelocity.Yaw", 20.0))  # 5.2 m/s2
+    assert events_of(turning) == ["cornering"]
+    both = in_order(turning, every(0.1, 40, "Acceleration.Lateral", 1.0))
+    assert events_of(both) == []  # the sensor knows better
+
+
+def test_cornering_is_seen_by_the_course_where_nothing_else_tells() -> None:
+    watch = DrivingWatch(DrivingLimits())
+    told = []
+    for second in range(12):
+        course = (350 + 20 * min(second, 5)) % 360  # 20 degrees a second through north, at 15 m/s
+        told += watch.take_course(course, 15.0, second * S)
+    assert [event.event for _, event in told] == ["cornering"]
+    assert told[0][1].value is not None
+    assert 5 < told[0][1].value < 5.5
+    still = DrivingWatch(DrivingLimits())
+    assert [still.take_course(90.0 * (second % 4), 1.0, second * S) for second in range(20)] == [[]] * 20
+
+
+def test_an_accelerometer_tells_of_braking_where_the_wheels_do_not() -> None:
+    braking = every(0.02, 100, "Acceleration.Longitudinal", -4.0)
+    assert events_of(braking) == ["braking"]
+    assert events_of(in_order(braking, every(0.1, 20, "Speed", 50.0))) == []
+    shaken = [
+        Signal("Acceleration.Longitudinal", -9.0 if tick % 5 else 3.0, tick * S // 50) for tick in range(200)
+    ]
+    assert events_of(shaken) == []
+
+
+def test_reversing_without_the_spotters_button_is_told_of_a_vehicle_that_has_one() -> None:
+    back = in_order(every(0.1, 1, "Powertrain.Transmission.SelectedGear", -1), every(0.1, 40, "Speed", 5.0))
+    assert events_of(back) == []
+    alone = [Signal("Ambulance.Spotter.IsPressed", False, 0), *back]
+    assert events_of(alone) == ["spotter"]
+    spotted = [
+        Signal("Ambulance.Spotter.IsPressed", True, 0),
+        Signal("Ambulance.Spotter.IsPressed", False, 1),
+        *back,
+    ]
+    assert events_of(spotted) == []
+
+
+def test_a_grade_says_how_many_events_a_distance_has() -> None:
+    assert grade({}, {}, 50_000) == 10
+    assert grade({"braking": 10}, {}, 100_000) == 5
+    assert grade({"braking": 4}, {"braking": 3}, 100_000) == 5
+    assert grade({"braking": 1}, {}, 900) is None
+    assert grade({}, {}, None) is None

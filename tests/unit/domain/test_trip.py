@@ -90,3 +90,34 @@ def test_no_signals_raise_and_times_are_within_the_trip(
             assert 0 <= trip.duration_s <= at_s + 1
             assert trip.distance_m is None or trip.distance_m >= 0
             assert trip.siren_s is None or trip.siren_s <= trip.duration_s + 1
+
+
+def test_a_trip_tells_who_drove_what_for_and_how_long_in_each_status() -> None:
+    meter = TripMeter()
+    meter.take([Signal("LowVoltageSystemState", "ON", 0)], {})
+    for second in range(1, 61):
+        status, driver = ("en_route", "m1") if second <= 20 else ("on_scene", "m2")
+        meter.note(second * S, status, "4711", driver)
+    ((_, trip),) = meter.take([Signal("LowVoltageSystemState", "OFF", 61 * S)], {})
+    assert (trip.driver, trip.drivers, trip.incidents) == (None, ("m1", "m2"), ("4711",))
+    assert trip.statuses == (("en_route", 19), ("on_scene", 40))
+    meter.take([Signal("LowVoltageSystemState", "ON", 70 * S)], {})
+    meter.note(71 * S, None, None, "m2")
+    ((_, trip),) = meter.take([Signal("LowVoltageSystemState", "OFF", 80 * S)], {})
+    assert (trip.driver, trip.drivers, trip.incidents, trip.statuses) == ("m2", ("m2",), None, None)
+
+
+def test_fuel_is_what_the_engine_used_else_what_the_tank_lost_and_never_less_than_nothing() -> None:
+    def fuel(*said: tuple[str, float]) -> float | None:
+        meter = TripMeter()
+        meter.take([Signal("LowVoltageSystemState", "ON", 0)], {})
+        for second, (name, value) in enumerate(said):
+            meter.take([Signal(name, value, (second + 1) * S)], {})
+        ((_, trip),) = meter.take([Signal("LowVoltageSystemState", "OFF", 60 * S)], {})
+        return trip.fuel_l
+
+    tank, used = "Powertrain.FuelSystem.AbsoluteLevel", "Ambulance.Chassis.FuelUsed"
+    assert fuel() is None
+    assert fuel((tank, 60.0), (tank, 51.5)) == 8.5
+    assert fuel((tank, 20.0), (tank, 70.0)) is None  # filled up
+    assert fuel((tank, 60.0), (used, 9000.0), (used, 9007.5), (tank, 70.0)) == 7.5

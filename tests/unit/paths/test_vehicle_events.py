@@ -70,7 +70,7 @@ def test_a_trouble_code_has_place_time_and_odometer() -> None:
     assert came.position.lat_deg == 42.35
     assert bench.shelf.drafts[0].stamp.boottime_ns == 100 * S
     assert (gone.active, gone.position) == (False, None)  # the fix is too old to say where
-    assert bench.events.snapshot() == {"trouble_codes": [], "outside_limits": []}
+    assert bench.events.snapshot() == {"trouble_codes": [], "outside_limits": [], "excursions": []}
 
 
 def test_driving_is_judged_only_where_it_is_configured() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,14 @@ from agent.domain.health import HealthBoard, HealthReason
 from agent.domain.vehicle import Signal
 from agent.hal.can import CanFilter, CanFrame
 from agent.hal.errors import DeviceLostError
+from agent.recorder.window_ring import WindowRing
 from agent.sources.can import vehicle_bus
 from agent.sources.can.can_decoder import BitField, CanDecoder, MessageLayout, SignalLayout
+from agent.sources.can.decoder_compiler import compile_decoder
+from agent.sources.can.impact_tap import ImpactTap
+from agent.sources.can.signal_changes import SignalChanges
 from agent.sources.can.vehicle_bus import VehicleBus
+from agent.sources.can.vehicle_file import load_vehicle_file
 from agent.sources.diagnostics.j1939_diagnostics import FILTERS, ActiveFaults, FaultTap
 
 BYTE = SignalLayout(name="Speed", unit="km/h", bits=BitField(0, 0xFF, False), min_interval_ns=50_000_000)
@@ -254,3 +260,52 @@ def test_trouble_codes_are_heard_beside_the_signals() -> None:
         assert bench.signals[0].value == 7
 
     bench.run(script)
+
+
+CHASSIS = Path(__file__).resolve().parents[4] / "config" / "vehicles" / "j1939_chassis.toml"
+
+
+def test_storms_of_a_j1939_bus_change_nothing_and_grow_nothing() -> None:
+    """Address claims of everybody, announcements without end, and each parameter group from each address."""
+    told: list[ActiveFaults] = []
+    tap = FaultTap(told.append)
+    layouts = compile_decoder(load_vehicle_file(CHASSIS), CHASSIS)
+    changes = SignalChanges(layouts)
+    ring = WindowRing(60_000_000_000, most_bytes=200_000)
+    impact = ImpactTap(lambda: layouts, lambda frames: ring.frames("can/can0", frames), lambda _: None)
+
+    def storm(turn: int) -> list[CanFrame]:
+        at_ns = turn * 10_000_000
+        claims = [CanFrame(0x18EEFF00 | one, True, bytes([turn % 256] * 8), at_ns) for one in range(256)]
+        announced = b"\x20\xff\x00\x25\xff\xca\xfe\x00"
+        bams = [CanFrame(0x1CECFF00 | one, True, announced, at_ns) for one in range(256)]
+        speeds = [CanFrame(0x18FEF100 | one, True, b"\xff" * 8, at_ns) for one in range(256)]
+        return claims + bams + speeds
+
+    def held() -> int:
+        return sum(len(message.heard) for message in changes._messages.values()) + len(changes._known)
+
+    sizes = []
+    for turn in range(60):
+        frames = storm(turn)
+        tap.take(frames)
+        impact.take(frames)
+        assert all(signal.value is None for signal in changes.take(frames))
+        sizes.append(held())
+    assert told == []
+    assert sizes[-1] == sizes[1]
+    assert len(tap._diagnostics.transport._open) <= 32
+    assert ring._size <= 200_000 + 10_000
+
+
+def test_what_a_bus_said_is_unknown_once_it_is_lost() -> None:
+    bench = Bench()
+    bench.hear(7, at_ns=5)
+    bench.feed.queue.put_nowait(DeviceLostError("bus", "gone"))
+
+    async def main() -> None:
+        with pytest.raises(DeviceLostError):
+            await bench.bus.run(bench.signals.extend, bench.progressed)
+
+    asyncio.run(main())
+    assert bench.signals == [Signal("Speed", 7, 5), Signal("Speed", None, 5)]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.domain.vehicle import Signal
 from agent.hal.can import CanFrame
 from agent.sources.can.can_decoder import BitField, CanDecoder, MessageLayout, SignalLayout
+from agent.sources.can.decoder_compiler import compile_decoder
 from agent.sources.can.signal_changes import SignalChanges
+from agent.sources.can.vehicle_file import load_vehicle_file
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -124,3 +128,15 @@ def test_who_listens_is_never_far_from_the_truth(
         assert abs(known - last) < max(deadband, 1)
     else:
         assert known == last
+
+
+def test_a_pulse_of_a_single_frame_is_two_changes() -> None:
+    """Siren, brake, doors and belts: what lasts one frame is told with both its times."""
+    demo = Path(__file__).resolve().parents[4] / "config" / "vehicles" / "demo_ambulance.toml"
+    changes = SignalChanges(compile_decoder(load_vehicle_file(demo), demo))
+    quiet, loud = bytes(4), b"\x04\x00\x00\x00"
+    frames = [CanFrame(928, False, loud if tick == 7 else quiet, tick * 200_000_000) for tick in range(12)]
+    siren = [one for one in changes.take(frames) if one.name == "Ambulance.Siren.IsOn"]
+    switched = [(one.value, one.received_boottime_ns) for one in siren if one.received_boottime_ns]
+    assert (True, 1_400_000_000) in switched
+    assert (False, 1_600_000_000) in switched
