@@ -184,11 +184,9 @@ class Patches:
             self._write(replace(self._state, kept=trial.patch, trial=None, verdict=Verdict(trial.id, "")))
 
     def roll_back(self, why: str) -> None:
-        """Take the change back that is on trial, or else, all that was changed; true with the next start."""
+        """Take the change back that is on trial; true with the next start."""
         if self._state.trial is not None:
             self._write(self._without(self._state, why))
-        elif self.in_use:
-            self._write(replace(self._state, kept={}))
 
     def told(self) -> None:
         """Whoever asked for the change knows what became of it."""

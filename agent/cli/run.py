@@ -117,8 +117,11 @@ def run_daemon(config: Config, platform: Platform, patches: Patches | None = Non
 
 
 def _taken_back(patches: Patches | None, error: ConfigError) -> bool:
-    """Whether what was changed from afar may be why nothing runs, and is not in use any more."""
-    if patches is None or not patches.in_use:
+    """Whether a change that is on trial may be why nothing runs, and is not in use any more.
+
+    One that was confirmed has run before: then it is something else, which the person must be told.
+    """
+    if patches is None or patches.trial is None:
         return False
     try:
         patches.roll_back(error.problems[0])
