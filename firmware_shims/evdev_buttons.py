@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from agent.config import ButtonDevice, DevicePath
 from agent.config.plain_words import did_you_mean
-from agent.hal.buttons import ButtonEdge, Lamp
+from agent.hal.buttons import SYSTEM_LAMP, ButtonEdge, Lamp
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
 from firmware_shims.input_device import (
@@ -94,7 +94,7 @@ class ButtonEvdev(ButtonDevice):
             raise ValueError("a key code is used twice")
         if len(set(self.lamp_leds.values())) != len(self.lamp_leds):
             raise ValueError("an LED is used twice")
-        if strangers := set(self.lamp_leds) - set(self.codes):
+        if strangers := set(self.lamp_leds) - set(self.codes) - {SYSTEM_LAMP}:
             raise ValueError(f"lamp_leds without a button: {', '.join(sorted(strangers))}")
         return self
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from agent.config import ButtonDevice, DevicePath
-from agent.hal.buttons import ButtonEdge, Lamp
+from agent.hal.buttons import SYSTEM_LAMP, ButtonEdge, Lamp
 from agent.hal.clock import Clock
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
 from firmware_shims.plain_lamps import PlainLamps
@@ -54,7 +54,7 @@ class ButtonGpio(ButtonDevice):
     """Key name to line offset."""
     lamp_lines: dict[str, Offset] = Field(default_factory=dict)
     """Key name to the line of its lamp: dark = off, blinking = not stored, lit, two blinks and a pause =
-    refused."""
+    refused. The name `system` is the lamp of the whole."""
     buzzer_line: Offset | None = None
     """The line of a buzzer; what it sounds is told by `[buzzer]`."""
     active_low: bool = True
@@ -95,7 +95,7 @@ class ButtonGpio(ButtonDevice):
             raise ValueError("no lines: give `lines`, `buzzer_line`, or both")
         if len(set(offsets)) != len(offsets):
             raise ValueError("a line offset is used twice")
-        if strangers := set(self.lamp_lines) - set(self.lines):
+        if strangers := set(self.lamp_lines) - set(self.lines) - {SYSTEM_LAMP}:
             raise ValueError(f"lamp_lines without a button: {', '.join(sorted(strangers))}")
         return self
 

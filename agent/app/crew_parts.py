@@ -15,10 +15,9 @@ from agent.domain.places import Places, places_from_geojson
 from agent.domain.record import Stream
 from agent.domain.sun import is_night
 from agent.domain.time_base import TimeBase
-from agent.hal.buttons import Lamp
+from agent.hal.buttons import SYSTEM_LAMP, Lamp
 from agent.hal.clock import Clock
 from agent.outbox.outbox import Outbox
-from agent.paths.crew_lamps import SYSTEM
 from agent.paths.crew_path import CrewPath
 from agent.paths.run_log import RunLog
 from agent.paths.run_memory import RunMemory
@@ -200,7 +199,7 @@ def _buzzer(config: Config, clock: Clock, time_base: TimeBase) -> BuzzerPath:
     assert config.buzzer is not None
     silent = [key for key, meaning in config.buttons.keys.items() if meaning == EMERGENCY]
     # Of the whole nothing is heard: a link that comes and goes would sound all the way.
-    return BuzzerPath(config.buzzer, [*silent, SYSTEM], clock, time_base)
+    return BuzzerPath(config.buzzer, [*silent, SYSTEM_LAMP], clock, time_base)
 
 
 def read_places(file: Path | None, health: HealthBoard) -> Places:

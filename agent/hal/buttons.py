@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent.domain.crew import ButtonEdge
 from agent.hal.feed import Feed
 
-__all__ = ["ButtonEdge", "ButtonPanel", "Lamp"]
+__all__ = ["SYSTEM_LAMP", "ButtonEdge", "ButtonPanel", "Lamp"]
+
+
+SYSTEM_LAMP: Final = "system"
+"""Name of the lamp that belongs to no key: whether the agent lives, is well, and reaches dispatch."""
 
 
 class Lamp(StrEnum):

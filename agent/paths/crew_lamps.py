@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from agent.domain.crew import EMERGENCY
-from agent.hal.buttons import Lamp
+from agent.hal.buttons import SYSTEM_LAMP, Lamp
 from agent.outbox.deposit import Deposit, Fate
 from agent.paths.panel_voice import Voice
 from agent.wire.orders import Answer
 
-SYSTEM: Final = "system"
-"""Name of the lamp that belongs to no key: whether the agent lives, is well, and is connected."""
 SYSTEM_AGAIN_TICKS: Final = 3
 
 
@@ -45,11 +43,11 @@ class CrewLamps:
 
     def tell_system(self, lamp: Lamp) -> None:
         """The lamp of the whole, once a second; it is said again, so that a box can tell who is dead."""
-        self._system_told = self._system_told + 1 if lamp is self._lamps.get(SYSTEM) else 0
-        self._lamps[SYSTEM] = lamp
+        self._system_told = self._system_told + 1 if lamp is self._lamps.get(SYSTEM_LAMP) else 0
+        self._lamps[SYSTEM_LAMP] = lamp
         if self._system_told % SYSTEM_AGAIN_TICKS == 0:
             for voice in self._voices:
-                voice.show(SYSTEM, lamp)
+                voice.show(SYSTEM_LAMP, lamp)
 
     def attach(self, voice: Voice) -> None:
         """Tell `voice` what its lamps are to show, now and from now on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sys
 import threading
@@ -70,6 +71,13 @@ def measure(setting: Setting) -> list[Figure]:
     rows = [
         _row("press.idle.dispatch.p50", _to_dispatch(idle), 50, 5, plain),
         _row("press.idle.dispatch.p99", _to_dispatch(idle), 99, 15, plain),
+        Figure(
+            "press.idle.stored.p50",
+            percentile_ms(_to_stored(idle), 50),
+            "ms",
+            "write and fsync of 4 kB on that disk",
+            percentile_ms(_syncs(setting.fresh_folder("press/disk"), count), 50),
+        ),
         _row("press.idle.stored.p99", _to_stored(idle), 99, None, None),
         _row("press.loaded.stored.p50", _to_stored(loaded), 50, None, None),
         _row("press.loaded.stored.p99", _to_stored(loaded), 99, 50, None),
@@ -77,6 +85,23 @@ def measure(setting: Setting) -> list[Figure]:
         _row("press.loaded.dispatch.p99", _to_dispatch(loaded), 99, None, None),
     ]
     return [*rows, _page(setting)]
+
+
+def _syncs(folder: Path, count: int) -> list[float]:
+    """What the disk itself takes, beside whatever else this computer does."""
+    found: list[float] = []
+    pause = threading.Event()
+    descriptor = os.open(folder / "bytes", os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        for _ in range(count):
+            pause.wait(0.05)
+            begun_s = time.perf_counter()
+            os.write(descriptor, bytes(4096))
+            os.fsync(descriptor)
+            found.append(time.perf_counter() - begun_s)
+    finally:
+        os.close(descriptor)
+    return found
 
 
 def _row(

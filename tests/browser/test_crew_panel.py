@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from hil.demo.crew_page import CrewPage
 from hil.played_daemon import PlayedDaemon, a_snapshot
+from hil.process.vehicle_config import to_toml
 
 pytestmark = pytest.mark.timeout(180)
 WITHIN_S = 30.0
@@ -442,6 +445,28 @@ for (const node of document.querySelectorAll("body *")) {
 }
 return { least_ratio: least, worst, texts };
 """
+
+
+def test_an_open_page_goes_on_when_its_server_is_started_again(
+    browser: WebDriver, daemon: PlayedDaemon, tmp_path: Path
+) -> None:
+    page = CrewPage(tmp_path / "agent.toml", tmp_path)
+    table = {**page.settings["panel"], "socket": str(daemon.path)}
+    (tmp_path / "agent.toml").write_text(to_toml({"panel": table}), encoding="utf-8")
+    page.start()
+    try:
+        browser.get(page.address)
+        until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".tile:not([disabled])"))
+        page.stop()
+        away = browser.find_element(By.ID, "away")
+        until(browser, lambda: away.is_displayed() and "server" in away.text)
+        assert not tile(browser, "on_scene").is_enabled()
+        page.start()
+        until(browser, lambda: tile(browser, "on_scene").is_enabled())
+        tile(browser, "on_scene").click()
+        until(browser, lambda: {"do": "press", "key": "on_scene"} in daemon.done)
+    finally:
+        page.stop()
 
 
 def test_two_panels_show_the_same(browser: WebDriver, daemon: PlayedDaemon) -> None:

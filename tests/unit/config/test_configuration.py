@@ -171,3 +171,7 @@ def test_a_file_that_the_computer_can_not_read_now_is_no_mistake_in_it(
 
 def _refuse(path: Path, number: int) -> str:
     raise OSError(number, "refused", str(path))
+
+
+def test_the_lamp_of_the_whole_needs_no_button(tmp_path: Path) -> None:
+    load(write(tmp_path, GOOD + GPIO + "lines = { on_scene = 5 }\nlamp_lines = { system = 6 }\n"))
