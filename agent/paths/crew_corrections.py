@@ -87,6 +87,9 @@ class Corrections:
         self._outbox = outbox
         self._records = records
         self._told = told
+        self._one_by_one = asyncio.Lock()
+        self._newest: Deposit | None = None
+        """The newest record of a correction."""
         self._answered: dict[int, tuple[bool, str | None, str | None]] = {}
         """What dispatch said of the newest records, by their number."""
 
@@ -114,6 +117,12 @@ class Corrections:
             self._told.begin(self._amend(order))
 
     async def _amend(self, order: Amend) -> None:
+        async with self._one_by_one:  # the next is to read what this one wrote
+            await self._amend_now(order)
+            if self._newest is not None and not self._newest.done():
+                await asyncio.wait([self._newest])
+
+    async def _amend_now(self, order: Amend) -> None:
         held = self._standing.press(order.seq)
         if held is None:
             try:
@@ -233,7 +242,7 @@ class Corrections:
         return by
 
     def _put(self, body: Body) -> None:
-        written = self._records.put(body)
+        written = self._newest = self._records.put(body)
         if written is not None:
             written.add_done_callback(look_at)
 

@@ -445,21 +445,19 @@ class CrewPath:
         """The presses' part of what the page shows, JSON-able; `tiles`: keys that have one, None for all."""
         now_ns = self._clock.boottime_ns()
         status, emergency, state = self._standing.status, self._standing.emergency, self._rules.state
-        keys = [key for key, token in self._keys.items() if token != EMERGENCY]
-        shown = keys if tiles is None else tiles
+        shown, more = self._tiles(tiles)
         refusal = None if status is None else self._lamps.refusal_of(status.body.input)
-        age_ns = None if status is None or status.boottime_ns is None else now_ns - status.boottime_ns
         fate = None if emergency is None or emergency.deposit is None else emergency.deposit.fate
         return {
             "status": {
                 "token": state.status,
-                "age_s": None if age_ns is None else round(age_ns / 1e9, 1),
+                "age_s": self._age_s(status, now_ns),
                 "reason": status.body.reason if status and isinstance(status.body, StatusChange) else None,
                 "undo_s": round(self._rules.undo_left_ns(now_ns) / 1e9, 1),
                 "refused": None if refusal is None else {"reason": refusal.reason, "text": refusal.text},
             },
-            "keys": [self._tile(key) for key in shown if key in keys],
-            "more_keys": [self._tile(key) for key in keys if key not in shown],
+            "keys": [self._tile(key) for key in shown],
+            "more_keys": [self._tile(key) for key in more],
             "emergency": {
                 "active": state.emergency,
                 "sent": fate is Fate.DELIVERED,
@@ -474,6 +472,32 @@ class CrewPath:
                 if isinstance(one.body, StatusChange) and (seq := self._standing.seq_of(one)) is not None
             ],
         }
+
+    def _tiles(self, wanted: Sequence[str] | None) -> tuple[list[str], list[str]]:
+        """Keys that have a tile, and the others; of keys with one meaning one is enough.
+
+        What is wanted is a key by its name, or the first with that status. Where none of it is there, a page
+        without tiles would help nobody: then it is the first keys.
+        """
+        by_status: dict[str, str] = {}
+        for key, token in self._keys.items():
+            if token != EMERGENCY:
+                by_status.setdefault(token, key)
+        keys = list(by_status.values())
+        if wanted is None:
+            return keys, []
+        found = (one if one in self._keys else by_status.get(one) for one in wanted)
+        shown = list(dict.fromkeys(key for key in found if key is not None and self._keys[key] != EMERGENCY))
+        shown = shown or keys[: len(wanted)]
+        told = {self._keys[key] for key in shown}
+        return shown, [key for key in keys if self._keys[key] not in told]
+
+    def _age_s(self, held: Held | None, now_ns: int) -> float | None:
+        """How long the status holds; of one whose time was corrected, or of another boot, by UTC."""
+        if held is not None and held.boottime_ns is not None:
+            return round((now_ns - held.boottime_ns) / 1e9, 1)
+        since, utc = self._standing.utc_of(held), self._time_base.utc(now_ns)
+        return None if since is None or utc is None else round((utc.unix_ms - since.unix_ms) / 1000, 1)
 
     def _tile(self, key: str) -> dict[str, str]:
         return {"key": key, "token": self._keys[key], "lamp": str(self._lamps.of(key))}

@@ -60,6 +60,8 @@ TICK_S = 1.0
 STALL_KEEPALIVES = 2.0
 STALL_MIN_S = 30.0
 """A broker that answers pings but acknowledges nothing for this long is left."""
+DONE_WITHIN_S = 10.0
+"""After so long a command is acknowledged to the broker although it is not kept yet."""
 OFFLINE_ACK_S = 1.0
 NEW_JOURNAL_EVERY_S = 600.0
 """A reader may have a new journal begun once in so long."""
@@ -104,6 +106,18 @@ class UplinkSnapshot:
     replays_waiting: int
     no_subscriber: tuple[str, ...]
     last_failure: str
+
+
+class _Once:
+    """Calls something the first time that it is called."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work: Callable[[], None] | None = work
+
+    def __call__(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work()
 
 
 class Publisher:
@@ -635,7 +649,10 @@ class Publisher:
             if doing is None or doing.done():
                 acknowledge()
             else:
-                doing.add_done_callback(lambda _: acknowledge())
+                # A disk that hangs must not fill the broker's window: receipts come the same way.
+                once = _Once(acknowledge)
+                doing.add_done_callback(lambda _: once())
+                asyncio.get_running_loop().call_later(DONE_WITHIN_S, once)
 
     def _do(self, received: Received, now: float) -> asyncio.Future[Any] | None:
         """Requests from outside: whatever is not well-formed, or not for this store, is dropped."""

@@ -34,7 +34,10 @@ from agent.wire.batch import JournalRecord
 from hil.broker_process import find_mosquitto
 from hil.process.process_rig import ProcessRig
 
-pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
+pytestmark = [
+    pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed"),
+    pytest.mark.timeout(240),
+]
 WITHIN_S = 60.0
 CALL = {
     "incident": "I-7",

@@ -653,3 +653,56 @@ def test_a_press_from_the_future_is_kept_as_it_came_and_neither_undone_for_ever_
         assert [type(one) for one in await bench.bodies()] == [StatusChange, StatusChange]
 
     run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    ("keys", "tiles", "shown", "more"),
+    [
+        ({"f1": "en_route", "f2": "on_scene", "f3": "emergency"}, ["on_scene", "x"], ["f2"], ["f1"]),
+        ({"f1": "en_route", "f2": "en_route", "f3": "staged"}, ["f2", "en_route"], ["f2", "f1"], ["f3"]),
+        ({"f1": "en_route", "f2": "staged"}, ["nothing", "of this"], ["f1", "f2"], []),
+        ({"f1": "en_route", "f2": "en_route", "f3": "emergency"}, None, ["f1"], []),
+        ({"f3": "emergency"}, ["emergency"], [], []),
+    ],
+)
+def test_the_page_has_tiles_whatever_the_keys_are_called(
+    tmp_path: Path, keys: dict[str, str], tiles: list[str] | None, shown: list[str], more: list[str]
+) -> None:
+    async def main() -> None:
+        bench = Bench(tmp_path)
+        path = CrewPath(keys, bench.clock, bench.time_base, bench.outbox, bench)
+        page = path.page(tiles)
+        assert [one["key"] for one in page["keys"]] == shown
+        assert [one["key"] for one in page["more_keys"]] == more
+
+    asyncio.run(main())
+
+
+def test_amendments_of_one_press_that_come_together_follow_each_other(tmp_path: Path) -> None:
+    async def before(bench: Bench) -> None:
+        for key in ("en_route", "on_scene"):
+            bench.press(key)
+        await bench.settle()
+
+    async def after(bench: Bench) -> None:
+        bench.path._standing.recent.clear()  # as of a press that lies far back
+        for number, status in enumerate(("staged", "at_patient", "staged")):
+            bench.path.corrections.on_amend(Amend(str(number), bench.outbox.journal, 1, status, None, "?"))
+        await bench.settle()
+        told = [(one.original, one.value) for one in await bench.bodies() if isinstance(one, Amendment)]
+        assert told == [("en_route", "staged"), ("staged", "at_patient"), ("at_patient", "staged")]
+
+    run(tmp_path, before)
+    run(tmp_path, after)
+
+
+def test_the_age_of_a_status_whose_time_was_corrected_is_that_of_the_new_time(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        bench.press("on_scene")
+        await bench.settle()
+        bench.now_ns += 10 * S
+        assert 10 <= bench.path.page()["status"]["age_s"] < 11
+        bench.act["amend"]({"seq": 1, "earlier_s": 120})
+        assert 130 <= bench.path.page()["status"]["age_s"] < 131
+
+    run(tmp_path, work)

@@ -192,3 +192,22 @@ def test_a_command_that_breaks_the_agent_is_not_sent_again_to_break_it_again() -
 
     virtually(work)
     assert forgotten == ["it"]
+
+
+def test_a_disk_that_hangs_keeps_no_command_unacknowledged_for_long() -> None:
+    forgotten: list[str] = []
+
+    async def work() -> None:
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with Rig(commands=[Command("assign", decode, lambda _: kept)]) as rig:
+            await rig.opened()
+            rig.link.tell(Received(ASSIGN, b"run 7", acknowledge=lambda: forgotten.append("it")))
+            await asyncio.sleep(9)
+            assert forgotten == []
+            await asyncio.sleep(2)
+            assert forgotten == ["it"]
+            kept.set_result(None)
+            await asyncio.sleep(1)
+            assert forgotten == ["it"]
+
+    virtually(work)
