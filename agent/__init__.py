@@ -1,5 +1,10 @@
 """The in-vehicle agent: devices make events, rules records, the outbox keeps and the uplink delivers them."""
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036  # whoever starts a checkout with the computer's own Python
+    sys.exit(f"Python 3.11 or newer is needed; this is {sys.version_info[0]}.{sys.version_info[1]}.")
+
 __version__ = "0.1.0"
 
 NOT_BEFORE = "2026-01-01"

@@ -74,3 +74,13 @@ def test_the_identity_of_the_shipped_example_does_not_start(checkout: Path) -> N
     assert code == ExitCode.BAD_CONFIG
     assert "unit.unit = 'CHANGE-ME'" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("module", ["agent.cli.main", "hil.__main__", "agent.panel.command"])
+def test_an_old_python_gets_one_sentence(checkout: Path, module: str) -> None:
+    old = f"import sys; sys.version_info = (3, 9, 18); import {module}"
+    done = subprocess.run(
+        [sys.executable, "-c", old], capture_output=True, text=True, check=False, cwd=checkout, timeout=50
+    )
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr == "Python 3.11 or newer is needed; this is 3.9.\n"
