@@ -33,6 +33,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "message": {"text": "call in"},
     "answer": {"journal": 7, "seq": 1, "verdict": "accepted"},
     "amend": {"journal": 7, "seq": 1, "status": "on_scene", "reason": "pressed late"},
+    "cancel-emergency": {"journal": 7, "seq": 2},
     "crew": {"crew": ["123"]},
     "acknowledge": {},
     "report-now": {},
