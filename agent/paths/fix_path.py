@@ -32,6 +32,7 @@ log = EventLog("fix")
 
 WHEEL_SPEED = "Speed"
 ODOMETER = "TraveledDistance"
+RATE_OF_TURN = "AngularVelocity.Yaw"
 KMH_PER_MPS = 3.6
 STALE_MS = 3_000
 """An epoch that is read so much later than it was waited somewhere."""
@@ -184,6 +185,8 @@ class FixPath:
                 continue
             if signal.name == ODOMETER and self._odometer is not None:
                 self._odometer.on_vehicle(value, at_ns)
+            elif signal.name == RATE_OF_TURN and self._wheels_keep_pace:
+                self._reckoning.turn(value, at_ns)
             elif signal.name == WHEEL_SPEED and self._wheels_keep_pace:
                 self._on_wheels(value / KMH_PER_MPS, at_ns)
 
