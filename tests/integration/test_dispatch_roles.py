@@ -89,6 +89,8 @@ def room(tmp_path: Path) -> Iterator[Room]:
         with DispatchProcess(
             tmp_path / "d", url, store=str(tmp_path / "units.db"), options=options
         ) as service:
+            seen = secrets["reader"]
+            wait_until(lambda: service.ask("/api/v1/service", token=seen)["well"], "the subscription")
             vehicle = Vehicle(broker.port)
             try:
                 vehicle.say(
@@ -222,6 +224,8 @@ def test_a_client_certificate_lets_in_as_what_is_written_for_its_name(tmp_path: 
             tmp_path / "d", url, store=str(tmp_path / "units.db"), options=["--config", str(config)]
         )
         with process as service:
+            state = "/api/v1/service"
+            wait_until(lambda: json.loads(said(service, pki, "anna", state))["well"], "the subscription")
             vehicle = Vehicle(broker.port)
             try:
                 vehicle.say(A1.status(1, "available", UTC_MS))
