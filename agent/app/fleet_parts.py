@@ -52,6 +52,9 @@ ANSWER_FIRST_S: Final = 1.0
 TICK_S: Final = 1.0
 MOST_BUNDLES: Final = 2
 MANY_STARTS: Final = 4
+MOST_RESTARTS: Final = 6
+RESTARTS_WITHIN_S: Final = 3_600
+"""Restarts by command; a change of the configuration is one. The unit is away for seconds each time."""
 MOST_LISTED: Final = 40
 REPORT_BYTES: Final = 2_600
 """Of a device's own report: with its frame it goes into a packet that every broker takes."""
@@ -128,6 +131,8 @@ class FleetParts:
         self._readiness = readiness
         self._had_crew = False
         self._is_open = False
+        self._restarts: list[int] = []
+        self._picture: Mapping[str, Any] = {}
         self.starts = 1
         """How often the agent was started in this boot, but for restarts by command."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -217,12 +222,11 @@ class FleetParts:
             log.error("record_not_stored", body="Readiness")
 
     def _count_start(self, remembered: Mapping[str, Any], *, by_command: bool) -> None:
-        before = remembered.get("starts") if remembered.get("boot_id") == self._clock.boot_id else 0
-        known = (
-            before
-            if isinstance(before, int) and not isinstance(before, bool) and 0 <= before < 1 << 31
-            else 0
-        )
+        same_boot = remembered.get("boot_id") == self._clock.boot_id
+        before = remembered.get("starts") if same_boot else 0
+        known = before if type(before) is int and 0 <= before < 1 << 31 else 0
+        given = remembered.get("restarts") if same_boot else None
+        self._restarts = [at for at in given if type(at) is int] if isinstance(given, list) else []
         self.starts = max(1, known + (not by_command))
         self._remember({"commands": remembered.get("commands") or []})
         if self.starts >= MANY_STARTS:
@@ -231,7 +235,9 @@ class FleetParts:
             )
 
     def _remember(self, picture: Mapping[str, Any]) -> None:
-        self._memory.keep({**picture, "boot_id": self._clock.boot_id, "starts": self.starts})
+        self._picture = picture
+        more = {"boot_id": self._clock.boot_id, "starts": self.starts, "restarts": self._restarts}
+        self._memory.keep({**picture, **more})
 
     async def close(self) -> None:
         """Keep what a restart must know; the worker that writes it is closed by its owner."""
@@ -302,7 +308,19 @@ class FleetParts:
         self._seen(seen.journal, seen.seq, asked.id)
         return done()
 
+    def _may_restart(self) -> bool:
+        """Whether one more restart may be asked for: each start would refill a limit that is not kept."""
+        now_s = self._clock.boottime_ns() // 1_000_000_000
+        self._restarts = [at for at in self._restarts if 0 <= now_s - at < RESTARTS_WITHIN_S]
+        if len(self._restarts) >= MOST_RESTARTS:
+            return False
+        self._restarts.append(now_s)
+        self._remember(self._picture)
+        return True
+
     async def _restart_by(self, order: Restart, asked: Asked) -> Result:
+        if not self._may_restart():
+            return refused(RefusalReason.BUSY, f"{MOST_RESTARTS} restarts an hour at most")
         log.warning("restart", by=asked.by or "", why=order.reason or "")
         await self._memory.flush()  # or the same command would restart the agent for ever
         self._restart_soon()
@@ -316,6 +334,8 @@ class FleetParts:
         patches = self._patches
         if patches is None:
             return refused(RefusalReason.NOTHING_THERE, "this agent runs without a file")
+        if not self._may_restart():
+            return refused(RefusalReason.BUSY, f"{MOST_RESTARTS} restarts an hour at most")
         await self._memory.flush()
         try:
             await self._worker.run(partial(patches.propose, asked.id, order.patch, order.confirm_within_s))

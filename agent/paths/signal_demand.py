@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.domain.record import Outcome
-from agent.paths.fleet_commands import Answers, Asked, Result, accepted, done, refused
+from agent.paths.file_sender import Uplink
+from agent.paths.fleet_commands import Asked, Result, accepted, done, refused
 from agent.wire.fleet_orders import SignalsWanted
 from agent.wire.reader_request import RefusalReason, Reply
 from agent.wire.time_text import utc_text
@@ -32,6 +33,8 @@ class _Demand:
     wanted: SignalsWanted
     next_at: float
     ends_at: float
+    under_way: int = 0
+    connection: int = -1
 
 
 class SignalDemand:
@@ -39,7 +42,7 @@ class SignalDemand:
 
     Args:
         signals: newest value of each signal by name, None for what is not known now.
-        answers: the publisher.
+        uplink: the publisher.
         utc_ms: the UTC of now; None while no source is trusted.
         finish: told when a demand is over.
     """
@@ -47,12 +50,12 @@ class SignalDemand:
     def __init__(
         self,
         signals: Callable[[], Mapping[str, Any]],
-        answers: Callable[[], Answers],
+        uplink: Callable[[], Uplink],
         utc_ms: Callable[[], int | None],
         finish: Callable[[Asked, Result], None],
     ) -> None:
         self._signals = signals
-        self._answers = answers
+        self._uplink = uplink
         self._utc_ms = utc_ms
         self._finish = finish
         self._demands: list[_Demand] = []
@@ -96,12 +99,23 @@ class SignalDemand:
                 continue
 
     def _send(self, demand: _Demand) -> None:
+        """The newest values, unless the last ones are still on their way: a slow network gets them seldom."""
+        uplink = self._uplink()
+        if demand.under_way and demand.connection == uplink.connections:
+            return
+        demand.under_way, demand.connection = 0, uplink.connections
         known, utc_ms = self._signals(), self._utc_ms()
         values = {name: known.get(name) for name in demand.wanted.names}
+
+        def landed(_: int) -> None:
+            demand.under_way = max(0, demand.under_way - 1)
+
         for part in _parts(values):
             body = {"signals": part, "utc": None if utc_ms is None else utc_text(utc_ms)}
             reply = Reply("signals", str(Outcome.ACCEPTED), demand.asked.id, result=json.dumps(body))
-            self._answers().reply(reply, demand.asked.asker)
+            # Behind presses, positions and backlogs; what does not go now is old by the next time.
+            if uplink.piece(reply, demand.asked.asker, landed):
+                demand.under_way += 1
 
 
 def _parts(values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from agent.app.fleet_parts import MOST_RESTARTS
 from agent.config import Broker
 from agent.domain.record import CommandResult, Readiness
 from agent.uplink.link.link import LinkEvent, Opened, Opening, Received
@@ -168,6 +169,23 @@ def test_a_restart_is_done_once_for_its_id_and_tells_when_it_is_over(folder: Pat
             assert there.rig.dispatch.states["link"] == again
             there.tell("ping", "p-1")
             await there.outcome("p-1")
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_restarts_by_command_are_few_whatever_the_ids(folder: Path) -> None:
+    """Each start refills the limits that are not kept; this one is."""
+
+    async def main() -> None:
+        async with fleet(folder) as there:
+            for number in range(MOST_RESTARTS):
+                there.tell("restart", f"r-{number}")
+                assert (await there.ended(f"r-{number}")).outcome == "done"
+            there.tell("restart", "r-last")
+            assert (await there.ended("r-last")).reason == "busy"
+            there.tell("config", "c-last", patch={"log": {"level": "debug"}})
+            assert (await there.ended("c-last")).reason == "busy"
 
     asyncio.run(main())
 
