@@ -164,7 +164,7 @@ class Odometer:
         """What `restore` must be given after a restart."""
         anchor = self._anchor
         return {
-            "metres": None if self._told_m is None else math.ceil(self._told_m),
+            "metres": None if self._told_m is None else math.ceil(self._told_m * 10) / 10,
             "source": str(self._source),
             "vehicle": None if anchor is None else [round(anchor.vehicle_m, 1), round(anchor.metres, 1)],
         }

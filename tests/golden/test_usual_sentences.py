@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import cache
 from pathlib import Path
 
@@ -85,3 +86,19 @@ def test_on_whatever_may_be_written_both_say_the_same(body: str, changes: list[t
     changed = ",".join(fields)
     quick = read_usual(changed)
     assert quick is None or quick == parse_thoroughly(changed)
+
+
+def test_on_mangled_recordings_both_say_the_same(feeds: Path) -> None:
+    assert feeds == FEEDS
+    rng, letters, quick = random.Random(6), "0123456789.,-+NSEWAVDM T", 0
+    bodies = [body for body in recorded() if read_usual(body) is not None]
+    for _ in range(20_000):
+        mangled = list(rng.choice(bodies))
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(5, len(mangled))
+            mangled[at : at + rng.randrange(2)] = [rng.choice(letters)] * rng.randrange(2)
+        body = "".join(mangled)
+        if (sentence := read_usual(body)) is not None:
+            assert sentence == parse_thoroughly(body), body
+            quick += 1
+    assert quick > 2000
