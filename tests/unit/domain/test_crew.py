@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.domain.crew import ButtonEdge, CrewOutcome, CrewRules, CrewState, HeldKeys
+from agent.domain.crew import EMERGENCY, ButtonEdge, CrewOutcome, CrewRules, CrewState, HeldKeys
 from agent.domain.record import Alert, Emergency, StatusChange
 
 KEYS = {
@@ -206,3 +208,43 @@ def test_stuck_keys() -> None:
     assert held.stuck(99 * 10**9, 30) == ("route",)
     held.handle(ButtonEdge("talk", True, 1, 99 * 10**9, SESSION + 1))
     assert held.stuck(99 * 10**9, 30) == (), "a box that was switched off has forgotten what is down"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["press", "test", "hold", "code"]),
+            st.floats(0.05, 30, allow_nan=False),
+        ),
+        max_size=40,
+    )
+)
+def test_no_press_that_is_meant_is_ever_swallowed_by_a_test(steps: list[tuple[str, float]]) -> None:
+    rules, now_ns, seq = CrewRules({"help": EMERGENCY}, CrewState()), 10**12, 0
+
+    def edge(pressed: bool, *, test: bool = False) -> tuple[Emergency, ...]:
+        nonlocal seq
+        seq += 1
+        outcome = rules.handle(ButtonEdge("help", pressed, seq, now_ns, device_session=1), test=test)
+        return tuple(body for body in outcome.bodies if isinstance(body, Emergency))
+
+    for what, wait_s in steps:
+        now_ns += round(wait_s * 1e9)
+        before = rules.state
+        if what == "code":
+            for body in rules.cancel_emergency().bodies:
+                assert isinstance(body, Emergency)
+                assert bool(body.test) is before.emergency_test
+            continue
+        raised = edge(True, test=what == "test")
+        if what != "test" and not (before.emergency and not before.emergency_test):
+            # Nothing that is meant stands yet: this one is on record, and it is no test.
+            assert [(one.active, one.test) for one in raised] == [(True, None)]
+            assert rules.state.emergency
+            assert not rules.state.emergency_test
+        if before.emergency and not before.emergency_test:
+            assert not rules.state.emergency_test
+        now_ns += round((6 if what == "hold" else 0.1) * 1e9)
+        edge(False)
+    # What a restart reads gives the same.
+    assert rules.state.emergency or not rules.state.emergency_test
