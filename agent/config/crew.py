@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from agent.config.section import Section, from_file_folder
-from agent.domain.status import UnitStatus
+from agent.domain.status import REASON, UnitStatus
 
-Reason = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Reason = Annotated[str, StringConstraints(pattern=f"^{REASON.pattern}$")]
 
 OUT_OF_SERVICE_REASONS: tuple[str, ...] = (
     "mechanical",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from agent.domain.field import Token
 
 
@@ -23,6 +25,9 @@ class UnitStatus(Token):
     OUT_OF_SERVICE = "out_of_service", "Not to be sent; the reason says why."
     TALK_REQUEST = "talk_request", "The crew asks to be called; the status before stays in force."
 
+
+REASON = re.compile(r"[a-z][a-z0-9_]{0,31}")
+"""A word from the agency's lists of reasons."""
 
 MOMENTARY = frozenset({UnitStatus.TALK_REQUEST})
 """Not something the unit is: the status before it stays in force, and it may be sent again and again."""

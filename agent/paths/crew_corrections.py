@@ -20,7 +20,7 @@ from agent.domain.record import (
     Withdrawal,
 )
 from agent.domain.stamp import Utc, UtcSource
-from agent.domain.status import UnitStatus
+from agent.domain.status import REASON, UnitStatus
 from agent.domain.time_base import TimeBase
 from agent.outbox.deposit import Deposit
 from agent.outbox.fault import OutboxClosedError, StoreFaultError
@@ -174,7 +174,7 @@ class Corrections:
         seq = self._standing.seq_of(held)
         if held is None or seq is None or not isinstance(held.body, StatusChange):
             return {"error": "no_status", "text": "There is no status to give a reason for."}
-        if not isinstance(reason, str) or not reason.isidentifier():
+        if not isinstance(reason, str) or REASON.fullmatch(reason) is None:
             return {"error": "malformed", "text": "A reason is a word."}
         if reason != held.body.reason:
             press = replace(held.body, reason=reason, made=str(Made.PANEL))

@@ -14,7 +14,7 @@ from agent.domain.record import Body, Draft, Emergency, Kind, Made, StatusChange
 from agent.domain.roster import CREW_ID
 from agent.domain.stamp import Stamp, Utc, UtcSource
 from agent.domain.state import StatusState
-from agent.domain.status import MOMENTARY
+from agent.domain.status import MOMENTARY, REASON
 from agent.domain.time_base import TimeBase
 from agent.hal.buttons import Lamp
 from agent.hal.clock import Clock
@@ -511,7 +511,9 @@ class CrewPath:
             return {"error": "unknown_key", "text": "There is no such key."}
         edge = ButtonEdge(key, True, None, self._clock.boottime_ns())
         outcome = self._rules.handle(edge, test=test)
-        self._take(_NO_VOICE, edge, outcome, Made.PANEL, reason if isinstance(reason, str) else None)
+        # A press counts whatever stands beside it.
+        is_word = isinstance(reason, str) and REASON.fullmatch(reason) is not None
+        self._take(_NO_VOICE, edge, outcome, Made.PANEL, str(reason) if is_word else None)
         self._rules.handle(replace(edge, pressed=False))
         return {"ok": True}
 

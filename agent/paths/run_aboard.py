@@ -11,6 +11,7 @@ from agent.domain.record import CrewRecord, CrewStep, Made
 from agent.domain.roster import Roster
 from agent.domain.stamp import Utc, UtcSource
 from agent.domain.state import UnitState
+from agent.domain.status import REASON
 from agent.paths.run_records import RunRecords
 from agent.paths.state_sink import StateSink
 from agent.wire.orders import SignOn
@@ -103,7 +104,7 @@ class RunAboard:
         if value is not self.roster.available_for_calls:
             self.roster = replace(self.roster, available_for_calls=value)
             step = CrewStep.FOR_CALLS if value else CrewStep.NOT_FOR_CALLS
-            self._tell(step, Made.PANEL, reason if isinstance(reason, str) and not value else None)
+            self._tell(step, Made.PANEL, _reason(reason) if not value else None)
         return {"ok": True}
 
     def _page_sign_on(self, crew: Any) -> Mapping[str, Any]:
@@ -149,3 +150,7 @@ class RunAboard:
                 shift_since=self._shift_since,
             )
         )
+
+
+def _reason(given: object) -> str | None:
+    return given if isinstance(given, str) and REASON.fullmatch(given) is not None else None

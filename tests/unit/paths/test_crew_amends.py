@@ -222,6 +222,10 @@ def test_a_press_of_the_page_says_so_and_carries_its_reason(tmp_path: Path) -> N
         assert (body.made, body.reason) == ("panel", "fuel")
         assert bench.newest().reason == "fuel"
         assert "error" in bench.act["press"]({"key": "nothing"})
+        for number, nonsense in enumerate(("x" * 5_000, "No Word", 7, ["fuel"])):
+            key = ("available", "out_of_service")[number % 2]
+            assert bench.act["press"]({"key": key, "reason": nonsense}) == {"ok": True}
+            assert bench.newest().reason is None  # the press counts, whatever stands beside it
 
     run(tmp_path, work)
 
@@ -595,7 +599,7 @@ def test_a_reason_can_be_given_afterwards(tmp_path: Path) -> None:
         for _ in range(2):
             assert bench.act["reason"]({"reason": "fuel"}) == {"ok": True}
         assert bench.newest().reason == "fuel"
-        for nonsense in ("", "no words", 5, None):
+        for nonsense in ("", "no words", 5, None, "x" * 33, "fuel\n"):
             assert "error" in bench.act["reason"]({"reason": nonsense})
         await bench.settle()
         (told,) = [one for one in await bench.bodies() if isinstance(one, Amendment)]
