@@ -45,6 +45,7 @@ from agent.paths.state_sink import StateSink
 from agent.paths.trip_log import last_trips
 from agent.paths.vehicle_events import Around
 from agent.runtime.log import EventLog
+from agent.runtime.worker import Worker
 from agent.supervision import watchdog
 from agent.supervision.service_manager import ServiceManager
 from agent.supervision.staged_stop import stage
@@ -217,7 +218,7 @@ class Daemon:
         self._computer = ComputerWatch(
             platform.computer(config.store.directory), platform.worker("computer"), self.health
         )
-        self._vehicle = self._vehicle_parts(platform)
+        self._vehicle = self._vehicle_parts(memory_worker)
         self._devices = DeviceUnits(
             config,
             self._clock,
@@ -274,7 +275,7 @@ class Daemon:
             on_tick=self._vehicle.look,
         )
 
-    def _vehicle_parts(self, platform: Platform) -> VehicleParts:
+    def _vehicle_parts(self, memory_worker: Worker) -> VehicleParts:
         parts = VehicleParts(
             self._config,
             self._clock,
@@ -282,13 +283,12 @@ class Daemon:
             self.health,
             outbox=self.outbox,
             places=self._crew_parts.run.places,
-            worker=lambda: platform.worker("service-memory"),
+            worker=memory_worker,
             newest_fix=lambda: self._fixes.newest,
             around=self._around,
             odometer=self._odometer.reading,
             alerted_ns=lambda: self._crew_parts.run.calls.alerted_ns,
             hurry=lambda max_age_s: self._fixes.hurry("unattended", max_age_s),
-            everything=lambda: None if self._signals is None else self._signals.everything(),
         )
         buzzer = self._crew_parts.buzzer
         if buzzer is not None:
@@ -697,8 +697,8 @@ class Daemon:
             await self._black_box.close()
 
     async def _close_memories(self) -> None:
-        await self._crew_parts.close()
         await self._vehicle.close()
+        await self._crew_parts.close()  # and with it the worker of both
 
     async def _stop_uplink(self, deadline_s: float) -> None:
         # A little less than the stage's, so that a drain that is cut short can still say so.

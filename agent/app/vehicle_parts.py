@@ -12,7 +12,6 @@ from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
 from agent.domain.odometer import OdometerReading
 from agent.domain.places import Places
-from agent.domain.record import Body
 from agent.domain.time_base import TimeBase
 from agent.domain.vehicle import Signal
 from agent.domain.vehicle_watch import VOLTAGE
@@ -40,13 +39,12 @@ class VehicleParts:
         health: gets what is wrong with the disk.
         outbox: takes records.
         places: known places.
-        worker: writes the service counters.
+        worker: writes the service counters; not closed here.
         newest_fix: where the vehicle is.
         around: what the crew does.
         odometer: what the odometer says; None while that is not known.
         alerted_ns: when the crew was last alerted to a call.
         hurry: asks for positions no older than so many seconds; None ends it.
-        everything: a record of all signals.
     """
 
     def __init__(
@@ -58,20 +56,19 @@ class VehicleParts:
         *,
         outbox: Outbox,
         places: Places,
-        worker: Callable[[], Worker],
+        worker: Worker,
         newest_fix: Callable[[], Fix | None],
         around: Callable[[], Around],
         odometer: Callable[[], OdometerReading | None],
         alerted_ns: Callable[[], int | None],
         hurry: Callable[[float | None], None],
-        everything: Callable[[], Body | None],
     ) -> None:
         self._clock = clock
-        self._everything = everything
         self._sinks: list[Callable[[CabSound], None]] = []
         self._memory: RunMemory | None = None
         if config.services:
-            self._memory = RunMemory(config.store.directory / "service.json", worker(), health)
+            file = config.store.directory / "service.json"
+            self._memory = RunMemory(file, worker, health, closes_worker=False)
         self.events = VehicleEvents(
             config.driving,
             [*config.watches, *_usual_watches(config.vehicle)],
@@ -146,7 +143,7 @@ class VehicleParts:
     def look(self, now_ns: int) -> None:
         """What time brings; about once a second."""
         self.events.look(now_ns)
-        self.reports.look(now_ns, self._everything)
+        self.reports.look(now_ns)
 
     def service_done(self, item: str) -> None:
         """A service was done. Raises ValueError, in words, for one that is not configured."""

@@ -176,7 +176,6 @@ class VehicleWarning(Token):
     WEAK_CRANKING = "weak_cranking", "The voltage fell too low while the engine was started; in V."
     UNATTENDED = "unattended", "It moves without ignition, crew or key; the value is metres."
     LEFT_AREA = "left_area", "It is outside of its area and on no call; the value is metres."
-    BREAKDOWN = "breakdown", "Out of service on a call; a telemetry record beside it has all signals."
     SERVICE_DUE = "service_due", "A service is due by distance, hours or days; `item` names it."
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.domain.power import IGNITION
-from agent.domain.record import Draft, SignalValue, Telemetry
+from agent.domain.record import Draft, SignalValue
 from agent.domain.state import VehicleState
 from agent.domain.telemetry import TelemetryPolicy
 from agent.domain.time_base import TimeBase
@@ -109,11 +109,6 @@ class SignalPath:
         telemetry = self._policy.due(now_ns, at_once=at_once)
         if telemetry is not None:
             self._outbox.stage(Draft(self._time_base.stamp(now_ns), telemetry))
-
-    def everything(self) -> Telemetry | None:
-        """A record of all signals as they are; None while there are none."""
-        signals = self._policy.snapshot()
-        return Telemetry(tuple(signals)) if signals else None
 
     def snapshot(self) -> dict[str, object]:
         """Current signals, for `mdt status`."""

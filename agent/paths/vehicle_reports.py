@@ -24,7 +24,6 @@ from agent.paths.vehicle_events import Around
 SAVE_EVERY_NS = 900_000_000_000
 """How much of the counters a power cut may take of a vehicle without instruments; a card wears out."""
 ALERTS_AT_ONCE, ALERT_REFILL_NS = 3, 3_600_000_000_000
-_OUT_OF_SERVICE = "out_of_service"
 
 
 class VehicleReports:
@@ -73,7 +72,6 @@ class VehicleReports:
         self._book = ServiceBook(_item(service) for service in services)
         self._saved_ns = 0
         self._ignition_on: bool | None = None
-        self._served: str | None = None
         self._alerts, self._alerts_ns = 0.0, 0
         self.left_out = 0
 
@@ -92,13 +90,8 @@ class VehicleReports:
         if self._book.items:
             self._book.take(signals)
 
-    def look(self, now_ns: int, everything: Callable[[], Body | None] = lambda: None) -> None:
-        """What time brings.
-
-        Args:
-            now_ns: CLOCK_BOOTTIME.
-            everything: a record of all signals of the vehicle.
-        """
+    def look(self, now_ns: int) -> None:
+        """What time brings."""
         around = self._around()
         leg = self._legs.look(
             now_ns, around.status, around.incident, mode=self._mode(), speed_mps=self._speed.speed_mps(now_ns)
@@ -106,7 +99,7 @@ class VehicleReports:
         if leg is not None:
             self._stage(now_ns, replace(leg, driver=around.driver))
         if self._watch is not None:
-            self._warn(self._watch, now_ns, around, everything)
+            self._warn(self._watch, now_ns, around)
         if self._book.items:
             self._count(now_ns, around)
 
@@ -140,9 +133,7 @@ class VehicleReports:
 
     # ------------------------------------------------------------------ warnings
 
-    def _warn(
-        self, watch: VehicleWatch, now_ns: int, around: Around, everything: Callable[[], Body | None]
-    ) -> None:
+    def _warn(self, watch: VehicleWatch, now_ns: int, around: Around) -> None:
         for at_ns, warned in watch.look(now_ns, self._situation(now_ns, around)):
             self._stage(at_ns, self._dressed(warned, now_ns, around))
             if warned.warning == VehicleWarning.UNATTENDED and warned.open:
@@ -151,16 +142,6 @@ class VehicleReports:
             self._hurried = watch.unattended
             assert self._settings is not None
             self._hurry(self._settings.hurry_s if watch.unattended else None)
-        broke_down = around.status == _OUT_OF_SERVICE and self._served is not None
-        if broke_down:
-            # The crew's own event has its reason; this is what the vehicle said last.
-            warned = Warned(VehicleWarning.BREAKDOWN)
-            dressed = replace(self._dressed(warned, now_ns, around), incident=self._served)
-            self._stage(now_ns, dressed)
-            signals = everything()
-            if signals is not None:
-                self._stage(now_ns, signals)
-        self._served = None if broke_down or around.incident is None else around.incident
 
     def _alert(self, now_ns: int) -> None:
         """Dispatch knows at once, a few times an hour: what machines make never crowds out presses."""

@@ -262,13 +262,12 @@ class LightUnit:
             health,
             outbox=outbox,
             places=run.places,
-            worker=InlineWorker,
+            worker=InlineWorker(),
             newest_fix=lambda: fixes.newest,
             around=lambda: _around(crew, run),
             odometer=lambda: None,
             alerted_ns=lambda: run.calls.alerted_ns,
             hurry=lambda _: None,
-            everything=lambda: None,
         )
         signals = SignalPath(
             TelemetryPolicy(

@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.cli.can_recording import read_frames
 from agent.domain.record import RecordingKept
 from agent.recorder.kept_recordings import KeptRecordings
+from firmware_shims.can_log import LogCounts
 from hil.drive.items import CanItem
 from hil.process.process_rig import ProcessRig
 from hil.recording.mcap_file import RecordingReader
@@ -58,6 +60,9 @@ def test_an_impact_is_told_at_once_and_kept_whole(tmp_path: Path) -> None:
     # At the rate of the bus, from 30 s before to 30 s after.
     assert 59.5 < (times[-1] - times[0]) / S < 61
     assert len(times) >= 59 * 20
+    met = LogCounts()
+    assert [logged.frame.received_boottime_ns for logged in read_frames(path, met)] == times
+    assert met.unreadable == 0
 
 
 def test_the_supply_that_goes_with_the_impact_leaves_the_seconds_before_it(tmp_path: Path) -> None:
