@@ -159,7 +159,11 @@ class _Habits:
         before_ms, self._time_of[name] = self._time_of.get(name), time_ms
         # The talker goes by the constellations in use, and may change from one epoch to the next.
         newest_ms, self._time_of[solution.type] = self._time_of.get(solution.type), time_ms
-        if newest_ms is not None and _ahead_ms(time_ms, newest_ms) >= OTHER_TALKER_MS:
+        if (
+            newest_ms != before_ms
+            and newest_ms is not None
+            and _ahead_ms(time_ms, newest_ms) >= OTHER_TALKER_MS
+        ):
             before_ms = newest_ms
         if before_ms is None or before_ms == time_ms:
             return False
