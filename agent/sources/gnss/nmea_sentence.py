@@ -16,7 +16,6 @@ from pynmea2.types.talker import GGA, GLL, GNS, GSA, GST, RMC, VTG, ZDA
 
 from agent.domain.fix import FixMode
 from agent.sources.gnss.nmea_framing import Rejection
-from agent.sources.gnss.nmea_usual import USUAL
 from agent.sources.gnss.sentence import MPS_PER_KNOT, UNIX_DAY_0, Sentence
 
 # A receiver that drops leading zeros drops them everywhere: a time or date of five digits lost its first.
@@ -40,14 +39,6 @@ _VALID_STATUSES = frozenset("AD")
 
 class FieldError(ValueError):
     """A field without which the sentence can not be used is malformed."""
-
-
-def parse(body: str) -> Sentence | Rejection | None:
-    """Read one sentence, checksum already verified: at a glance where it is of the usual shape."""
-    read = USUAL.get(body[2:5])
-    # `P` begins proprietary sentences, e.g. PQGSA, whose names can look like ours.
-    usual = None if read is None or body[0] == "P" else read(body)
-    return parse_thoroughly(body) if usual is None else usual
 
 
 def parse_thoroughly(body: str) -> Sentence | Rejection | None:

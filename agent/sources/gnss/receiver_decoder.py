@@ -8,7 +8,9 @@ from agent.domain.fix import Fix
 from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.nmea_epoch import EpochAssembler
 from agent.sources.gnss.nmea_framing import Frame, NmeaFramer, Rejection
-from agent.sources.gnss.nmea_sentence import parse
+from agent.sources.gnss.nmea_sentence import parse_thoroughly
+from agent.sources.gnss.nmea_usual import read_usual
+from agent.sources.gnss.sentence import Sentence
 from agent.sources.gnss.sky import NAV_SAT, Sky
 from agent.sources.gnss.ubx import RadioState, UbxDecoder, UbxFrame, UbxSplitter
 
@@ -74,7 +76,10 @@ class ReceiverDecoder:
 
     def idle(self) -> list[Fix]:
         """The receiver paused for `idle_gap_s`: return the fix that was waiting for its end, if any."""
-        return self._once("ubx", self.ubx.idle()) + self._once("nmea", self._assembler.idle())
+        fixes = self.ubx.idle()
+        if fixes:
+            fixes = self._once("ubx", fixes)
+        return fixes + self._once("nmea", self._assembler.idle())
 
     def finish(self) -> list[Fix]:
         """The recording is over: return what was waiting."""
@@ -91,20 +96,23 @@ class ReceiverDecoder:
                 continue
             self.sentences += 1
             body, received_boottime_ns = frame
-            if body[2:6] == "GSV,":
-                self.sky.take_gsv(body, received_boottime_ns)
-                continue
-            sentence = parse(body)
-            if sentence is None:
-                continue
-            if isinstance(sentence, Rejection):
-                self.rejections[sentence] += 1
-                continue
-            if sentence.bad_fields:
-                self.rejections[Rejection.BAD_FIELD] += 1
-            if found := accept(sentence, received_boottime_ns):
+            sentence = read_usual(body) or self._unusual(body, received_boottime_ns)
+            if sentence is not None and (found := accept(sentence, received_boottime_ns)):
                 fixes += found
         return fixes
+
+    def _unusual(self, body: str, received_boottime_ns: int) -> Sentence | None:
+        """What is left to the thorough reader; None where it says nothing of a fix."""
+        if body[2:6] == "GSV,":
+            self.sky.take_gsv(body, received_boottime_ns)
+            return None
+        sentence = parse_thoroughly(body)
+        if isinstance(sentence, Rejection):
+            self.rejections[sentence] += 1
+            return None
+        if sentence is not None and sentence.bad_fields:
+            self.rejections[Rejection.BAD_FIELD] += 1
+        return sentence
 
     def _once(self, protocol: str, fixes: list[Fix]) -> list[Fix]:
         """Leave out the epochs that the other protocol has told already."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.domain.fix import FixMode
 from agent.sources.gnss.nmea_framing import Rejection
-from agent.sources.gnss.nmea_sentence import parse
+from agent.sources.gnss.nmea_sentence import parse_thoroughly as parse
 from agent.sources.gnss.sentence import Sentence
 
 TELLING = (
