@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from agent.app.black_box import BlackBox
 from agent.app.device_feeds import device_feed, unit_name
 from agent.app.platform import Platform
-from agent.config import Config
+from agent.config import Config, DiagnosticDevice
 from agent.domain.health import HealthBoard
 from agent.hal.feed import Feed
 from agent.recorder.recording_files import OneFile
@@ -42,19 +42,20 @@ async def record(config: Config, platform: Platform, out: Path, stop: asyncio.Ev
     supervisor = Supervisor(config.supervision, health, platform.random())
     supervisor.start(Unit("recorder", box.recorder.run))
     heard: set[str] = set()
-    for device in config.devices:
+    devices = [device for device in config.devices if not isinstance(device, DiagnosticDevice)]
+    for device in devices:  # what must be asked says nothing that could be recorded
         feed = device_feed(device, platform, clock, box.recorder)
         supervisor.start(Unit(unit_name(device), partial(_listen, feed, partial(heard.add, device.name))))
     try:
         await _first(stop.wait, supervisor.failed)
     finally:
         states = supervisor.states()
-        units = [unit_name(device) for device in config.devices]
+        units = [unit_name(device) for device in devices]
         await supervisor.stop([*units, "recorder"], config.supervision.stop_sources_s)
         await box.close()
     silent = {
         device.name: states.get(unit_name(device), "").partition("waiting: ")[2]
-        for device in config.devices
+        for device in devices
         if device.name not in heard
     }
     return Recorded(box.recorder.problem, tuple(sorted(heard)), silent)

@@ -21,6 +21,7 @@ from agent.config import (
     CanDevice,
     ConfigError,
     Device,
+    DiagnosticDevice,
     SampleDevice,
     read_toml,
 )
@@ -104,10 +105,10 @@ class _Check:
     def _device(self, place: Place, device: Device) -> None:
         for file in device.files():
             self._device_file(place, device, file)
-        interface = getattr(device, "channel", "") if device.kind == "can_socketcan" else ""
+        interface = getattr(device, "channel", "") if device.kind in ("can_socketcan", "obd_isotp") else ""
         if interface:
             self._interface((*place, "channel"), interface)
-        if isinstance(device, CanDevice):
+        if isinstance(device, CanDevice | DiagnosticDevice):
             for name in self._vehicle_signals(device):
                 self._signal((*place, "vehicle"), device, name)
         if isinstance(device, SampleDevice):
@@ -141,7 +142,7 @@ class _Check:
         if kind != _ARPHRD_CAN:
             self._wrong(place, f"{channel} is a network interface, but not of a CAN bus")
 
-    def _vehicle_signals(self, device: CanDevice) -> list[str]:
+    def _vehicle_signals(self, device: CanDevice | DiagnosticDevice) -> list[str]:
         from agent.sources.can.decoder_compiler import compile_decoder
         from agent.sources.can.vehicle_file import load_vehicle_file
 
@@ -213,7 +214,9 @@ class _Check:
         if len(config.uplink.brokers) == 1:
             for key in sorted(config.uplink.model_fields_set & {"fail_over_after_s", "return_after_s"}):
                 self._remark(("uplink", key), "has no effect: there is one broker")
-        gives_signals = any(isinstance(device, CanDevice | SampleDevice) for device in config.devices)
+        gives_signals = any(
+            isinstance(device, CanDevice | DiagnosticDevice | SampleDevice) for device in config.devices
+        )
         if "telemetry_interval_s" in config.reporting.model_fields_set and not gives_signals:
             self._remark(("reporting", "telemetry_interval_s"), "has no effect: no device gives signals")
 

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.app import devices
+from agent.app.recording import Recorded, record
+from agent.app.vehicle_platform import VehiclePlatform
 from agent.config import ConfigError
 from agent.hal.errors import DeviceLostError, DeviceNotFoundError
 from firmware_shims.obd_line import FrameLine, ObdIsotp, ObdLine
@@ -100,3 +102,21 @@ def test_the_interface_that_is_listened_on_can_not_be_asked_on(tmp_path: Path) -
     }
     with pytest.raises(ConfigError, match="interface can0 is used twice"):
         devices.validate(table, tmp_path / "agent.toml")
+
+
+def test_a_recording_leaves_out_what_must_be_asked(tmp_path: Path) -> None:
+    """`mdt record` only listens, and nothing is sent because somebody records."""
+    vehicle = Path(__file__).parents[3] / "config" / "vehicles" / "obd2_van.toml"
+    table = {
+        "unit": {"agency": "test", "unit": "A1"},
+        "uplink": {"brokers": [{"host": "b.example.org", "port": 1883, "allow_plaintext": True}]},
+        "device": [{"kind": "obd_isotp", "channel": "can7", "vehicle": str(vehicle)}],
+    }
+    config = devices.validate(table, tmp_path / "agent.toml")
+
+    async def main() -> Recorded:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.2, stop.set)
+        return await record(config, VehiclePlatform(), tmp_path / "out.mcap", stop)
+
+    assert asyncio.run(main()) == Recorded(None, (), {})

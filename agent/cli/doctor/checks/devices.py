@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.cli.doctor.finding import Finding, Patient, Say
-from agent.config import CanDevice, ConfigError, Device, GnssDevice, validate
+from agent.config import CanDevice, ConfigError, Device, DiagnosticDevice, GnssDevice, validate
 from agent.hal.errors import HardwareError
 
 TRY_S = 1.5
@@ -109,6 +109,8 @@ async def _heard(device: Device, for_s: float) -> tuple[bytes, int]:
     try:
         async with asyncio.timeout(OPEN_S):
             await feed.open()
+        if isinstance(device, DiagnosticDevice):
+            return data, items  # it is asked, and doctor sends nothing on a vehicle's bus
         try:
             async with asyncio.timeout(for_s):
                 while True:
