@@ -60,7 +60,8 @@ REPORT_BYTES: Final = 2_600
 """Of a device's own report: with its frame it goes into a packet that every broker takes."""
 _RATE = "set-rate"
 _REPORTED: Final = (
-    "version", "health", "clock", "config", "computer", "backlog", "vehicle_events", "buses", "link",
+    "version", "health", "clock", "config", "starts", "computer", "backlog", "vehicle_events", "buses",
+    "link", "commands",
 )  # fmt: skip
 """What of the status goes into a report, the most wanted first; never where the unit is, nor the crew."""
 

@@ -19,10 +19,12 @@ def diag(socket_path: Path | None, config_path: Path, *, bundle: Path | None, as
     answers: dict[str, Any] = {}
     away: str | None = "no usable configuration names its socket" if at is None else None
     if at is not None:
-        try:
-            answers = {name: ask(at, name) for name in ("status", "outbox", "trips")}
-        except DaemonAwayError as error:
-            away = str(error)
+        for name in ("status", "outbox", "trips"):
+            try:
+                answers[name] = ask(at, name)
+            except DaemonAwayError as error:  # an agent of another version has others
+                away = str(error)
+        away = None if answers else away
     if bundle is not None:
         return _write(bundle, config_path, answers or {"away": away})
     if away is not None:

@@ -124,7 +124,7 @@ async def vehicle(folder: Path, mistake: Mistake) -> AsyncIterator[Path]:
         users={"T7": "right", "T8": "right"},
         access_rules=[
             "user T7",
-            *(f"topic write ems/v1/demo/T7/{area}/+" for area in ("state", "journal")),
+            *(f"topic write ems/v1/demo/T7/{area}/+" for area in ("state", "journal", "reply")),
             "topic read ems/v1/demo/T7/command/+",
             "topic read ems/v1/demo/T7/receipt",
         ],
@@ -200,6 +200,7 @@ def test_a_vehicle_that_is_fitted_right_is_told_so_and_gets_its_record(folder: P
             said = [f"{one['check']}: {one['what']}" for one in findings if one["verdict"] == "good"]
             assert "broker: T7 may hear commands" in said
             assert "broker: T7 may send its journal" in said
+            assert "broker: T7 may answer commands" in said
             assert any("whole sentences" in line for line in said)
             assert any("known signals" in line for line in said)
             _, _, page = await examined(config, "--record", str(folder / "record.txt"))

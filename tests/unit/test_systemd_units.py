@@ -215,3 +215,24 @@ def test_installer_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     old = installer("install", destination=tmp_path, PYTHON="/bin/false")
     assert old.returncode == 1
     assert not any(tmp_path.iterdir())
+
+
+def test_mdt_is_on_the_path_and_only_our_own_link_is_taken_away(tmp_path: Path) -> None:
+    """The two functions of the installer, since a whole installation builds an environment."""
+    text = INSTALL.read_text(encoding="utf-8")
+    begin, end = text.index("link=/usr/local/bin/mdt"), text.index("put_files()")
+    functions = text[begin:end]
+
+    def run(call: str, root: Path) -> str:
+        script = f'say() {{ printf "%s\\n" "$*"; }}\nroot={root}\nprefix=/opt/mdt\n{functions}\n{call}'
+        done = subprocess.run(["/bin/sh", "-eu", "-c", script], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    link = tmp_path / "usr/local/bin/mdt"
+    assert run("put_link; put_link", tmp_path) == ""
+    assert str(link.readlink()) == "/opt/mdt/bin/mdt"
+    run("drop_link; drop_link", tmp_path)
+    assert not link.is_symlink()
+    link.write_text("somebody else's", encoding="utf-8")
+    assert "is there already" in run("put_link; drop_link", tmp_path)
+    assert link.read_text(encoding="utf-8") == "somebody else's"

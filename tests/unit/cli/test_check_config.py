@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.app.devices import KINDS, validate
+from agent.app.devices import KINDS, load, validate
+from agent.app.patches import patches_of
 from agent.cli.check_config import check_config
 from agent.cli.exit_code import ExitCode
 from agent.config import Config, ConfigError, Section
@@ -353,3 +354,22 @@ def test_keys_without_a_device_are_those_of_the_crews_page(tmp_path: Path) -> No
     code, problems, remarks = check(tmp_path, GOOD + '[buttons]\nkeys = { go = "en_route" }\n')
     assert (code, problems) == (ExitCode.OK, [])
     assert not any("buttons" in remark for remark in remarks), remarks
+
+
+def test_what_was_changed_from_afar_is_shown_and_never_written_into_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(HEAD + '[store]\ndirectory = "store"\n' + BROKER, encoding="utf-8")
+    patches = patches_of(path, load(path), validate)
+    patches.begin()
+    patches.propose("c", {"reporting": {"max_age_s": 5}}, 60)
+    patches = patches_of(path, load(path), validate)
+    patches.begin()
+    patches.confirm()
+    before, out = path.read_bytes(), io.StringIO()
+    assert check_config(path, out, io.StringIO()) == ExitCode.OK
+    assert "changed from afar, by what lies beside the store: reporting.max_age_s = 5" in out.getvalue()
+    assert path.read_bytes() == before
+    path.write_bytes(before + b"# edited\n")
+    err = io.StringIO()
+    assert check_config(path, io.StringIO(), err) == ExitCode.OK
+    assert "a change from afar is not in use" in err.getvalue()

@@ -41,6 +41,7 @@ def _tried(broker: Broker, patient: Patient, say: Say) -> Iterator[Finding]:
         "hear commands": lambda probe: probe.subscribe(f"{topics}/command/+"),
         "hear receipts": lambda probe: probe.subscribe(f"{topics}/receipt"),
         "send its state": lambda probe: probe.publish(f"{topics}/state/doctor"),
+        "answer commands": lambda probe: probe.publish(f"{topics}/reply/doctor"),
         "send its journal": lambda probe: probe.publish(f"{topics}/journal/doctor"),
     }
     try:
