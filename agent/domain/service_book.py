@@ -108,6 +108,10 @@ class ServiceBook:
 
     def newly_due(self, unix_ms: int | None) -> list[Since]:
         """Services that became due, each told once until it is done."""
+        for name, (distance_m, engine_h, at_ms) in self._at.items():
+            if at_ms is None and unix_ms is not None:
+                # Nobody knew the time when it was written: days count from when somebody does.
+                self._at[name] = (distance_m, engine_h, unix_ms)
         due = [one for one in self.since(unix_ms) if one.due and one.item not in self._told_due]
         self._told_due.update(one.item for one in due)
         return due

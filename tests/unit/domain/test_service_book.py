@@ -92,3 +92,12 @@ def test_a_mangled_memory_is_refused_or_taken_whole(found: Any) -> None:
     book.take([Signal("TraveledDistance", 5, 0)])
     json.dumps(book.remembered())
     assert book.since(0)[0].item == "oil"
+
+
+def test_days_count_from_when_the_time_is_known() -> None:
+    book = ServiceBook([ServiceItem("check", None, None, 30)])
+    book.restore({}, None)
+    assert book.newly_due(None) == []
+    assert book.newly_due(DAY_MS) == []
+    assert book.newly_due(30 * DAY_MS) == []
+    assert [one.item for one in book.newly_due(32 * DAY_MS)] == ["check"]
