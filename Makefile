@@ -7,7 +7,7 @@ BIN := .venv/bin
 VERSION := 'import sys; print("%d.%d" % sys.version_info[:2])'
 .DEFAULT_GOAL := help
 
-.PHONY: help setup same-python mf4 demo fleet test test-full test-trixie check format lock rig fuzz bench install install-dispatch uninstall clean
+.PHONY: help setup same-python mf4 demo fleet city test test-full test-trixie check format lock rig fuzz bench install install-dispatch uninstall clean
 
 help:           ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ demo: setup     ## a shift in Boston, end to end, no hardware; ARGS="--for 60 --
 
 fleet: setup    ## the same with three vehicles, one broker and one dispatch
 	@$(BIN)/python -m hil demo --units 3 $(ARGS)
+
+city: setup     ## a city live at 30 times the speed of life, with dispatch's page in the browser; ARGS="--units 12"
+	@$(BIN)/python -m hil city --live $(ARGS)
 
 # More than one a core: most of the time a test waits for a broker, a browser or a kernel.
 test: setup     ## the whole quick test suite

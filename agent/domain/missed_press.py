@@ -83,13 +83,22 @@ class MissedPress:
     Args:
         scene_radius_m: within it the unit is at the incident, beyond it from where it stood it has left.
         scene_dwell_s: how long it must stand there.
+        leaving_dwell_s: how long it must roll away from a scene or hospital.
+        rolling_dwell_s: how long it must roll with a call, or out of its quarters.
     """
 
     def __init__(
-        self, *, scene_radius_m: float = SCENE_RADIUS_M, scene_dwell_s: float = SCENE_DWELL_S
+        self,
+        *,
+        scene_radius_m: float = SCENE_RADIUS_M,
+        scene_dwell_s: float = SCENE_DWELL_S,
+        leaving_dwell_s: float = LEAVING_DWELL_S,
+        rolling_dwell_s: float = ROLLING_DWELL_S,
     ) -> None:
         self._scene_radius_m = scene_radius_m
         self._scene_dwell_s = scene_dwell_s
+        self._leaving_dwell_s = leaving_dwell_s
+        self._rolling_dwell_s = rolling_dwell_s
         self._status: str | None = None
         self._stood_at: tuple[float, float] | None = None
         self._candidate: tuple[HintRule, int] | None = None
@@ -157,16 +166,20 @@ class MissedPress:
             case UnitStatus.ON_SCENE | UnitStatus.AT_PATIENT if left:
                 placed = seen.incident is not None
                 return _Sign(
-                    UnitStatus.TRANSPORTING, HintRule.LEFT_SCENE, LEAVING_DWELL_S, None, placed=placed
+                    UnitStatus.TRANSPORTING, HintRule.LEFT_SCENE, self._leaving_dwell_s, None, placed=placed
                 )
             case UnitStatus.AT_DESTINATION | UnitStatus.TRANSFER_OF_CARE if left:
                 return _Sign(
-                    UnitStatus.AVAILABLE, HintRule.LEFT_DESTINATION, LEAVING_DWELL_S, None, placed=False
+                    UnitStatus.AVAILABLE, HintRule.LEFT_DESTINATION, self._leaving_dwell_s, None, placed=False
                 )
             case UnitStatus.IN_QUARTERS if left:
-                return _Sign(UnitStatus.AVAILABLE, HintRule.DRIVES_OFF, ROLLING_DWELL_S, None, placed=False)
+                return _Sign(
+                    UnitStatus.AVAILABLE, HintRule.DRIVES_OFF, self._rolling_dwell_s, None, placed=False
+                )
             case UnitStatus.DISPATCHED | UnitStatus.ACKNOWLEDGED:
-                return _Sign(UnitStatus.EN_ROUTE, HintRule.DRIVES_OFF, ROLLING_DWELL_S, None, placed=False)
+                return _Sign(
+                    UnitStatus.EN_ROUTE, HintRule.DRIVES_OFF, self._rolling_dwell_s, None, placed=False
+                )
             case _:
                 return None
 

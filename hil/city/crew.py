@@ -18,10 +18,8 @@ EARLY_S = 20.0
 DOUBLED_S = (0.2, 1.2)
 PUT_RIGHT_S = (4.0, 15.0)
 """After a wrong key, the right one."""
-HINT_HEEDED = 0.6
-"""How often a crew that is asked about a press it forgot makes it..."""
 HINT_HEEDED_S = (5.0, 40.0)
-"""...after so long."""
+"""From the page's question to the press that was forgotten."""
 NEIGHBOUR = {
     "acknowledged": "en_route",
     "en_route": "on_scene",
@@ -48,6 +46,7 @@ class Habits:
         early: pressed up to `EARLY_S` before it is so, of what the crew sees coming.
         late_median_s: of a log-normal delay.
         late_sigma: of its logarithm.
+        heeds: how often a crew that is asked by the page about a press it forgot makes it.
     """
 
     missed: float = 0.05
@@ -56,6 +55,7 @@ class Habits:
     early: float = 0.12
     late_median_s: float = 9.0
     late_sigma: float = 1.1
+    heeds: float = 0.6
 
 
 FLAWLESS = Habits(missed=0.0, wrong=0.0, doubled=0.0, early=0.0, late_median_s=2.0, late_sigma=0.1)

@@ -40,6 +40,7 @@ class Options:
         streets: files of streets; none for a made-up city.
         habits: of the crews.
         agent: over the configuration of every agent.
+        sweep: whether hints are tried with many radii and dwell times.
     """
 
     units: int = 24
@@ -50,6 +51,7 @@ class Options:
     streets: tuple[Path, ...] = ()
     habits: Habits = field(default_factory=Habits)
     agent: Mapping[str, Any] = field(default_factory=dict)
+    sweep: bool = False
 
 
 @dataclass(slots=True)
@@ -143,7 +145,7 @@ def run_day(options: Options, folder: Path, tell: Callable[[float], None] = lamb
         tell: called now and then with the share that is done.
 
     Raises:
-        OSError, ValueError: the streets can not be read.
+        OSError, ValueError: the streets can not be read, or the folder has a day in it.
         RuntimeError: a process of units failed.
     """
     logging.disable(logging.CRITICAL)
@@ -156,12 +158,21 @@ def run_day(options: Options, folder: Path, tell: Callable[[float], None] = lamb
     places_file = folder / "places.geojson"
     places_file.write_text(json.dumps(world.places()), encoding="utf-8")
     store = folder / "dispatch.db"
+    if store.exists():
+        raise ValueError(f"{store}: there is a day already; give a folder of its own to each")
     day = Day(options, world, store)
     count = max(1, min(options.workers, options.units))
     new_share = ShareProcess if options.workers else ShareHere
     shares: list[ShareProcess | ShareHere] = [
         # Neighbours by number work the same hours: dealt out in turn, every process has as much to do.
-        new_share(world, range(at, options.units, count), places_file, options.habits, dict(options.agent))
+        new_share(
+            world,
+            range(at, options.units, count),
+            places_file,
+            options.habits,
+            dict(options.agent),
+            options.sweep,
+        )
         for at in range(count)
     ]
     loop = CentreLoop()
@@ -248,6 +259,13 @@ def _add_sums(sums: Sums, more: Sums) -> None:
     sums.sent_again |= more.sent_again
     sums.forgotten += more.forgotten
     sums.waiting |= more.waiting
+    sums.hints += more.hints
+
+
+def quick_folder() -> Path | None:
+    """Memory where there is some: a day is a hundred thousand commits, and no card is measured here."""
+    memory = Path("/dev/shm")  # noqa: S108  # a folder of its own is made in it
+    return memory if memory.is_dir() else None
 
 
 def _cpu_s() -> float:

@@ -178,6 +178,8 @@ class Centre:
         )
         self.choices: list[Choice] = []
         self.unanswered = 0
+        self._stirred = False
+        """Whether the service has something to tell units: an answer to a press, a call."""
         self.messages = 0
 
     @property
@@ -203,6 +205,7 @@ class Centre:
             self._hash.update(f"{one.at_ns} {one.topic} ".encode() + one.payload)
             self._source.feed(Message(one.topic, one.payload, START_UTC_MS + one.at_ns // 1_000_000))
         self.messages += len(told)
+        self._stirred = self._stirred or any(one.topic.endswith("/journal/events") for one in told)
         turns = 0
         while self._source.confirmed < self._source.fed:
             await asyncio.sleep(0)
@@ -212,7 +215,7 @@ class Centre:
 
     async def decide(self, now_s: float, truth: dict[int, Truth]) -> list[Order]:
         """Send units to the calls that are due; everything that the service tells units."""
-        self._give_up_on_the_unheard(now_s)
+        await self._give_up_on_the_unheard(now_s)
         for one in [one for one in self._open if one.due_s <= now_s]:
             choice = self._choose(one, now_s, truth)
             if choice is None:
@@ -221,9 +224,11 @@ class Centre:
             self.choices.append(choice)
             self._hash.update(f"{now_s} {choice.incident} {choice.unit} ".encode())
             self._asked[one.call.incident] = choice.unit, now_s + UNHEARD_AFTER_S, one
+            self._stirred = True
             await self._assign(one.call, choice.unit)
-        for _ in range(_TURNS):
+        for _ in range(_TURNS if self._stirred else 1):
             await asyncio.sleep(0)
+        self._stirred = False
         orders = [
             Order(int(topics.unit[1:]) - 1, name, payload) for topics, name, payload in self._source.commands
         ]
@@ -253,7 +258,7 @@ class Centre:
         free = [index for index in free if drawn[index] is not None]
         if not free:
             return None
-        metres = _Metres(self._world.streets, one.call.node)
+        metres = Metres(self._world.streets, one.call.node)
         pictures: dict[str, dict[int, Point | None]] = {BY_DRAWN: drawn, BY_TOLD: as_told}
         for at, name in enumerate(BY_INTERVAL):
             pictures[name] = {index: truth[index].told[at] for index in free}
@@ -300,7 +305,7 @@ class Centre:
             },
         )
 
-    def _give_up_on_the_unheard(self, now_s: float) -> None:
+    async def _give_up_on_the_unheard(self, now_s: float) -> None:
         for incident, (index, until_s, one) in list(self._asked.items()):
             if (incident, index) in self._received:
                 del self._asked[incident]
@@ -310,10 +315,9 @@ class Centre:
                 one.tried.add(index)
                 one.due_s = now_s
                 self._open.append(one)
-                self._source.publish(
-                    Topics(AGENCY, unit_name(index)).command("cancel"),
-                    b'{"id":"cancel-%s-%d","incident":"%s"}' % (incident.encode(), index, incident.encode()),
-                )
+                topics = Topics(AGENCY, unit_name(index))
+                self._stirred = True
+                await self.service.command(DISPATCHER, "cancel", topics, {"incident": incident})
 
     def _note(self, heard: Heard) -> None:
         """Which units confirmed which calls."""
@@ -343,7 +347,7 @@ class Centre:
         return f"{self._made:032x}"
 
 
-class _Metres:
+class Metres:
     """The way along the streets to one node, from any place: to the nearest node, and from there."""
 
     def __init__(self, streets: Streets, node: int) -> None:
@@ -352,6 +356,7 @@ class _Metres:
         self._known: dict[int, float] = {}
 
     def __call__(self, point: Point) -> float:
+        """Metres from a place."""
         near = self._streets.nearest(point)
         if near not in self._known:
             self._known.update(self._streets.metres_from(self._node, [near]))

@@ -21,6 +21,7 @@ from agent.dispatch.vital import figures
 from agent.domain.record import Kind
 from hil.city.day import Day
 from hil.city.dispatcher import BY_DRAWN, BY_INTERVAL, BY_TOLD
+from hil.city.hint_sweep import DWELLS_S, HINTED_WITHIN_S, RADII_M, SEEN_BY_A_RULE, SweepRow
 from hil.city.sim_unit import Happened, Pressed
 from hil.city.world import START_UTC_MS, unit_name
 from hil.process.press_log import LoggedPress
@@ -341,6 +342,50 @@ def _hints(day: Day, connection: sqlite3.Connection) -> list[HintCount]:
         counted[0] += 1
         counted[1 + verdict_of_hint(at_s, truth[unit, body["status"]], presses[unit, body["status"]])] += 1
     return [HintCount(rule, *counted) for rule, counted in sorted(counts.items())]
+
+
+def sweep_rows(day: Day) -> list[SweepRow]:
+    """What each radius and dwell time is worth, from a day that was lived with `sweep`."""
+    truth: dict[tuple[int, str], list[Happened]] = defaultdict(list)
+    for one in day.happened:
+        truth[one.unit, one.status].append(one)
+    presses: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for pressed in day.pressed:
+        presses[pressed.unit, pressed.key].append(pressed.at_s)
+    forgotten = [one for one in day.sums.forgotten if one.status in SEEN_BY_A_RULE and one.incident]
+    rows = []
+    for radius_m in RADII_M:
+        for dwell_s in DWELLS_S:
+            hints = [one for one in day.sums.hints if (one.radius_m, one.dwell_s) == (radius_m, dwell_s)]
+            verdicts = [
+                verdict_of_hint(one.at_s, truth[one.unit, one.suggests], presses[one.unit, one.suggests])
+                for one in hints
+            ]
+            after = [
+                min(times)
+                for lost in forgotten
+                if (
+                    times := [
+                        one.at_s - lost.at_s
+                        for one in hints
+                        if (one.unit, one.suggests) == (lost.unit, lost.status)
+                        and 0 <= one.at_s - lost.at_s <= HINTED_WITHIN_S
+                    ]
+                )
+            ]
+            rows.append(
+                SweepRow(
+                    radius_m,
+                    dwell_s,
+                    len(hints),
+                    verdicts.count(2),
+                    len(hints) - verdicts.count(2) - len(after),
+                    len(after),
+                    len(forgotten),
+                    _quantile(sorted(after), 0.5),
+                )
+            )
+    return rows
 
 
 def verdict_of_hint(at_s: float, happened: Sequence[Happened], pressed: Sequence[float]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent import config
@@ -52,8 +52,8 @@ class LightStore:
         self._confirmed = dict.fromkeys(Stream, 0)
         self._saved = dict.fromkeys(Stream, 0)
         self._newest: dict[int, Row] = {}
-        self._sent: dict[Stream, list[Row]] = {stream: [] for stream in Stream}
         self._deposits: dict[int, Deposit] = {}
+        self.before_store: Callable[[Draft], Draft | None] = lambda draft: draft
         self.all_rows: list[tuple[Stream, Row]] | None = None
         """Every row ever, for whoever compares; None to keep none."""
 
@@ -61,13 +61,15 @@ class LightStore:
 
     def put(self, draft: Draft) -> Deposit:
         """See Outbox.put: it is stored with the next turn, and what is staged goes with it."""
-        deposit = Deposit(entry_of(draft))
+        deposit = Deposit(entry_of(self.before_store(draft) or draft))
         self._put.append(deposit)
         return deposit
 
     def stage(self, draft: Draft) -> None:
         """See Outbox.stage."""
-        self.staged += entries_of(draft)
+        told = self.before_store(draft)
+        if told is not None:
+            self.staged += entries_of(told)
 
     def follow(self, row: Row) -> Deposit:
         """See Outbox.follow."""
@@ -176,12 +178,19 @@ class Sent:
         topic: of it.
         payload: of it.
         packet_bytes: as an MQTT packet.
+        retain: whether the broker keeps it.
     """
 
     at_ns: int
     topic: str
     payload: bytes
     packet_bytes: int
+    retain: bool
+
+
+def sent(at_ns: int, message: Message) -> Sent:
+    """A message that the broker has at a moment."""
+    return Sent(at_ns, message.topic, message.payload, message.packet_bytes(), message.retain)
 
 
 class LightUplink:
@@ -390,9 +399,7 @@ class LightUplink:
     def _publish_will(self) -> None:
         assert self._will is not None
         assert self._will_at_ns is not None
-        self.out.append(
-            Sent(self._will_at_ns, self._will.topic, self._will.payload, self._will.packet_bytes())
-        )
+        self.out.append(sent(self._will_at_ns, self._will))
         self._will_at_ns = self._will = None
 
     def _send_state(self, name: str, at_ns: int) -> None:
@@ -411,4 +418,4 @@ class LightUplink:
         self._publish(message, at_ns)
 
     def _publish(self, message: Message, at_ns: int) -> None:
-        self.out.append(Sent(at_ns + WAY_NS, message.topic, message.payload, message.packet_bytes()))
+        self.out.append(sent(at_ns + WAY_NS, message))

@@ -23,6 +23,7 @@ from agent.config import CanDevice, Config
 from agent.domain.crew import ButtonEdge
 from agent.domain.fix import Fix
 from agent.domain.health import HealthBoard
+from agent.domain.privacy import Privacy
 from agent.domain.record import Stream
 from agent.domain.reporting import LivePolicy, TrailPolicy
 from agent.domain.state import State, StatusState, VehicleState
@@ -33,16 +34,21 @@ from agent.outbox.outbox import Outbox
 from agent.paths.clock_watch import ClockWatch
 from agent.paths.crew_path import CrewPath
 from agent.paths.fix_path import FixPath, StatusWatch
+from agent.paths.gnss_alarm_path import GnssAlarmPath
+from agent.paths.odometer_path import OdometerPath
 from agent.paths.panel_voice import NoVoice
+from agent.paths.private_place import PrivatePlace
 from agent.paths.row_time import RowTime
+from agent.paths.run_memory import RunMemory
 from agent.paths.run_path import RunPath
 from agent.paths.signal_path import SignalPath
 from agent.paths.vehicle_events import Around
 from agent.sources.can.vehicle_file import VehicleFile, load_vehicle_file
+from agent.uplink.link.link import Message
 from agent.uplink.presence import Presence
 from agent.wire import orders
 from agent.wire.topics import Topics
-from hil.city.light_store import NS, LightStore, LightUplink, Sent
+from hil.city.light_store import NS, LightStore, LightUplink, Sent, sent
 from hil.sim.inline_worker import InlineWorker
 from hil.sim.manual_clock import ManualClock
 
@@ -71,10 +77,26 @@ class _Boot:
     signals: SignalPath
     vehicle: VehicleParts
     clock_watch: ClockWatch
+    odometer: OdometerPath
     uplink: LightUplink
     edge: Callable[[ButtonEdge], None]
     began_ns: int
     order: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
+
+
+class _Memory:
+    """What a file beside the store would hold; it outlives the power."""
+
+    def __init__(self) -> None:
+        self._picture: dict[str, Any] = {}
+
+    async def read(self) -> Mapping[str, Any]:
+        """See RunMemory.read."""
+        return self._picture
+
+    def keep(self, picture: Mapping[str, Any]) -> None:
+        """See RunMemory.keep."""
+        self._picture = json.loads(json.dumps(picture))
 
 
 class _HintWatch:
@@ -120,12 +142,13 @@ class LightUnit:
         self._rng = random.Random(f"{seed}/uplink")
         self.store = LightStore(random.Random(f"{seed}/journal").getrandbits(32))
         self._remembered: dict[str, Any] = {}
+        self._odometer_memory = _Memory()
         self._boot: _Boot | None = None
         self._boots = 0
         self._commit_at_ns = 0
         self._covered = False
         self._left: list[Sent] = []
-        self._will: tuple[int, Any] | None = None
+        self._will: tuple[int, Message] | None = None
         self._page: _HintWatch | None = None
         self._vehicles: list[VehicleFile] = [
             load_vehicle_file(device.vehicle)
@@ -151,6 +174,11 @@ class LightUnit:
         return None if self._page is None or self._boot is None else self._page.status
 
     @property
+    def incident(self) -> str | None:
+        """The incident that the crew's page shows."""
+        return None if self._page is None or self._boot is None else self._page.incident
+
+    @property
     def boottime_ns(self) -> int:
         """CLOCK_BOOTTIME of the present boot."""
         assert self._boot is not None
@@ -170,6 +198,7 @@ class LightUnit:
         self._commit_at_ns = self._now_ns() + round(self.configuration.store.group_commit_s * NS)
         boot.uplink.now_ns = self._now_ns()
         boot.clock_watch.look()
+        await boot.odometer.open()
         await boot.fixes.open(clock.boottime_ns())
         boot.uplink.set_state(
             VehicleState(clock.boottime_ns() // 1_000_000, boot.time_base.utc(clock.boottime_ns()), ())
@@ -213,7 +242,7 @@ class LightUnit:
         uplink = LightUplink(config.uplink, self.topics, store, presence=presence, rows=rows, rng=self._rng)
         reporting = config.reporting
         signals: SignalPath
-
+        odometer = OdometerPath(clock, time_base, outbox, cast("RunMemory", self._odometer_memory))
         run = RunPath(
             config.crew,
             config.unit.unit,
@@ -223,10 +252,14 @@ class LightUnit:
             records=store,
             states=(page := _LateSink()),
             signals=lambda: signals.snapshot(),  # noqa: PLW0108  # made below
+            odometer=odometer.reading,
             newest_seq=lambda: store.last_seq(Stream.EVENTS),
             keep=self._keep,
             on_crossing=lambda: fixes.tell_next(),  # noqa: PLW0108  # made below
         )
+        privacy = Privacy(config.privacy.rule())
+        place = PrivatePlace(privacy, uplink, time_base, clock)
+        store.before_store = place.before_store
         fixes = FixPath(
             LivePolicy(reporting.bounds()),
             TrailPolicy(
@@ -237,12 +270,15 @@ class LightUnit:
             ),
             time_base,
             outbox=outbox,
-            states=uplink,
+            states=place,
             health=health,
+            odometer=odometer,
             on_believed=lambda fix: _believed(run, vehicle, fix),
             wheels_keep_pace=not config.clock.replay,
         )
-        self._page = page.sink = _HintWatch(StatusWatch(uplink, fixes))
+        self._page = page.sink = _HintWatch(StatusWatch(place, fixes, privacy))
+        alarm = GnssAlarmPath(clock, time_base, health, outbox)
+        fixes.on_sign = alarm.on_sign
         crew = CrewPath(
             config.buttons.keys,
             clock,
@@ -265,9 +301,9 @@ class LightUnit:
             worker=InlineWorker(),
             newest_fix=lambda: fixes.newest,
             around=lambda: _around(crew, run),
-            odometer=lambda: None,
+            odometer=odometer.reading,
             alerted_ns=lambda: run.calls.alerted_ns,
-            hurry=lambda _: None,
+            hurry=lambda max_age_s: fixes.hurry("unattended", max_age_s),
         )
         signals = SignalPath(
             TelemetryPolicy(
@@ -280,7 +316,7 @@ class LightUnit:
             clock,
             time_base,
             outbox=outbox,
-            states=uplink,
+            states=place,
             state_interval_s=reporting.vehicle_state_interval_s,
             on_ignition=self._on_ignition,
             on_tick=vehicle.look,
@@ -293,7 +329,16 @@ class LightUnit:
             run,
             signals,
             vehicle,
-            ClockWatch(clock, time_base, health, outbox=outbox, rows=rows, ntp=config.clock.ntp),
+            ClockWatch(
+                clock,
+                time_base,
+                health,
+                outbox=outbox,
+                rows=rows,
+                on_second=alarm.look,
+                ntp=config.clock.believes_ntp,
+            ),
+            odometer,
             uplink,
             crew.attach(NoVoice()),
             self._now_ns(),
@@ -313,6 +358,8 @@ class LightUnit:
         self._remembered = json.loads(json.dumps(picture))
 
     def _on_ignition(self, on: bool) -> None:
+        assert self._boot is not None
+        self._boot.vehicle.on_ignition(on=on)
         if not on:
             self.store.flush()
 
@@ -427,7 +474,7 @@ class LightUnit:
         if self._will is not None and self._now_ns() >= self._will[0]:
             at_ns, message = self._will
             self._will = None
-            self._left.append(Sent(at_ns, message.topic, message.payload, message.packet_bytes()))
+            self._left.append(sent(at_ns, message))
 
 
 def _believed(run: RunPath, vehicle: VehicleParts, fix: Fix) -> None:

@@ -404,7 +404,7 @@ def _assumed() -> str:
         {habits.doubled:.0%} twice, are early with {habits.early:.0%} of what they see coming, and
         else late by a log-normal delay: median {habits.late_median_s:g} s (sigma
         {habits.late_sigma:g}). Assumed.""",
-        f"Asked by the page, they make {crew.HINT_HEEDED:.0%} of forgotten presses. Assumed.",
+        f"Asked by the page, they make {habits.heeds:.0%} of forgotten presses. Assumed.",
         f"""From the scene to the patient: median {sim_unit.PATIENT_MEDIAN_S:g} s (New York, n = 449).
         On scene {sim_unit.SCENE_MEDIAN_S / 60:g} min, at the hospital {sim_unit.HOSPITAL_MEDIAN_S / 60:g}
         min: assumed.""",

@@ -15,7 +15,8 @@ from agent.config import Config
 from agent.domain.crew import ButtonEdge
 from agent.domain.fix import Fix
 from agent.domain.vehicle import Signal
-from hil.city.crew import HINT_HEEDED, HINT_HEEDED_S, Habits, Press, log_normal, presses_of
+from hil.city.crew import HINT_HEEDED_S, Habits, Press, log_normal, presses_of
+from hil.city.hint_sweep import HintSweep
 from hil.city.leg import Leg, Moment
 from hil.city.light_store import NS, Sent
 from hil.city.light_unit import LightUnit
@@ -127,6 +128,7 @@ class SimUnit:
         index: which unit.
         configuration: of its agent.
         habits: of its crew.
+        sweep: whether hints are tried with many radii and dwell times.
 
     Attributes:
         light: its agent.
@@ -134,7 +136,9 @@ class SimUnit:
         happened: what became so since it was taken last.
     """
 
-    def __init__(self, world: World, index: int, configuration: Config, habits: Habits) -> None:
+    def __init__(
+        self, world: World, index: int, configuration: Config, habits: Habits, *, sweep: bool = False
+    ) -> None:
         self.index = index
         self._world = world
         self._habits = habits
@@ -181,6 +185,10 @@ class SimUnit:
         self.pressed: list[Pressed] = []
         self.happened: list[Happened] = []
         self.forgotten: list[Happened] = []
+        self._made_up: set[Happened] = set()
+        """What the crew forgot, and pressed when the page asked."""
+        self.sweep = HintSweep(world, index) if sweep else None
+        self._incident_at: tuple[float, float] | None = None
         self.crossed_dark = 0
 
     # ------------------------------------------------------------------ for the worker
@@ -202,7 +210,9 @@ class SimUnit:
         if not self.light.command(name, payload):
             return False
         if name == "assign":
-            self._next = self._calls[json.loads(payload)["incident"]]
+            given = json.loads(payload)
+            self._next = self._calls[given["incident"]]
+            self._incident_at = given["lat_deg"], given["lon_deg"]
         elif name == "cancel":
             self._called_off(json.loads(payload)["incident"], now_s)
         return True
@@ -486,13 +496,16 @@ class SimUnit:
             (
                 one
                 for one in reversed(self.forgotten)
-                if one.status == hint and one.at_s <= second and second - one.at_s < 1800
+                if one.status == hint
+                and one not in self._made_up
+                and one.at_s <= second
+                and second - one.at_s < 1800
             ),
             None,
         )
-        if missed is None or self._human.random() >= HINT_HEEDED:
+        if missed is None or self._human.random() >= self._habits.heeds:
             return
-        self.forgotten.remove(missed)
+        self._made_up.add(missed)
         at_s = second + self._human.uniform(*HINT_HEEDED_S)
         order = min((one.order for one in self._ahead), default=self._order)
         heapq.heappush(self._ahead, Press(at_s, hint, 150, hint, order, missed.at_s, missed.incident))
@@ -512,6 +525,9 @@ class SimUnit:
         )
         self.light.fix(fix)
         self._tell_others(second, fix)
+        if self.sweep is not None:
+            incident = None if self.light.incident is None else self._incident_at
+            self.sweep.look(second + FIX_AFTER_NS / NS, fix, self.light.status, incident)
 
     def _tell_others(self, second: int, fix: Fix) -> None:
         """What dispatch would have been told by an interval alone."""
@@ -553,6 +569,8 @@ class SimUnit:
         if said:
             self._heard.update(values)
             self.light.signals(said)
+            if self.sweep is not None:
+                self.sweep.wheels(boottime_ns, self._moment.speed_mps)
 
 
 def configuration(index: int, places: Path, overrides: dict[str, Any] | None = None) -> Config:

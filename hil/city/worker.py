@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hil.city.crew import Habits
+from hil.city.hint_sweep import SweptHint
 from hil.city.sim_unit import Happened, Pressed, SimUnit, Truth, configuration
 from hil.city.world import World
 from hil.sim.virtual_loop import VirtualLoop
@@ -38,6 +40,7 @@ class Told(NamedTuple):
     topic: str
     payload: bytes
     packet_bytes: int
+    retain: bool
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class Sums:
         sent_again: times that a unit sent records again because nobody had confirmed them.
         forgotten: presses that nobody made.
         waiting: records that are on a unit's disk and were not confirmed, of each unit.
+        hints: of every radius and dwell time, where that was asked for.
     """
 
     made: dict[int, dict[str, int]] = field(default_factory=dict)
@@ -78,6 +82,7 @@ class Sums:
     sent_again: dict[int, int] = field(default_factory=dict)
     forgotten: list[Happened] = field(default_factory=list)
     waiting: dict[int, int] = field(default_factory=dict)
+    hints: list[SweptHint] = field(default_factory=list)
 
 
 class Share:
@@ -89,19 +94,22 @@ class Share:
         places: the places file.
         habits: of all crews.
         overrides: over the configuration of every agent.
+        sweep: whether hints are tried with many radii and dwell times.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # handed over to a process as they are
         self,
         world: World,
         indices: Sequence[int],
         places: Path,
         habits: Habits,
         overrides: dict[str, Any] | None = None,
+        sweep: bool = False,
     ) -> None:
         self._loop = VirtualLoop()
         self._units = {
-            index: SimUnit(world, index, configuration(index, places, overrides), habits) for index in indices
+            index: SimUnit(world, index, configuration(index, places, overrides), habits, sweep=sweep)
+            for index in indices
         }
         self._numbers = dict.fromkeys(indices, 0)
         self._second = 0
@@ -127,7 +135,15 @@ class Share:
             for sent in unit.sent():
                 self._numbers[index] += 1
                 step.told.append(
-                    Told(sent.at_ns, index, self._numbers[index], sent.topic, sent.payload, sent.packet_bytes)
+                    Told(
+                        sent.at_ns,
+                        index,
+                        self._numbers[index],
+                        sent.topic,
+                        sent.payload,
+                        sent.packet_bytes,
+                        sent.retain,
+                    )
                 )
             step.truth[index] = unit.truth()
             step.pressed += unit.pressed
@@ -145,6 +161,7 @@ class Share:
             sums.dark[index] = unit.crossed_dark
             sums.sent_again[index] = unit.light.sent_again
             sums.forgotten += unit.forgotten
+            sums.hints += [] if unit.sweep is None else unit.sweep.hints
             sums.waiting[index] = sum(
                 len(store.after(stream, store.confirmed(stream))) for stream in store.rows
             )
@@ -229,14 +246,16 @@ class ShareHere:
 
 def _serve(pipe: Connection, args: Any) -> None:
     logging.disable(logging.CRITICAL)
+    # Most of what a unit makes is gone within the second: looking for circles of it is a tenth of the time.
+    gc.set_threshold(100_000, 50, 50)
     share: Share | None = None
     try:
         share = Share(*args)
         while True:
             asked = pipe.recv()
             pipe.send(share.sums() if asked == "sums" else share.step(*asked))
-    except EOFError:
-        pass  # the other end is done
+    except (EOFError, KeyboardInterrupt):
+        pass  # the other end is done, or will be
     except Exception as error:  # noqa: BLE001  # told to whoever waits, who raises it
         import traceback
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,11 +25,16 @@ from agent.paths.run_aboard import RunAboard
 from agent.paths.run_calls import RunCalls
 from agent.uplink.link.link import Message
 from agent.wire.topics import Topics
+from hil.broker_process import find_mosquitto
 from hil.city.crew import Habits
 from hil.city.day import Day, Options, run_day
-from hil.city.judge import Account, judge, told
+from hil.city.dispatcher import Centre
+from hil.city.judge import Account, judge, sweep_rows, told
 from hil.city.light_unit import LightUnit
+from hil.city.live import run_live
 from hil.city.page import write_page
+from hil.city.storm import Course, run_storm
+from hil.city.worker import Told
 from hil.drive.shift import Options as ShiftOptions
 from hil.drive.shift import Shift, load_shift
 from hil.process.vehicle_config import AGENCY, UNIT
@@ -70,6 +75,38 @@ def test_the_same_seed_gives_the_same_day_in_any_number_of_processes(day: Day, t
     here = run_day(short, tmp_path / "here")
     assert run_day(replace(short, workers=2), tmp_path / "two").digest == here.digest
     assert run_day(replace(short, seed=3), tmp_path / "other").digest != here.digest
+
+
+@pytest.mark.timeout(300)
+def test_a_message_that_the_broker_loses_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Centre.take
+    lost: list[Told] = []
+
+    async def losing(self: Centre, told: Sequence[Told]) -> None:
+        """The first batch of presses was confirmed to the unit, and reaches nobody."""
+        kept = [one for one in told if lost or not one.topic.endswith("/journal/events")]
+        lost.extend(one for one in told if one not in kept)
+        await take(self, kept)
+
+    monkeypatch.setattr(Centre, "take", losing)
+    account = judge(run_day(replace(SMALL, units=2, hours=0.2, calls=1), tmp_path)).account
+    assert lost
+    assert account.records_lost >= 1
+    assert account.lost >= 1
+    assert not account.clean
+
+
+@pytest.mark.timeout(300)
+def test_hints_are_tried_with_every_radius_and_dwell_time_over_the_same_drives(tmp_path: Path) -> None:
+    habits = Habits(missed=0.5, heeds=0.0)
+    swept = run_day(replace(SMALL, units=2, calls=3, hours=0.8, habits=habits, sweep=True), tmp_path)
+    rows = {(row.radius_m, row.dwell_s): row for row in sweep_rows(swept)}
+    assert len(rows) == 20
+    assert rows[150.0, 10.0].forgotten > 2
+    assert rows[150.0, 10.0].hits >= 1
+    assert sum(row.told for row in rows.values() if row.dwell_s == 10.0) >= sum(
+        row.told for row in rows.values() if row.dwell_s == 120.0
+    )
 
 
 HARMS = (
@@ -301,3 +338,45 @@ def test_a_light_unit_makes_the_records_and_states_of_the_whole_app(
     assert all(payload in every for payload in told_by_light)
     rest = iter(told_by_light)
     assert all(payload in rest for payload in last)
+
+
+# ------------------------------------------------------------------ real uplinks, broker and service
+
+
+@pytest.mark.timeout(300)
+def test_a_storm_loses_nothing_and_everybody_is_back(tmp_path: Path) -> None:
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed: the embedded broker keeps nothing over a restart")
+    storm = asyncio.run(run_storm(8, course=Course(swallowed_s=1.5, refused_s=2.0, down_s=1.5)))
+    assert (storm.lost, storm.doubled) == (0, 0)
+    assert storm.stored == storm.pressed == 48
+    assert len(storm.back_s) == storm.dark == 2
+    assert len(storm.after_restart_s) == 8
+    assert max(storm.attempts) < 8 * 8  # a second; no unit tries all the time
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sixty_units_are_back_within_ten_seconds(tmp_path: Path) -> None:
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    assert asyncio.run(run_storm(60)).passed
+
+
+@pytest.mark.timeout(300)
+def test_a_live_city_is_dispatched_by_the_service_s_own_picture() -> None:
+    said: list[str] = []
+    options = Options(units=3, calls=30, hours=1.0, seed=1)
+    sent = asyncio.run(run_live(options, speed=60.0, for_s=12.0, listen=None, say=said.append))
+    assert any(one.startswith("dispatch's page: http://127.0.0.1:") for one in said), said
+    assert sent >= 1, said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+def test_a_whole_day_of_a_city(tmp_path: Path) -> None:
+    day = run_day(Options(), tmp_path)
+    verdict = judge(day)
+    assert verdict.account.clean, verdict.account
+    assert all(row.agrees for row in verdict.vital), verdict.vital
+    assert day.without_unit == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import random
@@ -16,7 +17,9 @@ from agent.domain.reporting import position_of
 from agent.hal.gnss import NmeaBytes
 from agent.sources.gnss.receiver_decoder import ReceiverDecoder
 from agent.wire.body import pack_body
+from hil.city import command
 from hil.city.crew import FLAWLESS, NEIGHBOUR, Habits, presses_of
+from hil.city.day import Options, run_day
 from hil.city.judge import verdict_of_hint
 from hil.city.leg import Leg
 from hil.city.receiver import USED, FixReceiver
@@ -184,3 +187,37 @@ def test_a_hint_is_a_hit_only_if_it_was_so_and_nobody_had_pressed(
     happened = [] if happened_s is None else [Happened(0, happened_s, "on_scene", "1")]
     pressed = [] if pressed_s is None else [pressed_s]
     assert verdict_of_hint(hint_s, happened, pressed) == verdict
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--units", "0"],
+        ["--units", "-3"],
+        ["--units", "100000"],
+        ["--calls", "0"],
+        ["--hours", "nan"],
+        ["--hours", "inf"],
+        ["--hours", "0"],
+        ["--workers", "-1"],
+        ["--streets", "/nowhere/streets.geojson"],
+        ["--json", "/nowhere/figures.json"],
+        ["--report", "/dev/null/report"],
+    ],
+)
+def test_a_day_that_can_not_be_is_refused_before_it_begins(
+    wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    given = ["--report", str(tmp_path), "--units", "2", "--calls", "2", "--hours", "0.2", *wrong]
+    assert command.run(parser.parse_args(given)) == command.IMPOSSIBLE
+    told = capsys.readouterr().err
+    assert wrong[0] in told or "nowhere" in told or "/dev/null" in told
+    assert "Traceback" not in told
+
+
+def test_a_folder_with_a_day_in_it_is_not_used_for_another(tmp_path: Path) -> None:
+    (tmp_path / "dispatch.db").touch()
+    with pytest.raises(ValueError, match="there is a day already"):
+        run_day(Options(units=1, calls=1, hours=0.1, workers=0), tmp_path)
