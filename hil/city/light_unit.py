@@ -3,8 +3,8 @@
 It is put together from the agent's own parts, wired as `agent.app.daemon` wires them: the rules of presses,
 calls, places, stops, forgotten presses, positions, signals and driving, the time base, and everything that
 packs. What stands in for others is in `light_store`: an outbox in memory, and an uplink whose messages arrive
-after a fixed time. It makes no health records and no `state/health`. `tests/integration/test_city.py` holds
-it to the whole app on the sim rig, record by record and byte by byte.
+after a fixed time. It makes no records of health and readiness, and no `state/health`.
+`tests/integration/test_city.py` holds it to the whole app on the sim rig, record by record and byte by byte.
 """
 
 from __future__ import annotations

@@ -165,6 +165,10 @@ def replace_store(day: Day, store: Path) -> Day:
 # ------------------------------------------------------------------ the light unit and the whole app
 
 
+OF_THE_WHOLE_DAEMON = (Kind.HEALTH, Kind.READINESS)
+"""How the daemon's parts are, all together: a light unit has but some of them."""
+
+
 @dataclass
 class Heard:
     """What the whole app's paths were given, and what came out of it."""
@@ -309,11 +313,11 @@ def test_a_light_unit_makes_the_records_and_states_of_the_whole_app(
     loop.close()
 
     def comparable(row: Any) -> tuple[Any, ...]:
-        # Health has no part in a light unit, so that the trail's numbers differ; the events' do not.
+        # What the daemon tells of itself has no part in it: the trail's numbers differ, the events' do not.
         stream = STREAM_OF_KIND[row[1]].value
         return (stream, row[0] if stream == "events" else None, *row[1:])
 
-    whole = [comparable(row) for row in heard.rows if row[1] != Kind.HEALTH]
+    whole = [comparable(row) for row in heard.rows if row[1] not in OF_THE_WHOLE_DAEMON]
     assert unit.store.all_rows is not None
     light = [
         comparable(row) for stream in ("events", "trail") for one, row in unit.store.all_rows if one == stream
