@@ -169,3 +169,29 @@ def test_a_disk_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         return hung.is_set()
 
     run(read, script)
+
+
+def test_a_modem_that_vanishes_and_what_else_may_be_a_hand_is_told() -> None:
+    from agent.domain.modem import ModemState
+    from hil.sim.inline_worker import InlineWorker
+    from tests.unit.uplink.publisher_rig import virtually
+
+    async def work() -> None:
+        health = HealthBoard()
+        modem = ModemState(is_there=True, state="connected", signal_percent=80)
+        states = [ComputerState(modem=modem)] * 8 + [ComputerState(modem=ModemState(is_there=False))] * 100
+        watch = ComputerWatch(lambda: states.pop(0), InlineWorker(), health)
+        running = asyncio.ensure_future(watch.run(lambda: None))
+        await asyncio.sleep(75)
+        assert health.reasons() == ()
+        await asyncio.sleep(15)
+        assert health.reasons() == (HealthReason.MODEM_LOST, HealthReason.TAMPER)
+        assert "modem_lost" in health.details()[HealthReason.TAMPER]
+        states[:] = [ComputerState(modem=modem)] * 100
+        await asyncio.sleep(15)
+        assert health.reasons() == ()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await watch.close()
+
+    virtually(work)
