@@ -377,7 +377,7 @@ def _live_picture(
     live_ms = sum(overlap_ms(merged(covered[unit]), spans) for unit, spans in duty.items())
     text = (
         f"share of time in service with a position not older than {LIVE_FOR_MS // 1000} s that came within "
-        f"{LIVE_WITHIN_MS // 1000} s; target 0.999"
+        f"{LIVE_WITHIN_MS // 1000} s; a parked vehicle that reports rarely counts as not live; target 0.999"
     )
     return Figure("live_picture", live_ms / total_ms if total_ms else None, "share", len(rows), text)
 
