@@ -25,6 +25,7 @@ MOVES_FOR_NS = 5 * _NS
 """A receiver at rest wanders; a vehicle that is towed goes on."""
 DISPLACED_M = 100.0
 FRESH_NS = 10 * _NS
+ENGINE_FRESH_NS = 30 * _NS
 STANDS_AGAIN_NS = 120 * _NS
 """An unattended movement is over once the vehicle stood so long."""
 CRANKING_NS = 10 * _NS
@@ -131,17 +132,21 @@ class VehicleWatch:
 
     # ------------------------------------------------------------------ idling and cranking
 
-    def engine_runs(self) -> bool | None:
-        """By its own word, else by its speed; None when nobody tells."""
-        running = self._values.get(RUNNING)
+    def engine_runs(self, now_ns: int) -> bool | None:
+        """By its own word, else by its speed; None when nobody tells, or nobody told lately."""
+        running = self._lately(RUNNING, now_ns)
         if isinstance(running, bool):
             return running
-        rpm = _number(self._values.get(ENGINE_SPEED))
+        rpm = _number(self._lately(ENGINE_SPEED, now_ns))
         return None if rpm is None else rpm > RUNS_ABOVE_RPM
+
+    def _lately(self, name: str, now_ns: int) -> SignalValue | None:
+        """A value that was told within half a minute: a bus that fell asleep says nothing of its engine."""
+        return self._values.get(name) if now_ns - self._heard_ns.get(name, 0) <= ENGINE_FRESH_NS else None
 
     def _idle(self, now_ns: int, situation: Situation) -> None:
         speed = self.speed_mps(now_ns)
-        idles = self.engine_runs() is True and speed is not None and speed <= AT_REST_MPS
+        idles = self.engine_runs(now_ns) is True and speed is not None and speed <= AT_REST_MPS
         if not idles:
             if self._idling is not None and self._idle_ns is not None:
                 seconds = (now_ns - self._idle_ns) // _NS

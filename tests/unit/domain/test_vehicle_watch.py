@@ -132,3 +132,10 @@ def test_whatever_a_vehicle_says_little_is_told(said: list[tuple[str, Any, int, 
         watch.on_signals([Signal(name, value, at_ns)])
         records += len(watch.look(at_ns, Situation(crew_aboard=aboard)))
     assert records <= len(said) + 1
+
+
+def test_a_bus_that_fell_silent_does_not_idle_on() -> None:
+    bench = Bench()
+    bench.passes(100, IsRunning=True, Speed=0.0)
+    bench.passes(600)
+    assert bench.told == []
