@@ -108,7 +108,7 @@ def chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     class FakeChip:
         def __init__(self, path: str) -> None:
-            self.label = labels[Path(path).name]
+            self.label, self.num_lines = labels[Path(path).name], 54
             if self.label is None:
                 raise PermissionError(errno.EACCES, "Permission denied")
 
