@@ -23,5 +23,11 @@ def check(patient: Patient, say: Say) -> Iterator[Finding]:
     if "emergency" not in meanings:
         yield say.bad("emergency", "no key means emergency", "give one in [buttons.keys]")
     yield say.good("", f"{len(meanings)} meanings on {', '.join(panel.name for panel in panels)}")
+    if "button_chatter" in patient.reasons():
+        yield say.bad(
+            "chatter",
+            patient.reasons()["button_chatter"],
+            "replace the switch, or mend its wire: mdt buttons",
+        )
     if "button_stuck" in patient.reasons():
         yield say.bad("stuck", patient.reasons()["button_stuck"], "free or replace the key")

@@ -11,7 +11,7 @@ from agent.cli.doctor.finding import Finding, Patient, Say
 MANY_RESTARTS = 3
 
 
-def check(_patient: Patient, say: Say) -> Iterator[Finding]:
+def check(patient: Patient, say: Say) -> Iterator[Finding]:
     """See `agent.cli.doctor.finding.Check`."""
     if shutil.which("systemctl") is None:
         yield say.unknown("", "this computer has no systemd", "no harm where something else starts the agent")
@@ -36,6 +36,26 @@ def check(_patient: Patient, say: Say) -> Iterator[Finding]:
         )
     else:
         yield say.good("", "the service runs")
+    yield from _power(patient, say)
     restarts = int(state.get("NRestarts") or 0)
     if restarts >= MANY_RESTARTS:
         yield say.bad("restarts", f"it was started anew {restarts} times", "journalctl -u mdt | grep -i fail")
+
+
+def _power(patient: Patient, say: Say) -> Iterator[Finding]:
+    """Does anybody see the agent's wish to turn the computer off?"""
+    power = None if patient.config is None else patient.config.power
+    if power is None or not power.shut_down:
+        return
+    said = subprocess.run(
+        ["systemctl", "is-active", "mdt-poweroff.path"],  # noqa: S607  # as an administrator would
+        capture_output=True, encoding="utf-8", timeout=10, check=False,
+    )  # fmt: skip
+    if said.stdout.strip() == "active":
+        yield say.good("power", "the computer is turned off when the unit parks")
+    else:
+        yield say.bad(
+            "power",
+            "nothing turns the computer off when the unit parks",
+            "sudo systemctl enable --now mdt-poweroff.path",
+        )
