@@ -101,6 +101,14 @@ def test_installation_alone_never_lets_the_computer_be_turned_off() -> None:
     assert path["Path"]["PathExists"] == str(Power().request_file)
 
 
+def test_service_that_turns_the_computer_off_may_look_into_the_agents_folder() -> None:
+    # Without it root sees no file in a folder of mode 0750, and nothing happens, successfully.
+    service = (SYSTEMD / "mdt-poweroff.service").read_text()
+    (capabilities,) = re.findall(r"^CapabilityBoundingSet=(.*)$", service, re.MULTILINE)
+    assert {"CAP_DAC_READ_SEARCH", "CAP_SYS_BOOT"} <= set(capabilities.split())
+    assert str(Power().request_file) in service
+
+
 def test_unit_keeps_its_promises() -> None:
     keys = unit()
     assert keys["Type"] == ["notify"]
