@@ -29,6 +29,7 @@ from agent.runtime.log import EventLog
 from agent.runtime.worker import Worker
 from agent.supervision.supervisor import Unit
 from agent.uplink.commands import Command
+from agent.uplink.pacing import Allowance
 from agent.uplink.publisher import Publisher
 from agent.wire.fleet_orders import (
     ConfigPatch,
@@ -132,6 +133,7 @@ class FleetParts:
         self._readiness = readiness
         self._had_crew = False
         self._is_open = False
+        self._bundles_may = Allowance(1 / 60, 2)
         self._restarts: list[int] = []
         self._picture: Mapping[str, Any] = {}
         self.starts = 1
@@ -357,6 +359,8 @@ class FleetParts:
         if order.name is not None and not is_plain_name(order.name):
             return refused(RefusalReason.NOTHING_THERE, "no such file")
         if order.name is None:
+            if not self._bundles_may.take(asyncio.get_running_loop().time()):
+                return refused(RefusalReason.BUSY, "a bundle a minute at most: it takes the log together")
             path = await self._new_bundle()
         else:
             found = await self._errands.run(self._recordings if order.what == "recording" else self._bundles)

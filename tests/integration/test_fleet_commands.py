@@ -335,6 +335,9 @@ def test_a_bundle_is_made_and_fetched_without_secrets(folder: Path) -> None:
             with tarfile.open(fileobj=BytesIO(raw)) as archive:
                 names = {Path(one.name).name for one in archive.getmembers()}
             assert {"agent.json", "configuration.toml", "log.txt", "version.txt"} <= names
+            for number in range(3):
+                there.tell("fetch", f"more-{number}", what="bundle")
+            assert (await there.ended("more-2")).reason == "busy"
 
     asyncio.run(main())
 
