@@ -35,6 +35,8 @@ class Calls(RuleBasedStateMachine):
         self.current: str | None = None
         self.open: set[str] = set()
         self.acknowledged: set[str] = set()
+        self.taken_back: dict[str, int] = {}
+        """By dispatch, and when: while that is remembered no correction of the crew gives it back."""
 
     def command(self) -> str:
         self.commands += 1
@@ -51,6 +53,7 @@ class Calls(RuleBasedStateMachine):
             assert events == ([] if before is None else [CallStep.DIVERTED]) + [CallStep.RECEIVED]
             self.open.discard(before or "")
             self.open.add(incident)
+            self.taken_back.pop(incident, None)
             self.acknowledged.discard(incident)
             self.current = incident
         # Sent twice, it is done once.
@@ -62,6 +65,7 @@ class Calls(RuleBasedStateMachine):
         if incident in self.open:
             assert [one.event for one in news if isinstance(one, CallNews)] == [CallStep.CANCELLED]
             self.open.discard(incident)
+            self.taken_back[incident] = self.now_ns
             self.current = None if self.current == incident else self.current
         else:
             assert news in (Refusal.UNKNOWN_INCIDENT, Refusal.INCIDENT_CLOSED)
@@ -88,10 +92,35 @@ class Calls(RuleBasedStateMachine):
             assert [one.event for one in news] == expected
             self.acknowledged.add(self.current)
 
+    @rule()
+    def take_the_press_back(self) -> None:
+        news = self.book.reopen()
+        if news:
+            assert self.current is None
+            self.reopened(news)
+
+    @rule(incident=INCIDENTS)
+    def correct_a_press_that_ended(self, incident: str) -> None:
+        news = self.book.reopen_amended(incident, self.now_ns)
+        if self.current is not None or incident in self.taken_back:
+            assert news == ()
+        elif news:
+            assert news[0].call.incident == incident
+            self.reopened(news)
+
+    def reopened(self, news: tuple[CallNews, ...]) -> None:
+        assert [one.event for one in news] == [CallStep.REOPENED]
+        self.current = news[0].call.incident
+        self.open.add(self.current)
+        if self.book.acknowledged:
+            self.acknowledged.add(self.current)
+
     @rule(seconds=st.sampled_from([1, 29, 31, 700]))
     def wait(self, seconds: int) -> None:
         self.now_ns += seconds * S
         news = self.book.due(self.now_ns)
+        kept = {name: at for name, at in self.taken_back.items() if self.now_ns - at < 600 * S}
+        self.taken_back = kept
         for one in news:
             assert one.event is CallStep.UNACKNOWLEDGED
             assert one.call.incident == self.current
