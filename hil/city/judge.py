@@ -27,7 +27,7 @@ from hil.city.world import START_UTC_MS, unit_name
 from hil.process.press_log import LoggedPress
 from hil.scenario.expected_presses import expected_events
 
-TIMED = ("en_route", "on_scene", "at_patient", "transporting", "at_destination", "available", "in_quarters")
+TIMED = ("en_route", "on_scene", "at_patient", "transporting", "at_destination", "available")
 """Statuses whose pressed times are compared with the true ones."""
 HINT_TRUE_WITHIN_S = 60.0
 """A hint that came so much before the thing became so was no false one."""

@@ -198,11 +198,16 @@ class SimUnit:
         return Truth(
             self._moment.point,
             self._moment.speed_mps,
-            self._phase in FREE and self._task is None and self._next is None and self._signed_on,
+            self._is_free,
             self.light.is_on,
             self._covered,
             tuple(self._told),
         )
+
+    @property
+    def _is_free(self) -> bool:
+        at_work = self._signed_on and self._closing_at_s is None
+        return at_work and self._phase in FREE and self._task is None and self._next is None
 
     def hear(self, name: str, payload: bytes, now_s: float) -> bool:
         """A command of dispatch; whether anybody heard it."""
