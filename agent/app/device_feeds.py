@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.app.platform import Platform
 from agent.config import ButtonDevice, CanDevice, Device, DiagnosticDevice, GnssDevice, SampleDevice
 from agent.hal.clock import Clock
 from agent.hal.feed import Feed
-from agent.recorder.recorder import Recorder
+
+if TYPE_CHECKING:
+    from agent.recorder.recorder import Recorder  # not loaded where nothing is recorded
 
 
 def unit_name(device: Device) -> str:
