@@ -155,10 +155,13 @@ class Machine:
                 break
         raise GuestFaultError(f"waited for {word}; the guest's last words:\n" + "\n".join(self.said))
 
-    @property
-    def is_off(self) -> bool:
-        """Whether it went off by itself."""
-        return self._running().poll() is not None
+    def goes_off(self, within_s: float) -> bool:
+        """Whether it goes off by itself, at the latest after a time: its console ends a little earlier."""
+        try:
+            self._running().wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def power_cut(self) -> list[Message]:
         """Cut the power now. Returns what was said before the cut and not yet read."""

@@ -37,7 +37,7 @@ def test_real_systemd_runs_the_shipped_unit_and_its_watchdog_restarts_it(tmp_pat
             pytest.fail("the system did not finish:\n" + "\n".join(machine.said))
         # Now it goes off by itself: systemd saw the agent's file.
         assert [(message.word, *message.rest) for message in machine.messages(120)] == []
-        assert machine.is_off, "the power stays on:\n" + "\n".join(machine.said)
+        assert machine.goes_off(60), "the power stays on:\n" + "\n".join(machine.said)
     assert power == [("not_enabled", "on"), ("withdrawn", "on")]
     assert "FAULT" not in found, found
     assert sandbox == {
