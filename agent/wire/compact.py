@@ -38,6 +38,8 @@ _DEFLATE_FROM_BYTES = 80
 _DEFLATE_LEVEL = 6
 _FIXARRAY_MAX = 15
 _ELEMENTS = {int, type(None)}
+_SHORT_LIMIT = 1 << 60
+"""Numbers of the row form are below, with room for a sign and for null."""
 _KIND_MAX = (1 << 16) - 1
 _UTC_SOURCES = {source.value for source in UtcSource}
 
@@ -122,9 +124,14 @@ def _inflate(payload: bytes) -> bytes:
 
 
 def _fits_row_form(row: Row) -> bool:
-    if row.seq < 0 or row.boottime_ms < 0 or (row.utc_ms is not None and row.utc_ms < 0):
+    header = row.seq, row.boottime_ms, row.utc_ms or 0, row.utc_uncertainty_ms or 0
+    if min(header) < 0 or max(header) >= _SHORT_LIMIT:
         return False
-    return row.kind != _POSITION or set(map(type, unpack(row.body))) <= _ELEMENTS
+    if row.kind != _POSITION:
+        return True
+    fields = unpack(row.body)
+    # A receiver that is mad may say a height of 1e17 m: columns hold what the short form has no room for.
+    return set(map(type, fields)) <= _ELEMENTS and all(abs(field or 0) < _SHORT_LIMIT for field in fields)
 
 
 def _row(row: Row) -> bytes:

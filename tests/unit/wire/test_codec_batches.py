@@ -294,3 +294,11 @@ def test_a_position_takes_at_most_12_bytes_in_a_minute_and_45_alone() -> None:
     alone = [len(encode_batch(HEADER, [row]).payload) for row in rows]
     assert max(minutes) / 60 <= 12
     assert max(alone) <= 45
+
+
+@pytest.mark.parametrize("altitude_m", [3e17, -3e17, 9e17, -9e17, 1e16])
+def test_a_lone_position_with_a_mad_height_goes_out_all_the_same(altitude_m: float) -> None:
+    body = Position(42.35, -71.06, altitude_m, 1.0, 2.0, FixMode.FIX_3D, 9, 0.9)
+    row = Row(1, Kind.POSITION.value, HEADER.boot, 1000, None, 0, None, pack_body(body))
+    batch = decode_batch(encode_batch(HEADER, [row]).payload, "A7")
+    assert batch.records == expected(HEADER, [row])
