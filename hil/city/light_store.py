@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from agent.wire.row import Row
 from agent.wire.topics import Topics
 
 NS = 1_000_000_000
+KEPT_EVENTS = 512
+"""For a start that looks back at the presses before it."""
 WAY_NS = 30_000_000
 """From the unit to the broker, and back: as on the sim rig."""
 RECONNECT_S = (0.6, 5.0)
@@ -52,6 +55,7 @@ class LightStore:
         self._confirmed = dict.fromkeys(Stream, 0)
         self._saved = dict.fromkeys(Stream, 0)
         self._newest: dict[int, Row] = {}
+        self._events: deque[Row] = deque(maxlen=KEPT_EVENTS)
         self._deposits: dict[int, Deposit] = {}
         self.before_store: Callable[[Draft], Draft | None] = lambda draft: draft
         self.all_rows: list[tuple[Stream, Row]] | None = None
@@ -83,6 +87,15 @@ class LightStore:
     async def latest(self, kind: Kind) -> Row | None:
         """See Outbox.latest."""
         return self._newest.get(kind.value)
+
+    async def read(
+        self, stream: Stream, after_seq: int, *, max_records: int, max_bytes: int, last_seq: int | None = None
+    ) -> list[Row]:
+        """See Outbox.read: of the events only, and the newest of them; bytes are not counted."""
+        del max_bytes
+        kept = self._events if stream is Stream.EVENTS else ()
+        last = self._last[stream] if last_seq is None else last_seq
+        return [row for row in kept if after_seq < row.seq <= last][:max_records]
 
     def last_seq(self, stream: Stream) -> int:
         """See Outbox.last_seq."""
@@ -164,6 +177,8 @@ class LightStore:
         self.rows[stream].append(row)
         self.appended.add(stream)
         self._newest[entry.kind] = row
+        if stream is Stream.EVENTS:
+            self._events.append(row)
         if self.all_rows is not None:
             self.all_rows.append((stream, row))
         return row

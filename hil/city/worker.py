@@ -254,7 +254,7 @@ def _serve(pipe: Connection, args: Any) -> None:
         while True:
             asked = pipe.recv()
             pipe.send(share.sums() if asked == "sums" else share.step(*asked))
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, ConnectionResetError, KeyboardInterrupt):
         pass  # the other end is done, or will be
     except Exception as error:  # noqa: BLE001  # told to whoever waits, who raises it
         import traceback

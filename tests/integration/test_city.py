@@ -27,6 +27,7 @@ from agent.uplink.link.link import Message
 from agent.wire.codec import decode_batch
 from agent.wire.topics import Topics
 from hil.broker_process import find_mosquitto
+from hil.city import sim_unit
 from hil.city.crew import Habits
 from hil.city.day import Day, Options, run_day
 from hil.city.dispatcher import Centre
@@ -48,8 +49,11 @@ SMALL = Options(units=6, calls=8, hours=0.9, seed=2, workers=0, habits=Habits(mi
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
-    return run_day(SMALL, tmp_path_factory.mktemp("city"))
+def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    with pytest.MonkeyPatch.context() as patch:
+        # So many that some unit starts anew in its short day, and looks back at what it had.
+        patch.setattr(sim_unit, "POWER_CUTS_A_DAY", 40.0)
+        yield run_day(SMALL, tmp_path_factory.mktemp("city"))
 
 
 @pytest.mark.timeout(300)
@@ -58,6 +62,7 @@ def test_every_press_of_a_small_city_is_at_dispatch_once_and_in_order(day: Day, 
     account = verdict.account
     assert account.clean, account
     assert account.stored == account.expected > 20
+    assert sum(day.sums.dark.values()) > 2
     assert len(day.choices) >= 6
     assert all(row.agrees for row in verdict.vital), verdict.vital
     assert sum(row.cases for row in verdict.vital) > 10
