@@ -400,11 +400,23 @@ class Keeper:
                 if not self._store.is_open or not isinstance(row.seq, int):
                     raise
                 log.error("record_damaged", stream=row.stream.value, seq=row.seq)
-                self._store.replace_row(row.stream, row.seq)
+                self._replace_row(row.stream, row.seq)
                 self._replaced_rows += 1
                 self._events_changed = True
                 self._oldest.clear()
         return work()
+
+    def _replace_row(self, stream: Stream, seq: int) -> None:
+        """Put a gap into the place of a damaged record; a commit in doubt is looked into here and now.
+
+        Nobody waits for this one: whether it came through shows when the record is read again.
+        """
+        try:
+            self._store.replace_row(stream, seq)
+        except StoreFaultError as fault:
+            if not fault.in_doubt:
+                raise
+            self._recover()
 
     def _mended(self, work: Callable[[], T], trouble: Exception) -> T:
         """Put a new store into the place of this one and do the work with it.

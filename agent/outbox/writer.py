@@ -26,6 +26,8 @@ CONFIRM_STEP = 10_000
 _CONFIRM_STEP_OF_PRESS = 1_000
 _RETRY_FIRST_S = 0.25
 _RETRY_MAX_S = 2.0
+_TRIES_AT_CLOSE = 3
+"""A moment in which the disk refuses must not be the end of a press."""
 _STREAMS = tuple(Stream)
 """Going through an enumeration itself takes ten times as long; a press waits for it."""
 
@@ -169,9 +171,13 @@ class Writer:
         """Write what the disk takes; the futures of the rest raise OutboxClosedError. Idempotent."""
         self._closing = True
         self._wake.set()
-        await self.flush()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        for _ in range(_TRIES_AT_CLOSE):
+            await self.flush()
+            if self._task is not None:
+                await asyncio.wait({self._task})
+                self._note_end()
+            if not self._presses and self._doubtful is None:
+                break
         self.abandon()
 
     def abandon(self) -> None:

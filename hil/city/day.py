@@ -148,7 +148,6 @@ def run_day(options: Options, folder: Path, tell: Callable[[float], None] = lamb
         OSError, ValueError: the streets can not be read, or the folder has a day in it.
         RuntimeError: a process of units failed.
     """
-    logging.disable(logging.CRITICAL)
     began_s, began_cpu_s = time.monotonic(), _cpu_s()
     folder.mkdir(parents=True, exist_ok=True)
     streets = Streets.load(*options.streets) if options.streets else Streets.made_up(options.seed)
@@ -177,6 +176,7 @@ def run_day(options: Options, folder: Path, tell: Callable[[float], None] = lamb
     ]
     loop = CentreLoop()
     try:
+        logging.disable(logging.CRITICAL)
         loop.run_until_complete(_live(day, shares, tell))
         for share in shares:
             _add_sums(day.sums, share.sums())

@@ -68,7 +68,7 @@ def test_the_document_names_every_action(actions: set[str]) -> None:
         for row in table.splitlines()
         for name in re.findall(r"`([a-z_]+)`", row.split("|")[1:2][0] if "|" in row else "")
     }
-    assert named == actions
+    assert named == actions | {"keep_recording"}  # with an [impact] table the daemon takes this, too
 
 
 def test_every_word_of_the_page_stands_in_each_language() -> None:
