@@ -49,11 +49,12 @@ SMALL = Options(units=6, calls=8, hours=0.9, seed=2, workers=0, habits=Habits(mi
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
     with pytest.MonkeyPatch.context() as patch:
-        # So many that some unit starts anew in its short day, and looks back at what it had.
+        # So many that some unit starts anew in its short day, and looks back at what it had. Undone before
+        # another test begins: processes of their own would not know of it.
         patch.setattr(sim_unit, "POWER_CUTS_A_DAY", 40.0)
-        yield run_day(SMALL, tmp_path_factory.mktemp("city"))
+        return run_day(SMALL, tmp_path_factory.mktemp("city"))
 
 
 @pytest.mark.timeout(300)
